@@ -1,0 +1,71 @@
+"""Every error that a user of snn-energy can cause.
+
+    SnnEnergyError
+    ├── ConfigError          a model field, recipe key or flag that cannot be
+    ├── CheckpointError      a file that is not the checkpoint it should be
+    ├── DataError            a data set or an input file that cannot be used
+    ├── UnsupportedOp        an operation that a lowering does not cover
+    ├── UncountedError       strict profiling met an operation that no rule counts
+    ├── VerificationError    an export that disagrees with its model
+    └── MissingDependency    an optional package that is not installed
+
+A message is one line: what was wrong, the value, what would be right.  The command line prints it
+without a traceback and exits with code 2 (code 1 for `VerificationError`: the input was fine, the
+answer is no).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SnnEnergyError(Exception):
+    """Base of all errors below."""
+
+    exit_code = 2
+
+
+class ConfigError(SnnEnergyError):
+    """A model field, recipe key or flag that cannot be."""
+
+
+class CheckpointError(SnnEnergyError):
+    """A file that is not the checkpoint it should be."""
+
+
+class DataError(SnnEnergyError):
+    """A data set or an input file that cannot be used."""
+
+
+class UnsupportedOp(SnnEnergyError):
+    """An operation that a lowering does not cover."""
+
+    def __init__(self, node: str, op: str, *, supported: str, way_out: str) -> None:
+        super().__init__(f"{node}: cannot lower {op}; supported: {supported}; {way_out}")
+        self.node, self.op = node, op
+
+
+class UncountedError(SnnEnergyError):
+    """Strict profiling met an operation that no rule counts."""
+
+
+class VerificationError(SnnEnergyError):
+    """An export that disagrees with its model."""
+
+    exit_code = 1
+
+
+class MissingDependency(SnnEnergyError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'snn-energy[{extra}]'")
+
+
+def suggest(value: str, known: Iterable[str]) -> str:
+    """`did you mean …? known: …` for an unknown name: the end of most messages."""
+    names = sorted(known)
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"
