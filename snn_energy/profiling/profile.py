@@ -10,47 +10,55 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.errors import DataError
 from snn_energy.files import write_text
+from snn_energy.profiling.kinds import KINDS
+from snn_energy.profiling.resolve import SYNAPTIC, Count
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-KINDS = ("binary", "scaled", "ternary", "integer", "real")
-SYNAPTIC = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul")
+__all__ = ["KINDS", "SCHEMA", "SYNAPTIC", "Count", "OpRow", "Profile"]
 
 
 @dataclass(frozen=True)
 class OpRow:
     """One operation of one module, measured.
 
-    Identity: `name` (module path), `op`, `site` (0, 1, … for several calls of one op in one module's forward).
-    Totals are over all samples and steps; `*_by_step` has T entries; `*_square_sum` is Σ over samples of the
-    per-sample count squared (None where samples could not be told apart).
+    Identity: `name` (module path), `op`, `site` (0, 1, … for several places in one forward).
+    Totals are over all samples and steps, `calls` too (so calls / samples is the calls in one forward);
+    `*_by_step` and `*_square_sum` are those of `Count`.
     """
 
     name: str
-    op: str  # conv2d, linear, matmul, add, mul, sum, mean, norm, lif …, max_pool, avg_pool, uncounted
+    op: str  # conv2d, linear, matmul, add, mul, scale, sum, mean, norm, lif …, max_pool, avg_pool, uncounted
     site: int = 0
     calls: int = 0
-    role: str = "hidden"  # encoder (fed by the network's input), attention, head (last synaptic layer), hidden
+    role: str = (
+        "hidden"  # encoder (fed by the network's input), attention, head (last synaptic layer), hidden
+    )
     block: str = ""  # the path's prefix that groups layers in reports: patch_embed, block.0, head
     # operands
     input_kind: str = "real"
+    input_values: tuple[float, ...] | None = None  # the nonzero values seen, if at most two
     right_kind: str | None = None  # the second operand of a matmul or elementwise operation
+    right_values: tuple[float, ...] | None = None
     input_shape: tuple[int, ...] = ()  # of one sample and step, channels first: (C, H, W)
     output_shape: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()  # neurons (or "input") whose output arrives here, through views and pools
     feeds: tuple[str, ...] = ()  # neurons that this op's output drives, through norms, adds, views and pools
     input_elements: int = 0
     input_nonzero: int = 0
+    right_elements: int = 0
+    right_nonzero: int = 0
     output_elements: int = 0
-    output_nonzero: int = 0
+    output_nonzero: int = 0  # 0 where not looked at: neurons and pools are
     input_nonzero_by_step: tuple[int, ...] = ()
     output_nonzero_by_step: tuple[int, ...] = ()
     two_valued_input: bool = False  # at most two unique values, within [0, 1]: the test of syops
@@ -58,6 +66,7 @@ class OpRow:
     dense_macs: int = 0  # shape alone, padding included
     valid_macs: int = 0  # synapses that exist, padding excluded
     ac: int = 0  # accumulates that events cause (0 for a real operand)
+    ac_executed: int = 0  # the same, every repetition of a static input charged
     mac: int = 0  # multiply-accumulates of a real operand; a static input repeated T times charged once
     mac_executed: int = 0  # the same, every repetition charged
     mac_nonzero: int = 0  # MACs whose input is nonzero, as executed
@@ -72,7 +81,7 @@ class OpRow:
     # what only some conventions charge
     bias_adds: int = 0
     scale_muls: int = 0
-    norm_macs: int = 0  # 0 where folded
+    norm_macs: int = 0  # 0 where folded; the `exact` convention charges it beside `mac`
     norm_elements: int = 0
     norm_folded: bool = False
     neuron_mul: int = 0
@@ -80,10 +89,23 @@ class OpRow:
     neuron_cmp: int = 0
     neuron_reset: int = 0
     pool_cmp: int = 0
-    # memory
+    special_evals: int = (
+        0  # exp, softmax, sigmoid, GELU …: elements evaluated, charged by no shipped convention
+    )
+    # memory, in elements (constants of the layer, not sums over samples)
     weight_elements: int = 0
+    bias_elements: int = 0
+    state_elements: int = 0  # membrane potentials and other neuron state of one sample
     note: str = ""
-    details: dict[str, Any] = field(default_factory=dict)  # kernel, stride, groups, heads …: only shapes and attributes
+    details: dict[str, Any] = field(
+        default_factory=dict
+    )  # kernel, stride, groups, heads …: shapes and attributes
+    counts: dict[str, Count] = field(default_factory=dict)  # candidates, whatever the kind: see `resolve`
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies the row."""
+        return self.name, self.op, self.site
 
     @property
     def input_rate(self) -> float:
@@ -121,16 +143,35 @@ class Profile:
     @property
     def ops(self) -> pd.DataFrame:
         """The table: one row per (name, op, site), counts per sample, exact totals beside them."""
-        raise NotImplementedError
+        from snn_energy.profiling.tables import ops_table
+
+        return ops_table(self)
 
     @property
     def uncounted(self) -> tuple[OpRow, ...]:
         """Rows that no rule covers."""
         return tuple(r for r in self.rows if r.op == "uncounted")
 
+    @property
+    def neurons(self) -> tuple[OpRow, ...]:
+        """Rows of spiking layers: those that compare with a threshold."""
+        return tuple(r for r in self.rows if r.neuron_cmp)
+
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """Spiking layers that never fired."""
+        return tuple(r.name for r in self.neurons if r.output_nonzero == 0)
+
+    @property
+    def saturated(self) -> tuple[str, ...]:
+        """Spiking layers in which every neuron fired at every step."""
+        return tuple(r.name for r in self.neurons if r.output_nonzero == r.output_elements)
+
     def energy(self, convention: str = "exact", costs: str = "45nm-fp32") -> Any:
         """Joules under a convention: see `snn_energy.energy.estimate`."""
-        raise NotImplementedError
+        from snn_energy import energy
+
+        return energy.estimate(self, convention=convention, costs=costs)  # type: ignore[attr-defined, unused-ignore]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON, atomically."""
@@ -139,4 +180,35 @@ class Profile:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:
         """Read what `save` wrote.  Raises `DataError` for anything else."""
-        raise DataError(f"{Path(path)}: not a profile")
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as a profile: {error}") from None
+        if not isinstance(record, dict) or "rows" not in record:
+            raise DataError(f"{path}: not a profile: expected a JSON object with `schema` and `rows`")
+        if record.pop("schema", None) != SCHEMA:
+            raise DataError(f"{path}: profile of another schema; this version reads schema {SCHEMA}")
+        try:
+            return cls(**{**_tuples(record), "rows": tuple(_row(r) for r in record["rows"])})
+        except (TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a profile of schema {SCHEMA}: {error}") from None
+
+    @classmethod
+    def merge(cls, profiles: Iterable[Profile]) -> Profile:
+        """The profile of all samples together: the same integers as one process would have counted.
+
+        Raises `DataError` when the parts are not of one model and number of time steps.
+        """
+        from snn_energy.profiling.merge import merge
+
+        return merge(tuple(profiles))
+
+
+def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON lists back to tuples, one level deep."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+
+
+def _row(record: dict[str, Any]) -> OpRow:
+    counts = {name: Count(**_tuples(count)) for name, count in record.get("counts", {}).items()}
+    return OpRow(**{**_tuples(record), "counts": counts})

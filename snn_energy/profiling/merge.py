@@ -1,0 +1,73 @@
+"""Profiles of parts of the samples, joined into the profile of all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from snn_energy.errors import DataError
+from snn_energy.profiling.kinds import value_set
+from snn_energy.profiling.profile import OpRow, Profile
+from snn_energy.profiling.resolve import ZERO, Count, resolve
+
+SUMMED = (
+    "calls", "input_elements", "input_nonzero", "right_elements", "right_nonzero", "output_elements",
+    "output_nonzero", "dense_macs", "valid_macs", "bias_adds", "scale_muls", "norm_macs", "norm_elements",
+    "neuron_mul", "neuron_add", "neuron_cmp", "neuron_reset", "pool_cmp", "special_evals",
+)  # fmt: skip
+
+
+def merge(profiles: tuple[Profile, ...]) -> Profile:
+    """One profile of the samples of all.  Raises `DataError` when they do not belong together."""
+    if not profiles:
+        raise DataError("merge: no profiles given; at least one is needed")
+    first = profiles[0]
+    for other in profiles[1:]:
+        for what in ("model", "time_steps", "parameters"):
+            mine, its = getattr(first, what), getattr(other, what)
+            if mine != its:
+                raise DataError(f"merge: profiles of different {what}: {mine!r} and {its!r}")
+    rows: dict[tuple[str, str, int], OpRow] = {}
+    for profile in profiles:
+        for row in profile.rows:
+            rows[row.key] = join_rows(rows[row.key], row) if row.key in rows else row
+    counted = [p.correct for p in profiles if p.correct is not None]
+    uncalled = set.intersection(*(set(p.uncalled) for p in profiles))
+    return dataclasses.replace(
+        first,
+        rows=tuple(rows.values()),
+        samples=sum(p.samples for p in profiles),
+        correct=sum(counted) if len(counted) == len(profiles) else None,
+        uncalled=tuple(name for name in first.uncalled if name in uncalled),
+    )
+
+
+def join_rows(a: OpRow, b: OpRow) -> OpRow:
+    """The row over the samples of both: counts added, kinds joined, AC and MAC decided anew."""
+    left = value_set(a.input_kind, a.input_values).join(value_set(b.input_kind, b.input_values))
+    right = a.right_kind, a.right_values
+    if a.right_kind is not None and b.right_kind is not None:
+        both = value_set(a.right_kind, a.right_values).join(value_set(b.right_kind, b.right_values))
+        right = both.kind, both.values
+    names = dict.fromkeys((*a.counts, *b.counts))
+    return resolve(
+        dataclasses.replace(
+            a,
+            **{name: getattr(a, name) + getattr(b, name) for name in SUMMED},
+            input_kind=left.kind,
+            input_values=left.values,
+            right_kind=right[0],
+            right_values=right[1],
+            two_valued_input=a.two_valued_input and b.two_valued_input,
+            static_repeats=a.static_repeats if a.static_repeats == b.static_repeats else 1,
+            norm_folded=a.norm_folded and b.norm_folded,
+            sources=tuple(dict.fromkeys((*a.sources, *b.sources))),
+            feeds=tuple(dict.fromkeys((*a.feeds, *b.feeds))),
+            input_nonzero_by_step=_steps(a.input_nonzero_by_step, b.input_nonzero_by_step),
+            output_nonzero_by_step=_steps(a.output_nonzero_by_step, b.output_nonzero_by_step),
+            counts={name: a.counts.get(name, ZERO) + b.counts.get(name, ZERO) for name in names},
+        )
+    )
+
+
+def _steps(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return (Count(0, a) + Count(0, b)).by_step

@@ -1,0 +1,48 @@
+"""A Profile as a table."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from snn_energy.profiling.profile import OpRow, Profile
+
+IDENTITY = ("name", "op", "site", "block", "role", "input_kind", "right_kind", "input_rate", "output_rate")
+PER_SAMPLE = (
+    "calls", "dense_macs", "valid_macs", "ac", "mac", "ac_executed", "mac_executed", "mac_nonzero",
+    "ac_coincident", "ac_one_sided", "input_elements", "input_nonzero", "output_elements", "output_nonzero",
+    "bias_adds", "scale_muls", "norm_macs", "neuron_mul", "neuron_add", "neuron_cmp", "neuron_reset",
+    "pool_cmp", "special_evals",
+)  # fmt: skip
+CONSTANT = ("static_repeats", "fan_out", "weight_elements", "bias_elements", "state_elements", "note")
+
+
+def ops_table(profile: Profile) -> pd.DataFrame:
+    """One row per operation: identity, rates, counts per sample, exact totals, standard deviations."""
+    import pandas as pd
+
+    columns = (*IDENTITY, *PER_SAMPLE, "ac_std", "mac_std", "ac_total", "mac_total", "samples", *CONSTANT)
+    return pd.DataFrame([_record(row, profile.samples) for row in profile.rows], columns=list(columns))
+
+
+def _record(row: OpRow, samples: int) -> dict[str, Any]:
+    return {
+        **{name: getattr(row, name) for name in (*IDENTITY, *CONSTANT)},
+        "name": row.name or "(model)",
+        **{name: getattr(row, name) / samples for name in PER_SAMPLE},
+        "ac_std": spread(row.ac, row.ac_square_sum, samples),
+        "mac_std": spread(row.mac, row.mac_square_sum, samples),
+        "ac_total": row.ac,
+        "mac_total": row.mac,
+        "samples": samples,
+    }
+
+
+def spread(total: int, square_sum: int | None, samples: int) -> float:
+    """Standard deviation over samples (n - 1); NaN for one sample or where samples were not told apart."""
+    if square_sum is None or samples < 2:
+        return math.nan
+    return math.sqrt(max(0, square_sum * samples - total * total) / (samples * (samples - 1)))
