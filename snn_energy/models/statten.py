@@ -29,7 +29,7 @@ SpikeMode = Literal["lif", "plif"]
 class STAttenConfig:
     """Fields of `STAtten`, named as the official constructor names them.
 
-    `img_size_h` and `img_size_w` are the size that the weights were trained for; no parameter depends on them.
+    `img_size_h`, `img_size_w`: the size that the weights were trained for; no parameter depends on them.
     """
 
     img_size_h: int = 128
@@ -233,7 +233,7 @@ class SpikingAttention(nn.Module):
 
 
 class SpikingMLP(nn.Module):
-    """LIF-conv1×1-BN twice, with a membrane shortcut; an inner shortcut where the hidden width equals the outer.
+    """LIF-conv1×1-BN twice, with a membrane shortcut; an inner one too where the widths are equal.
 
     (T, B, C, H, W) -> the same.
     """
@@ -283,8 +283,8 @@ class STAtten(nn.Module):
     """The whole network.
 
     `forward(x)`: x (B, C, H, W), presented at each of the T steps, or (B, T, C, H, W); returns logits (B, K),
-    the mean over steps.  With `TET` and in training mode it returns (T, B, K), for a loss per step (Deng et al.,
-    ICLR 2022); in evaluation the mean over steps as always.  Every call starts from fresh neurons.
+    the mean over steps.  With `TET` and in training mode it returns (T, B, K) for a loss per step (Deng
+    et al., 2022); in evaluation the mean over steps as always.  Every call starts from fresh neurons.
 
     Unlike the official release, `attention_mode` is honoured and `drop_path_rate` acts (there it is built and
     never called; its default here is 0).
@@ -296,7 +296,7 @@ class STAtten(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = SpikingPatchEmbedding(config)
-        rates = torch.linspace(0, config.drop_path_rate, config.depths).tolist()
+        rates = [config.drop_path_rate * i / max(config.depths - 1, 1) for i in range(config.depths)]
         self.block = nn.ModuleList(SpikingBlock(config, rate) for rate in rates)
         self.head_lif = PLIF() if config.spike_mode == "plif" else LIF()
         self.head = nn.Linear(config.embed_dims, config.num_classes)

@@ -1,0 +1,379 @@
+"""Checkpoints: ours, the official STAtten release's, and bare state dicts, read without running pickled code.
+
+`load(path)` gives a model in evaluation mode; `read_checkpoint` and `build` are its two halves.  A file is
+read with `torch.load(weights_only=True)`, whose unpickler knows tensors and plain containers; besides them
+only `argparse.Namespace`, which the official trainer stores, is let through; the rest is refused by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from snn_energy.errors import CheckpointError, ConfigError, suggest
+from snn_energy.files import atomic_write
+from snn_energy.models import official
+from snn_energy.models.zoo import ZOO, make_config
+
+FORMAT, VERSION = "snn-energy", 1
+
+FLAGS = {"T": "--time-steps", "embed_dims": "--dim", "depths": "--depth", "mlp_ratios": "--mlp-ratio"}
+"""Command-line flags that are not the field's own name with hyphens."""
+
+UNKNOWABLE = ("T", "chunk_size", "pooling_stat", "dvs_mode", "num_heads")
+"""Fields of `STAttenConfig` that change the result and leave no trace in the shape of a tensor."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    `model` is a registry name; `config` the known fields of its configuration; `missing` those that neither
+    the file says nor its tensors show; `notes` what a person should be told (inferred fields, ignored keys).
+    """
+
+    path: Path
+    kind: Literal["ours", "official", "bare"]
+    model: str | None
+    config: dict[str, Any]
+    state_dict: dict[str, torch.Tensor]
+    recipe: dict[str, Any] | None = None
+    epoch: int | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
+    class_names: list[str] | None = None
+    training_state: dict[str, Any] | None = None
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -> nn.Module:
+    """The model that a checkpoint holds, in evaluation mode, with its configuration as `.config`.
+
+    `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
+    `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
+    `ema` takes the averaged weights.  Raises `CheckpointError`.
+    """
+    return build(read_checkpoint(path, ema=ema), **overrides)
+
+
+def read_checkpoint(path: str | os.PathLike[str], *, ema: bool = False) -> Checkpoint:
+    """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
+    path = Path(path)
+    content = _unpickle(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
+    if content.get("format") == FORMAT:
+        checkpoint = _read_ours(path, content, ema)
+    elif any(isinstance(content.get(key), Mapping) for key in ("state_dict", "state_dict_ema")):
+        checkpoint = _read_official(path, content, ema)
+    else:
+        checkpoint = _describe(path, "bare", _state_dict(path, content, "state_dict"))
+    _check_finite(path, checkpoint.state_dict)
+    return checkpoint
+
+
+def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
+    """The checkpoint's model with its weights, in evaluation mode; `overrides` as in `load`.
+
+    Raises `CheckpointError` if a needed field is unknown, or if the weights do not fit the model.
+    """
+    path = checkpoint.path
+    name, fields = _resolve(checkpoint, {k: v for k, v in overrides.items() if v is not None})
+    model_class = ZOO[name].resolve()
+    try:
+        config = make_config(model_class.Config, fields)  # type: ignore[attr-defined]
+        with torch.device("meta"):  # the weights must fit before any memory is taken for them
+            expected = model_class(config).state_dict()
+    except (ConfigError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
+    _check_fit(path, name, checkpoint.state_dict, expected)
+    with torch.random.fork_rng(devices=[]):
+        model = model_class(config)
+    model.load_state_dict(checkpoint.state_dict)
+    return model.eval()
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    name: str,
+    recipe: Any = None,
+    epoch: int | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+    class_names: list[str] | None = None,
+    training_state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `model` (registry name `name`, configuration `model.config`) whole or not at all.
+
+    `recipe` is a dataclass or dict, `optimizer` a state dict; everything must be tensors and plain types, so
+    that the file reads back without running anything.  Raises `CheckpointError` for a value that is not.
+    """
+    if name not in ZOO:
+        raise CheckpointError(f"cannot save model {name!r}: not a registered name; {suggest(name, ZOO)}")
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": name,
+        "config": model.config,
+        "state_dict": dict(model.state_dict()),
+        "recipe": recipe,
+        "epoch": epoch,
+        "metrics": metrics or {},
+        "optimizer": optimizer,
+        "class_names": class_names,
+        "training_state": training_state,
+    }
+    plain = {key: _plain(value, key) for key, value in content.items()}
+    with atomic_write(path) as temporary:
+        torch.save(plain, temporary)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a configuration field: `T` -> `--time-steps`."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def _unpickle(path: Path) -> Any:
+    """The file's content, made of tensors, plain containers and `argparse.Namespace` only."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a directory, must be a checkpoint file")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    if not start:
+        raise CheckpointError(f"{path}: is empty")
+    if start.lstrip().startswith(b"<"):
+        raise CheckpointError(f"{path}: is a web page, not a checkpoint (a download that went wrong?)")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself (git lfs pull)")
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything inside the unpickler
+        raise CheckpointError(f"{path}: {_explain(error, start)}") from None
+
+
+def _explain(error: Exception, start: bytes) -> str:
+    """One line for an exception of `torch.load`."""
+    message = str(error)
+    refused = re.search(r"(?:GLOBAL|class) ([A-Za-z_][\w.]*\.\w+)", message)
+    if refused:
+        return (
+            f"refused: it asks to import {refused[1]}; only tensors and plain types are read, nothing was run"
+        )
+    newer = re.search(r"Unsupported operand 1(3[89]|4\d|5[01])\b", message)
+    if newer:
+        return (
+            "refused: pickled with protocol 4 or newer; only torch.save's protocol 2 is read, nothing was run"
+        )
+    if "TorchScript" in message:
+        return "is a TorchScript archive, must be a checkpoint of weights"
+    if start.startswith(b"PK"):
+        return "is a damaged or truncated archive, or not one written by torch.save"
+    return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
+
+
+def _read_ours(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
+    version, model, config = (content.get(key) for key in ("version", "model", "config"))
+    if version != VERSION:
+        raise CheckpointError(
+            f"{path}: is of format version {version!r}; this snn-energy reads version {VERSION}"
+        )
+    if not isinstance(model, str) or model not in ZOO:
+        raise CheckpointError(f"{path}: holds unknown model {model!r}; {suggest(str(model), ZOO)}")
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise CheckpointError(f"{path}: 'config' must be a dict of configuration fields")
+    state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
+    extras = {"epoch": int, "recipe": dict, "optimizer": dict, "class_names": list, "training_state": dict}
+    for key, kind in extras.items():
+        if not isinstance(content.get(key), kind | None):
+            raise CheckpointError(f"{path}: '{key}' must be a {kind.__name__} or None")
+    return Checkpoint(
+        path,
+        "ours",
+        model,
+        config,
+        state,
+        metrics=dict(content.get("metrics") or {}),
+        **{k: content.get(k) for k in extras},
+    )
+
+
+def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
+    if ema and not isinstance(content.get("state_dict_ema"), Mapping):
+        raise CheckpointError(f"{path}: holds no averaged weights (state_dict_ema); leave --ema out")
+    state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
+    arguments = content.get("args")
+    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    epoch, optimizer, metric = (content.get(key) for key in ("epoch", "optimizer", "metric"))
+    try:
+        told = official.from_arguments(arguments if isinstance(arguments, Mapping) else {})
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    described = _describe(path, "official", state, told if isinstance(arguments, Mapping) else None)
+    return dataclasses.replace(
+        described,
+        recipe=told.settings or None,
+        epoch=epoch if isinstance(epoch, int) else None,
+        metrics={} if metric is None else {"metric": metric},
+        optimizer=optimizer if isinstance(optimizer, dict) else None,
+    )
+
+
+def _describe(
+    path: Path,
+    kind: Literal["official", "bare"],
+    state: dict[str, torch.Tensor],
+    told: official.OfficialConfig | None = None,
+) -> Checkpoint:
+    """A checkpoint of the official kind: fields from its arguments, the others from its tensors."""
+    inferred = official.infer_fields(state)
+    if inferred is None:
+        return Checkpoint(
+            path, kind, None, told.fields if told else {}, state, notes=told.notes if told else ()
+        )
+    fields = told.fields if told else {}
+    filled = {key: value for key, value in inferred.items() if key not in fields}
+    notes = told.notes if told else ("no args in the file: attention_mode is taken to be STAtten",)
+    if filled:
+        notes += ("inferred from the tensors: " + ", ".join(f"{k} = {v}" for k, v in filled.items()),)
+    fields = {"attention_mode": "STAtten", **filled, **fields}
+    missing = [name for name in UNKNOWABLE if name not in fields]
+    if told is not None and "dvs_mode" in missing:
+        missing.remove("dvs_mode")  # the constructor's default: False
+    return Checkpoint(path, kind, "statten", fields, state, missing=tuple(missing), notes=notes)
+
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What `DistributedDataParallel` and `torch.compile` put before every name."""
+
+
+def _state_dict(path: Path, content: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
+    """The tensors by name, wrapper prefixes stripped."""
+    state = content.get(key, content) if key != "state_dict_ema" else content.get(key)
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path}: holds no weights under '{key}'")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise CheckpointError(
+                f"{path}: entry {name!r} is a {type(value).__name__}, must be a tensor: not a state dict"
+            )
+        needed = value.numel() * value.element_size()
+        if value.layout != torch.strided or value.is_meta or value.untyped_storage().nbytes() < needed:
+            raise CheckpointError(f"{path}: {name} is not a plain dense tensor")
+    tensors = dict(state)
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+# --- checking -----------------------------------------------------------------------------------------------
+
+
+def _check_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = value.numel() - int(torch.isfinite(value).sum())
+            raise CheckpointError(f"{path}: {name} holds {bad} NaN or infinite of {value.numel()} values")
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise CheckpointError(f"{path}: {name} holds a negative variance, {value.min().item():g}")
+
+
+def _check_fit(
+    path: Path, name: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> None:
+    """Names, shapes and kinds of number must agree exactly."""
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    if missing or unexpected:
+        parts = [
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for what, keys in (("missing", missing), ("unexpected", unexpected))
+            if keys
+        ]
+        same = len(expected) - len(missing)
+        raise CheckpointError(
+            f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; {', '.join(parts)}"
+        )
+    for key, value in expected.items():
+        if found[key].shape != value.shape:
+            raise CheckpointError(
+                f"{path}: {key} has shape {tuple(found[key].shape)}, {name} expects {tuple(value.shape)}"
+            )
+        if found[key].is_floating_point() != value.is_floating_point():
+            raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
+
+
+def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Registry name and all known configuration fields: the file's, then the name's, then the caller's."""
+    path = checkpoint.path
+    name, yaml_path = overrides.pop("model", None), overrides.pop("config", None)
+    if yaml_path is not None:
+        told = official.read_yaml(yaml_path)
+        overrides = {**told.fields, **overrides}
+        name = name or "statten"
+    if name is None:
+        name = checkpoint.model
+    if name is None:
+        raise CheckpointError(
+            f"{path}: the file does not say which model it is for; give --model or --config"
+        )
+    if name not in ZOO:
+        raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
+    own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
+    stored = checkpoint.config if own else {}
+    named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
+    fields = {**stored, **named, **overrides}
+    unknown = [key for key in checkpoint.missing if key not in fields] if own else []
+    if fields.get("attention_mode") == "SDT" and "chunk_size" in unknown:
+        unknown.remove("chunk_size")
+        fields["chunk_size"] = 1
+    if unknown:
+        raise CheckpointError(
+            f"{path}: neither the file nor its tensors say {', '.join(unknown)}; "
+            f"give {', '.join(flag(key) for key in unknown)}"
+        )
+    return name, fields
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any, where: str) -> Any:
+    """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {_plain(k, where): _plain(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
+        return value.item()
+    raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")

@@ -1,0 +1,166 @@
+"""The vocabulary of the official STAtten release: its command line's names for our configuration fields.
+
+The same names stand in its YAML files and in the `args` namespace inside its checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snn_energy.errors import ConfigError
+
+OFFICIAL_MODEL = "sdt"
+"""The one model name that the official trainer knows; it is our `statten`."""
+
+FIELD_OF_ARGUMENT = {
+    "in_channels": "in_channels",
+    "num_classes": "num_classes",
+    "dim": "embed_dims",
+    "num_heads": "num_heads",
+    "mlp_ratio": "mlp_ratios",
+    "layer": "depths",
+    "time_steps": "T",
+    "chunk_size": "chunk_size",
+    "pooling_stat": "pooling_stat",
+    "spike_mode": "spike_mode",
+    "dvs_mode": "dvs_mode",
+    "TET": "TET",
+}
+"""Official argument -> field of `STAttenConfig`; `img_size`, `attention_mode` and `dataset` have own rules."""
+
+DVS_DATASETS = ("cifar10-dvs", "ncaltech101")
+"""The official trainer sets `dvs_mode` from the data set's name, whatever the configuration says."""
+
+PARSER_DEFAULTS = {
+    "in_channels": 3,
+    "num_classes": 1000,
+    "num_heads": 8,
+    "mlp_ratio": 4,
+    "layer": 4,
+    "time_steps": 4,
+    "chunk_size": 2,
+    "pooling_stat": "1111",
+    "spike_mode": "lif",
+    "dataset": "torch/cifar10",
+    "TET": False,
+}
+"""What the official command line takes where a YAML file is silent (release e9048a1); `dim` has no default."""
+
+
+@dataclass(frozen=True)
+class OfficialConfig:
+    """What an official YAML file or `args` says: model fields, training settings, what was ignored."""
+
+    fields: dict[str, Any]
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
+    """Split official arguments into the fields of our model and everything else.
+
+    A key with a hyphen never reaches the official parser's namespace under the name that its code reads, so
+    it has no effect there and none here; a note names it.  `attention_mode` is stored by the official trainer
+    but never forwarded to its model, which is STAtten always: so is ours, and a note says so where SDT was
+    asked.  Arguments that are None are left out.
+    """
+    model = arguments.get("model")
+    if model not in (None, OFFICIAL_MODEL):
+        raise ConfigError(f"model = {model!r}: the official STAtten release knows only {OFFICIAL_MODEL!r}")
+    dead = [key for key in arguments if "-" in key]
+    live = {key: value for key, value in arguments.items() if key not in dead and value is not None}
+    fields = {field: live[key] for key, field in FIELD_OF_ARGUMENT.items() if key in live}
+    if "img_size" in live:
+        fields["img_size_h"] = fields["img_size_w"] = live["img_size"]
+    if "dvs_mode" not in fields and "dataset" in live:
+        fields["dvs_mode"] = live["dataset"] in DVS_DATASETS
+    fields["attention_mode"] = "STAtten"
+    notes = []
+    if live.get("attention_mode", "STAtten") != "STAtten":
+        notes.append(
+            f"attention_mode = {live['attention_mode']} is stored, but the official trainer never forwards "
+            "it: building STAtten (--attention-mode SDT wins)"
+        )
+    if dead:
+        notes.append(f"ignored, as the official code ignores keys with a hyphen: {', '.join(sorted(dead))}")
+    used = {*FIELD_OF_ARGUMENT, "img_size", "attention_mode", "model"}
+    return OfficialConfig(fields, {k: v for k, v in live.items() if k not in used}, tuple(notes))
+
+
+def read_yaml(path: str | os.PathLike[str]) -> OfficialConfig:
+    """Read an official configuration file (`conf/*/*.yml`) as it is.
+
+    Numbers that YAML reads as text, such as `3e-4`, become numbers; arguments that the file leaves out have
+    the official command line's defaults.  Raises `ConfigError` for a file that is missing, not YAML, not a
+    mapping of names, or without `dim`, which has no default.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path}: must be a mapping of argument names to values")
+    try:
+        told = from_arguments(PARSER_DEFAULTS | {key: _number(key, value) for key, value in content.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if "embed_dims" not in told.fields:
+        raise ConfigError(
+            f"{path}: does not say dim, the number of channels; the official trainer has no default"
+        )
+    return told
+
+
+def _number(key: str, value: Any) -> Any:
+    """`3e-4` is text to YAML 1.1, a number to argparse; `pooling_stat: 0011` is a number and must be text."""
+    if key == "pooling_stat" and not isinstance(value, str):
+        raise ConfigError(f"pooling_stat = {value!r}: put it in quotes, YAML reads it as a number")
+    if isinstance(value, str) and key != "pooling_stat":
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                return number(value)
+    return value
+
+
+def infer_fields(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Fields of `STAttenConfig` that tensor shapes show; None if `state` is not of this architecture.
+
+    T, chunk size, pooling and `dvs_mode` leave no trace in a tensor, except that a network for frames
+    (anything but two channels) is never in `dvs_mode`.
+    """
+    embedding = (
+        "patch_embed.proj_conv.weight",
+        "patch_embed.proj_conv3.weight",
+        "patch_embed.rpe_conv.weight",
+    )
+    needed = (*embedding, "head.weight", "block.0.attn.q_conv.weight", "block.0.mlp.fc1_conv.weight")
+    if any(name not in state for name in needed):
+        return None
+    in_channels = state[needed[0]].shape[1]
+    embed_dims = state[needed[1]].shape[0]
+    ratio = state["block.0.mlp.fc1_conv.weight"].shape[0] / embed_dims
+    blocks = {name.split(".")[1] for name in state if name.startswith("block.")}
+    fields = {
+        "in_channels": in_channels,
+        "num_classes": state["head.weight"].shape[0],
+        "embed_dims": embed_dims,
+        "depths": len(blocks),
+        "mlp_ratios": int(ratio) if ratio == int(ratio) else ratio,
+        "spike_mode": "plif" if "head_lif.w" in state else "lif",
+    }
+    heads = state.get("block.0.attn.talking_heads.weight")
+    if heads is not None:
+        fields["num_heads"] = heads.shape[0]
+    if in_channels != 2:
+        fields["dvs_mode"] = False
+    return fields
