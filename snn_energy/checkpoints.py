@@ -62,9 +62,12 @@ def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -
 
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
-    `ema` takes the averaged weights.  Raises `CheckpointError`.
+    `ema` takes the averaged weights.  Warns of what was inferred or not as stored; raises `CheckpointError`.
     """
-    return build(read_checkpoint(path, ema=ema), **overrides)
+    checkpoint = read_checkpoint(path, ema=ema)
+    for note in checkpoint.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return build(checkpoint, **overrides)
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, ema: bool = False) -> Checkpoint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ FIELD_OF_ARGUMENT = {
     "dvs_mode": "dvs_mode",
     "TET": "TET",
 }
-"""Official argument -> field of `STAttenConfig`; `img_size`, `attention_mode` and `dataset` have own rules."""
+"""Official argument -> field of `STAttenConfig`; `img_size`, `attention_mode`, `dataset` have own rules."""
 
 DVS_DATASETS = ("cifar10-dvs", "ncaltech101")
 """The official trainer sets `dvs_mode` from the data set's name, whatever the configuration says."""
@@ -49,7 +49,7 @@ PARSER_DEFAULTS = {
     "dataset": "torch/cifar10",
     "TET": False,
 }
-"""What the official command line takes where a YAML file is silent (release e9048a1); `dim` has no default."""
+"""What the official command line takes where a YAML file is silent; `dim` has no default."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
     """Split official arguments into the fields of our model and everything else.
 
     A key with a hyphen never reaches the official parser's namespace under the name that its code reads, so
-    it has no effect there and none here; a note names it.  `attention_mode` is stored by the official trainer
+    it has no effect there and none here.  `attention_mode` is stored by the official trainer
     but never forwarded to its model, which is STAtten always: so is ours, and a note says so where SDT was
     asked.  Arguments that are None are left out.
     """
@@ -86,8 +86,6 @@ def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
             f"attention_mode = {live['attention_mode']} is stored, but the official trainer never forwards "
             "it: building STAtten (--attention-mode SDT wins)"
         )
-    if dead:
-        notes.append(f"ignored, as the official code ignores keys with a hyphen: {', '.join(sorted(dead))}")
     used = {*FIELD_OF_ARGUMENT, "img_size", "attention_mode", "model"}
     return OfficialConfig(fields, {k: v for k, v in live.items() if k not in used}, tuple(notes))
 
@@ -118,7 +116,11 @@ def read_yaml(path: str | os.PathLike[str]) -> OfficialConfig:
         raise ConfigError(
             f"{path}: does not say dim, the number of channels; the official trainer has no default"
         )
-    return told
+    dead = sorted(key for key in content if "-" in key)
+    if not dead:
+        return told
+    note = f"ignored, as the official code ignores keys with a hyphen: {', '.join(dead)}"
+    return replace(told, notes=(*told.notes, note))
 
 
 def _number(key: str, value: Any) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.errors import ConfigError, suggest
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One registered name: `target` is "module:Class" below `snn_energy.models`; `fields` are its configuration."""
+    """A registered name: `target` is "module:Class" below `snn_energy.models`, `fields` its configuration."""
 
     target: str
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -30,8 +32,43 @@ class Entry:
         return getattr(importlib.import_module(f"snn_energy.models.{module}"), name)
 
 
+def _statten(dataset: str, dim: int, steps: int, chunk: int, **fields: Any) -> Entry:
+    """One network of the STAtten paper: depth 8 for ImageNet and 2 elsewhere, 8 heads, MLP ratio 4."""
+    depth = 8 if dataset == "ImageNet" else 2
+    sizes = {
+        "embed_dims": dim,
+        "depths": depth,
+        "num_heads": 8,
+        "mlp_ratios": 4,
+        "T": steps,
+        "chunk_size": chunk,
+    }
+    return Entry("statten:STAtten", {**sizes, **fields}, f"STAtten {depth}-{dim} for {dataset}, T {steps}")
+
+
+_SMALL = {"img_size_h": 32, "img_size_w": 32, "in_channels": 3, "pooling_stat": "0011"}
+_LARGE = {"img_size_h": 224, "img_size_w": 224, "in_channels": 3, "pooling_stat": "1111", "num_classes": 1000}
+_DVS = {"img_size_h": 64, "img_size_w": 64, "in_channels": 2, "pooling_stat": "0011", "dvs_mode": True}
+
 ZOO: dict[str, Entry] = {
-    "statten": Entry("statten:STAtten", summary="STAtten on the spike-driven transformer backbone, all fields free"),
+    "statten": Entry(
+        "statten:STAtten", summary="STAtten on the spike-driven transformer backbone, all fields free"
+    ),
+    "spike-driven-transformer": Entry(
+        "statten:STAtten",
+        {"attention_mode": "SDT"},
+        "Spike-driven Transformer (Yao et al. 2023), all fields free",
+    ),
+    "statten-cifar10-256": _statten("CIFAR-10", 256, 4, 2, num_classes=10, **_SMALL),
+    "statten-cifar10-512": _statten("CIFAR-10", 512, 4, 2, num_classes=10, **_SMALL),
+    "statten-cifar100-256": _statten("CIFAR-100", 256, 4, 2, num_classes=100, **_SMALL),
+    "statten-cifar100-512": _statten("CIFAR-100", 512, 4, 2, num_classes=100, **_SMALL),
+    "statten-imagenet-512": _statten("ImageNet", 512, 4, 2, **_LARGE),
+    "statten-imagenet-768": _statten("ImageNet", 768, 4, 2, **_LARGE),
+    "statten-cifar10dvs-t10": _statten("CIFAR10-DVS", 256, 10, 5, num_classes=10, TET=True, **_DVS),
+    "statten-cifar10dvs-t16": _statten("CIFAR10-DVS", 256, 16, 4, num_classes=10, TET=True, **_DVS),
+    "statten-ncaltech101-t10": _statten("N-Caltech101", 256, 10, 5, num_classes=101, **_DVS),
+    "statten-ncaltech101-t16": _statten("N-Caltech101", 256, 16, 4, num_classes=101, **_DVS),
 }
 
 
@@ -40,18 +77,39 @@ def list_models() -> list[str]:
     return sorted(ZOO)
 
 
-def create_model(name: str, **fields: Any) -> nn.Module:
+def create_model(
+    name: str | None = None, *, config: str | os.PathLike[str] | None = None, **fields: Any
+) -> nn.Module:
     """Build the network `name` with freshly initialised weights.
 
-    `fields` are fields of the model's configuration (`T`, `embed_dims`, `num_classes`, …) and win over
-    those that the name fixes.  The result carries its configuration as `.config`.
-    Raises `ConfigError` for an unknown name, an unknown field, or values that cannot go together.
+    `config` is a YAML file of the official STAtten release, read as it is; what it says that has no effect is
+    warned of, and `name` is then `statten` unless given.  `fields` are fields of the model's configuration
+    (`T`, `embed_dims`, `num_classes`, …).  They win over the file's, and those over the ones that the name
+    fixes.  The result carries its configuration as `.config`.
+
+    Raises `ConfigError` for an unknown name, an unknown field, values that cannot go together, or a file that
+    is not an official configuration.
     """
+    if name is None and config is None:
+        raise ConfigError("no model: give a name or an official YAML file (config=)")
+    told: dict[str, Any] = {}
+    if config is not None:
+        from snn_energy.models.official import read_yaml
+
+        read = read_yaml(config)
+        told = read.fields
+        for note in read.notes:
+            warnings.warn(f"{config}: {note}", stacklevel=2)
+    entry = find(name or "statten")
+    cls = entry.resolve()
+    return cls(make_config(cls.Config, {**entry.fields, **told, **fields}))
+
+
+def find(name: str) -> Entry:
+    """The entry of a registered name; `ConfigError` for any other."""
     if name not in ZOO:
         raise ConfigError(f"unknown model {name!r}; {suggest(name, ZOO)}")
-    entry = ZOO[name]
-    cls = entry.resolve()
-    return cls(make_config(cls.Config, {**entry.fields, **fields}))
+    return ZOO[name]
 
 
 def make_config(config_class: type, fields: dict[str, Any]) -> Any:
