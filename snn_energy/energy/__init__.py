@@ -1,1 +1,17 @@
-"""TODO"""
+"""Energy: a pure function of (Profile, convention, cost table).  Never imports torch."""
+
+from snn_energy.energy.conventions import Convention, conventions, load_convention
+from snn_energy.energy.costs import CostTable, cost_tables, load_costs
+from snn_energy.energy.estimate import Charge, Energy, estimate
+
+__all__ = [
+    "Charge",
+    "Convention",
+    "CostTable",
+    "Energy",
+    "conventions",
+    "cost_tables",
+    "estimate",
+    "load_convention",
+    "load_costs",
+]
