@@ -1,0 +1,207 @@
+"""VGG and ResNet shapes of spiking networks, with the neuron given by a factory.
+
+All maps are time first: (T, B, C, H, W).  Convolutions have no bias, each is followed by batch norm, and a
+neuron follows the norm or, at the end of a residual block, the sum of branch and shortcut (post-activation,
+as in tdBN, Zheng et al., AAAI 2021), so that every convolution but the first and those behind an average pool
+sees spikes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.models.statten import conv_bn, per_step
+
+NeuronFactory = Callable[[int], nn.Module]
+"""channels -> a multi-step spiking neuron, (T, B, C, H, W) -> {0, 1} of the same shape."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A backbone: `stem` name, channels of the stages, residual blocks in each, hidden channels of the head."""
+
+    stem: str
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    hidden: int = 0
+
+
+SHAPES: dict[str, Shape] = {
+    "vgg13": Shape("vgg", (64, 128, 256, 512, 512), (2, 2, 2, 2, 2)),
+    "resnet18": Shape("imagenet", (64, 128, 256, 512), (2, 2, 2, 2)),
+    "resnet19": Shape("single", (128, 256, 512), (3, 3, 2), hidden=256),
+    "resnet20": Shape("triple", (64, 128, 256, 512), (2, 2, 2, 2)),
+    "resnet34": Shape("imagenet", (64, 128, 256, 512), (3, 4, 6, 3)),
+}
+
+
+def halve() -> nn.AvgPool2d:
+    """2×2 average pooling that rounds odd sizes up, as a 3×3 convolution of stride 2 and padding 1 does."""
+    return nn.AvgPool2d(2, ceil_mode=True)
+
+
+class ConvNeuron(nn.Module):
+    """Convolution, batch norm, neuron: (T, B, C, H, W) -> (T, B, C', H', W')."""
+
+    def __init__(
+        self, in_channels: int, channels: int, neuron: NeuronFactory, kernel: int = 3, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.lif = neuron(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lif(conv_bn(x, self.conv, self.bn))
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions and a shortcut: (T, B, C, H, W) -> (T, B, C', H', W').
+
+    The shortcut is the input itself or, where the width changes, 2×2 average pooling (if the stride is 2),
+    a 1×1 convolution and batch norm.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, neuron: NeuronFactory) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.lif1 = neuron(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if stride == 2:
+            self.shortcut.append(halve())
+        if stride == 2 or in_channels != channels:
+            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(channels))
+        self.lif2 = neuron(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.lif1(conv_bn(x, self.conv1, self.bn1))
+        y = conv_bn(y, self.conv2, self.bn2)
+        return self.lif2(y + (per_step(self.shortcut, x) if len(self.shortcut) else x))
+
+
+class PerStep(nn.Module):
+    """A stateless `layer` applied to every step: the pools."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return per_step(self.layer, x)
+
+
+class Backbone(nn.Sequential):
+    """Stem and stages: (T, B, in_channels, H, W) -> spikes (T, B, out_channels, H', W').
+
+    `width` multiplies every channel count (at least one channel remains).  `after_stage(channels)` gives a
+    module, (T, B, C, H, W) -> the same shape, that follows each stage as `attention1`, `attention2`, …
+    """
+
+    def __init__(
+        self,
+        name: str,
+        in_channels: int,
+        width: float,
+        neuron: NeuronFactory,
+        after_stage: NeuronFactory | None = None,
+    ) -> None:
+        super().__init__()
+        shape = SHAPES[name]
+        widths = [scaled(w, width) for w in shape.widths]
+        channels = in_channels
+        if shape.stem != "vgg":
+            self.stem = make_stem(shape.stem, in_channels, widths[0], neuron)
+            channels = widths[0]
+        for i, (out, blocks) in enumerate(zip(widths, shape.blocks, strict=True), start=1):
+            if shape.stem == "vgg":
+                stage = vgg_stage(channels, out, blocks, neuron)
+            else:
+                stage = residual_stage(channels, out, blocks, 1 if i == 1 else 2, neuron)
+            self.add_module(f"stage{i}", stage)
+            if after_stage is not None:
+                self.add_module(f"attention{i}", after_stage(out))
+            channels = out
+        self.out_channels = channels
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels · width`, rounded, at least 1."""
+    return max(1, round(channels * width))
+
+
+def make_stem(kind: str, in_channels: int, channels: int, neuron: NeuronFactory) -> nn.Sequential:
+    """The convolutions in front of the stages and the pool behind them.
+
+    `triple`: three 3×3, then 2×2 average pooling; `single`: one 3×3; `imagenet`: 7×7 of stride 2, then 3×3 max
+    pooling of stride 2 (of spikes, so still spikes).
+    """
+    if kind == "triple":
+        ins = (in_channels, channels, channels)
+        return nn.Sequential(*(ConvNeuron(c, channels, neuron) for c in ins), PerStep(halve()))
+    if kind == "single":
+        return nn.Sequential(ConvNeuron(in_channels, channels, neuron))
+    stem = ConvNeuron(in_channels, channels, neuron, kernel=7, stride=2)
+    return nn.Sequential(stem, PerStep(nn.MaxPool2d(3, 2, 1)))
+
+
+def vgg_stage(in_channels: int, channels: int, convolutions: int, neuron: NeuronFactory) -> nn.Sequential:
+    """3×3 convolutions with their neurons, then 2×2 average pooling."""
+    ins = [in_channels] + [channels] * (convolutions - 1)
+    return nn.Sequential(*(ConvNeuron(c, channels, neuron) for c in ins), PerStep(halve()))
+
+
+def residual_stage(
+    in_channels: int, channels: int, blocks: int, stride: int, neuron: NeuronFactory
+) -> nn.Sequential:
+    """Basic blocks, the first with `stride`."""
+    first = BasicBlock(in_channels, channels, stride, neuron)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, 1, neuron) for _ in range(blocks - 1)))
+
+
+class Head(nn.Module):
+    """Spatial mean, an optional hidden layer with its neuron, a linear layer: (T, B, C, H, W) -> (T, B, K)."""
+
+    def __init__(self, channels: int, hidden: int, num_classes: int, neuron: NeuronFactory) -> None:
+        super().__init__()
+        self.hidden: nn.Linear | None = None
+        if hidden:
+            self.hidden = nn.Linear(channels, hidden)
+            self.lif = neuron(hidden)
+            channels = hidden
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.mean((-2, -1))
+        if self.hidden is not None:
+            x = self.lif(self.hidden(x)[..., None, None]).flatten(2)
+        return self.classifier(x)
+
+
+def check_network(
+    backbone: object, known: tuple[str, ...], in_channels: object, num_classes: object, width: object
+) -> None:
+    """Raise `ConfigError` for fields of which no network can be built."""
+    if backbone not in known:
+        raise ConfigError(f"backbone = {backbone!r}: must be one of {', '.join(known)}")
+    for name, value in (("in_channels", in_channels), ("num_classes", num_classes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} = {value!r}: must be a positive whole number")
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):
+        raise ConfigError(f"width = {width!r}: must be a positive number")
+
+
+def check_input(x: torch.Tensor, in_channels: int) -> None:
+    """Raise `DataError` unless `x` is (B, in_channels, H, W) or (B, T, in_channels, H, W)."""
+    if x.dim() not in (4, 5) or x.shape[-3] != in_channels:
+        raise DataError(
+            f"input of shape {tuple(x.shape)}: must be (B, {in_channels}, H, W) or (B, T, {in_channels}, H, W)"
+        )
