@@ -1,0 +1,151 @@
+"""A netlist on disk: `netlist.json`, which a person can read, and its arrays in `netlist.h5`.
+
+The JSON carries the SHA-256 of the HDF5 file and of its own content, so a changed file is refused.
+Inside the HDF5 file every array lies at `<node name>/<field>`; the network's names are its names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_energy.errors import DataError, MissingDependency
+from snn_energy.exporters.netlist import NODE_KINDS, Edge, Netlist, Node, time_offsets
+from snn_energy.exporters.netlist_check import check
+from snn_energy.files import atomic_write, write_text
+
+FORMAT = "snn-energy netlist"
+VERSION = 1
+ARRAYS_FILE, MANIFEST_FILE = "netlist.h5", "netlist.json"
+
+
+def save(netlist: Netlist, directory: str | Path) -> None:
+    """Check `netlist` and write it into `directory` (made if need be)."""
+    check(netlist)
+    h5py = _h5py()
+    directory = Path(directory)
+    offsets = time_offsets(netlist)
+    rows: list[dict[str, Any]] = []
+    with atomic_write(directory / ARRAYS_FILE) as temporary:
+        with h5py.File(temporary, "w") as file:
+            for name, node in netlist.nodes.items():
+                plain, arrays = _split(node)
+                for key, array in arrays.items():
+                    file.create_dataset(f"{name}/{key}", data=array, track_times=False)
+                rows.append(
+                    {
+                        "name": name,
+                        "kind": type(node).__name__,
+                        "offset": offsets[name],
+                        **plain,
+                        "arrays": sorted(arrays),
+                    }
+                )
+        digest = sha256(temporary)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "time_steps": netlist.time_steps,
+        "depth": max(offsets.values()),
+        "nodes": rows,
+        "edges": [[e.source, e.target, e.port] for e in netlist.edges],
+        "probes": list(netlist.probes),
+        "origin": dict(netlist.origin),
+        "arrays_sha256": digest,
+    }
+    content["sha256"] = content_digest(content)
+    write_text(directory / MANIFEST_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def load(directory: str | Path) -> Netlist:
+    """Read and check a saved netlist; a file that was changed since is a `DataError`."""
+    directory = Path(directory)
+    content = _read_manifest(directory / MANIFEST_FILE)
+    if sha256(directory / ARRAYS_FILE) != content["arrays_sha256"]:
+        raise DataError(
+            f"{directory / ARRAYS_FILE} was changed after export: its SHA-256 is not the manifest's"
+        )
+    nodes: dict[str, Node] = {}
+    with _h5py().File(directory / ARRAYS_FILE, "r") as file:
+        for row in content["nodes"]:
+            arrays = {key: np.asarray(file[f"{row['name']}/{key}"][()]) for key in row["arrays"]}
+            nodes[row["name"]] = _join(row, arrays)
+    edges = tuple(Edge(*edge) for edge in content["edges"])
+    return check(Netlist(nodes, edges, content["time_steps"], tuple(content["probes"]), content["origin"]))
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file; `DataError` if it is not there."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def content_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's canonical JSON without its own `sha256` entry."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{path} is not a netlist: it does not say format {FORMAT!r}")
+    if content.get("version") != VERSION:
+        raise DataError(f"{path} has version {content.get('version')}; this release reads {VERSION}")
+    if content.get("sha256") != content_digest(content):
+        raise DataError(f"{path} was changed after export: its SHA-256 is not the one written in it")
+    return content
+
+
+def _split(node: Node) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(plain fields, array fields) of a node; entries of a mapping become arrays named `field/key`."""
+    plain: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for item in dataclasses.fields(node):
+        value = getattr(node, item.name)
+        if isinstance(value, np.ndarray):
+            arrays[item.name] = value
+        elif isinstance(value, Mapping):
+            arrays.update({f"{item.name}/{key}": entry for key, entry in value.items()})
+        else:
+            plain[item.name] = list(map(int, value)) if isinstance(value, tuple) else value
+    derived = {} if "shape" in plain else {"shape": list(map(int, node.shape))}
+    return plain | derived, arrays
+
+
+def _join(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Node:
+    kind = NODE_KINDS.get(row["kind"])
+    if kind is None:
+        raise DataError(f"node {row['name']}: unknown kind {row['kind']!r}")
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        if item.name in row:
+            values[item.name] = tuple(row[item.name]) if isinstance(row[item.name], list) else row[item.name]
+        elif item.name in arrays:
+            values[item.name] = arrays[item.name]
+        else:
+            prefix = f"{item.name}/"
+            values[item.name] = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+    node: Node = kind(**values)
+    return node
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependency("h5py", "lava", "reading and writing netlists") from error
+    return h5py

@@ -1,0 +1,73 @@
+"""How many synapses a projection has and how many of them each message meets.
+
+A zero weight is no synapse: a chip neither stores it nor spends energy on it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn_energy.exporters.netlist import (
+    SYNAPSES,
+    Array,
+    Conv,
+    Delay,
+    Dense,
+    Identity,
+    Netlist,
+    Sparse,
+    Synapses,
+)
+
+
+def fan_out(node: Synapses) -> Array:
+    """Non-zero synapses that a message at each input position meets: int64 of `node.in_shape`."""
+    match node:
+        case Conv():
+            return _conv_fan_out(node)
+        case Dense():
+            return np.count_nonzero(node.weight, axis=0).reshape(node.in_shape).astype(np.int64)
+        case Sparse():
+            used = node.sources[node.values != 0]
+            return (
+                np.bincount(used, minlength=int(np.prod(node.in_shape)))
+                .reshape(node.in_shape)
+                .astype(np.int64)
+            )
+        case Identity():
+            return np.full(node.in_shape, int(node.weight != 0), np.int64)
+
+
+def _conv_fan_out(node: Conv) -> Array:
+    """fan_out[c, y, x] = Σ_ij n[c,i,j] · rows[i,y] · columns[j,x]: taps that land inside the output."""
+    per_group = node.weight.shape[0] // node.groups
+    nonzero = (node.weight != 0).reshape(node.groups, per_group, *node.weight.shape[1:]).sum(axis=1)
+    taps = nonzero.reshape(node.in_shape[0], *node.weight.shape[2:]).astype(np.int64)
+    rows, columns = (_reach(node, axis) for axis in (0, 1))
+    return np.asarray(np.einsum("cij,iy,jx->cyx", taps, rows, columns))
+
+
+def _reach(node: Conv, axis: int) -> Array:
+    """(k, n) 0/1: whether some output position puts tap i on input position y."""
+    n, k = node.in_shape[1 + axis], node.weight.shape[2 + axis]
+    reach = np.zeros((k, n), np.int64)
+    for i in range(k):
+        at = (
+            np.arange(node.shape[1 + axis]) * node.stride[axis] + i * node.dilation[axis] - node.padding[axis]
+        )
+        reach[i, at[(at >= 0) & (at < n)]] = 1
+    return reach
+
+
+def copies(netlist: Netlist, name: str) -> int:
+    """How many targets the current of `name` reaches (through delays): each needs its own synapses."""
+    total = 0
+    for edge in netlist.targets_of(name):
+        total += copies(netlist, edge.target) if isinstance(netlist.nodes[edge.target], Delay) else 1
+    return total
+
+
+def synapse_count(netlist: Netlist, name: str) -> int:
+    """Synapses that a chip stores for projection `name`: one per non-zero weight, position and target."""
+    node = netlist.nodes[name]
+    return int(fan_out(node).sum()) * copies(netlist, name) if isinstance(node, SYNAPSES) else 0
