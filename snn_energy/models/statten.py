@@ -147,6 +147,26 @@ class SpikingPatchEmbedding(nn.Module):
         return conv_bn(self.proj_lif3(x), self.rpe_conv, self.rpe_bn) + x
 
 
+def spatial_temporal(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, chunk_size: int, scale: float
+) -> torch.Tensor:
+    """Q (KᵀV · scale) per head over all tokens of `chunk_size` consecutive steps, each chunk by itself.
+
+    3 × (T, B, C, ...) -> (T, B, C, ...), tokens in the last axes, heads contiguous in C.  The order is the
+    official one, KᵀV, then the scale, then Q: with a scale that is no power of two another order moves ties.
+    """
+    shape = q.shape
+    t, b, c = shape[:3]
+
+    def to_tokens(s: torch.Tensor) -> torch.Tensor:  # -> (T/chunk, B, heads, chunk·tokens, C/heads)
+        s = s.reshape(t // chunk_size, chunk_size, b, heads, c // heads, -1)
+        return s.permute(0, 2, 3, 1, 5, 4).flatten(3, 4)
+
+    q, k, v = to_tokens(q), to_tokens(k), to_tokens(v)
+    out = q @ (k.transpose(-2, -1) @ v * scale)
+    return out.unflatten(3, (chunk_size, -1)).permute(0, 3, 1, 2, 5, 4).reshape(shape)
+
+
 class SpikingAttention(nn.Module):
     """Self-attention on spikes with a membrane shortcut: (T, B, C, H, W) -> the same.
 
@@ -202,19 +222,10 @@ class SpikingAttention(nn.Module):
         return x + conv_bn(out, self.proj_conv, self.proj_bn)
 
     def spatial_temporal(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Q (KᵀV · s) per head, over the tokens of one chunk: 3 × (T, B, C, H, W) -> (T, B, C, H, W)."""
-        t, b, c, h, w = q.shape
-        chunk, heads = self.chunk_size, self.num_heads
-        scale = 1 / (h * h * chunk) if self.dvs_mode else 1 / h
-
-        def to_tokens(s: torch.Tensor) -> torch.Tensor:  # -> (T/chunk, B, heads, chunk·H·W, C/heads)
-            s = s.reshape(t // chunk, chunk, b, heads, c // heads, h * w)
-            return s.permute(0, 2, 3, 1, 5, 4).flatten(3, 4)
-
-        q, k, v = to_tokens(q), to_tokens(k), to_tokens(v)
-        out = q @ (k.transpose(-2, -1) @ v * scale)
-        out = out.reshape(t // chunk, b, heads, chunk, h * w, c // heads)
-        return out.permute(0, 3, 1, 2, 5, 4).reshape(t, b, c, h, w)
+        """Q (KᵀV · s) with the official scale: 3 × (T, B, C, H, W) -> (T, B, C, H, W)."""
+        height = q.shape[3]
+        scale = 1 / (height * height * self.chunk_size) if self.dvs_mode else 1 / height
+        return spatial_temporal(q, k, v, self.num_heads, self.chunk_size, scale)
 
     def spike_driven(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Q AND LIF(Σ_tokens K AND V) per channel: 3 × (T, B, C, H, W) -> (T, B, C, H, W)."""
