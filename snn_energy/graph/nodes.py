@@ -48,8 +48,16 @@ class Node:
         common = {f.name for f in dataclasses.fields(Node)}
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in common}
 
+    def _usual(self, key: str, value: Any) -> bool:
+        """Is this attribute what a reader expects where nothing is printed?"""
+        default = type(self).__dataclass_fields__[key].default
+        if value is None or (not isinstance(value, np.ndarray) and value == default):
+            return True
+        neutral = {"stride": 1, "dilation": 1, "padding": 0, "output_padding": 0}.get(key)
+        return neutral is not None and set(value) == {neutral}
+
     def __str__(self) -> str:
-        details = ", ".join(_show(k, v) for k, v in self.attributes().items() if v is not None)
+        details = ", ".join(_show(k, v) for k, v in self.attributes().items() if not self._usual(k, v))
         call = "; ".join(part for part in (", ".join(self.inputs), details) if part)
         return f"{self.name} = {self.op}({call}) -> {show(self.shape)}"
 
