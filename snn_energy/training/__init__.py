@@ -1,1 +1,1 @@
-"""TODO"""
+"""Training: a recipe, the loop that runs it, its losses."""

@@ -1,0 +1,66 @@
+"""Labelled images in memory: 8-bit as stored, float and normalised as they are handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with labels.
+
+    `pixels` (N, C, H, W), uint8 or float; `labels` (N,) int64 or None.  A sample handed out is
+    (pixels / scale - mean) / std as float32; mean and std are per channel.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor | None
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, count: int) -> Images:
+        """The first `count` samples."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, pixels=self.pixels[:count], labels=labels)
+
+    def batch(self, index: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Normalised float32 images (B, C, H, W) and labels (B,), or None for them."""
+        x = self.pixels[index].float() / self.scale
+        x = (x - self._channels(self.mean, x)) / self._channels(self.std, x)
+        return x, None if self.labels is None else self.labels[index]
+
+    def batches(self, size: int, shuffle: torch.Generator | None = None) -> Iterator[tuple]:
+        """All samples once, in order or, with a generator, shuffled; the last batch may be smaller."""
+        if shuffle is None:
+            for start in range(0, len(self), size):
+                yield self.batch(slice(start, start + size))
+        else:
+            for index in torch.randperm(len(self), generator=shuffle).split(size):
+                yield self.batch(index)
+
+    @staticmethod
+    def _channels(values: tuple[float, ...], x: torch.Tensor) -> torch.Tensor:
+        """Per-channel constants, shaped to broadcast over (B, [T,] C, H, W)."""
+        return torch.tensor(values).reshape(-1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: its name as given, a training and a test part, the names of its classes."""
+
+    name: str
+    train: Images
+    test: Images
+    class_names: tuple[str, ...]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.test.pixels.shape[1:])

@@ -1,0 +1,97 @@
+"""What a data name means: `digits`, `idx:DIR`, or the user's own file."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from snn_energy.data.idx import read_idx_folder
+from snn_energy.data.images import Data, Images
+from snn_energy.errors import DataError, suggest
+
+NAMES = ("digits", "idx:DIR")
+
+
+def list_data() -> tuple[str, ...]:
+    """The names that `load_data` understands."""
+    return NAMES
+
+
+def load_data(name: str) -> Data:
+    """The data set called `name`.
+
+    `digits`: 1,797 handwritten digits of 1×8×8 (inside this package; 1,437 to train, 360 to test).
+    `idx:DIR`: a folder in MNIST's format, such as Debian's `idx:/usr/share/datasets/fashion-mnist`.
+    Raises `DataError` for anything else, or files that are not what they should be.
+    """
+    kind, _, where = name.partition(":")
+    if kind == "digits" and not where:
+        return _digits()
+    if kind == "idx" and where:
+        return _idx(Path(where).expanduser(), name)
+    raise DataError(f"unknown data {name!r}; {suggest(name, NAMES)}")
+
+
+def read_input(path: str | Path) -> Images:
+    """The user's samples: an .npz file with `x` (N, C, H, W) or (N, T, C, H, W), as the network takes them,
+    and optionally `y` (N,), the classes.  Raises `DataError` for anything else.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("x", "y") if key in file}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: not an .npz file of plain arrays ({error})") from error
+    if "x" not in arrays:
+        raise DataError(f"{path}: has no array 'x' of samples, (N, C, H, W) or (N, T, C, H, W)")
+    x, y = arrays["x"], arrays.get("y")
+    if x.ndim not in (4, 5) or not len(x):
+        raise DataError(f"{path}: x has shape {x.shape}; must be (N, C, H, W) or (N, T, C, H, W) with N ≥ 1")
+    if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
+        raise DataError(f"{path}: x must hold finite numbers; its type is {x.dtype}")
+    if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "iu"):
+        raise DataError(f"{path}: y has shape {y.shape} of {y.dtype}; must be ({len(x)},) of whole numbers")
+    labels = None if y is None else torch.from_numpy(y.astype(np.int64))
+    return Images(torch.from_numpy(x.astype(np.float32)), labels)
+
+
+def _digits() -> Data:
+    with (
+        resources.files("snn_energy.data").joinpath("digits.npz").open("rb") as stream,
+        np.load(stream) as file,
+    ):
+        images, labels, test = file["images"], file["labels"], file["test"]
+    return _data("digits", images[~test], labels[~test], images[test], labels[test], scale=16.0)
+
+
+def _idx(folder: Path, name: str) -> Data:
+    arrays = read_idx_folder(folder)
+    return _data(
+        name, *(arrays[f"{p}_{w}"] for p in ("train", "test") for w in ("images", "labels")), scale=255.0
+    )
+
+
+def _data(
+    name: str,
+    train_images: np.ndarray,
+    train_labels: np.ndarray,
+    test_images: np.ndarray,
+    test_labels: np.ndarray,
+    *,
+    scale: float,
+) -> Data:
+    """Grey images (N, H, W), normalised by the training part's mean and standard deviation."""
+    mean, std = float(train_images.mean()) / scale, float(train_images.std()) / scale
+
+    def part(images: np.ndarray, labels: np.ndarray) -> Images:
+        x, y = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
+        return Images(x, y, scale, (mean,), (std,))
+
+    classes = tuple(str(c) for c in range(int(max(train_labels.max(), test_labels.max())) + 1))
+    return Data(name, part(train_images, train_labels), part(test_images, test_labels), classes)

@@ -1,0 +1,232 @@
+"""One training run, from a recipe to checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+from torch.nn import functional as F
+
+from snn_energy.checkpoints import save_checkpoint
+from snn_energy.data import Data, Images, load_data
+from snn_energy.errors import ConfigError, DataError, SnnEnergyError
+from snn_energy.files import write_text
+from snn_energy.models.neurons import reset
+from snn_energy.models.zoo import create_model
+from snn_energy.training import losses
+from snn_energy.training.device import choose_device
+from snn_energy.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the progress bar shows: `done` of `total` optimizer steps, mean loss and training accuracy of this epoch."""
+
+    epoch: int
+    done: int
+    total: int
+    loss: float
+    accuracy: float
+    test_accuracy: float | None  # of the epoch before
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run; `best` is the checkpoint of the epoch with the highest test accuracy."""
+
+    out: Path
+    best: Path
+    accuracy: float
+    epoch: int
+    seconds: float
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str = "auto",
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Result:
+    """Train `recipe.model` on `recipe.data`; write best.pth, last.pth, recipe.yaml and log.csv into `out`.
+
+    The best epoch is chosen by accuracy on the test part, as the official STAtten trainer does.  Checkpoints
+    are written whole or not at all.  Raises `SnnEnergyError` before anything is written if the recipe cannot run.
+    """
+    started = time.monotonic()
+    where = choose_device(device)
+    torch.manual_seed(recipe.seed)
+    data = load_data(recipe.data)
+    model = create_model(recipe.model, **recipe.config).to(where)
+    check_fit(model, data, where)
+    run = _Run(recipe, model, data, where)
+    write_text(out / "recipe.yaml", yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
+    best, best_epoch = -1.0, 0
+    with (out / "log.csv").open("w", newline="", encoding="utf-8") as stream:
+        log = csv.writer(stream)
+        log.writerow(["epoch", "lr", "loss", "train_accuracy", "test_accuracy", "seconds"])
+        for epoch in range(1, recipe.epochs + 1):
+            loss, train_accuracy = run.epoch(epoch, on_step)
+            if not math.isfinite(loss):
+                raise SnnEnergyError(
+                    f"loss became {loss} in epoch {epoch}: lower lr ({recipe.lr}) or set clip_grad"
+                )
+            run.test_accuracy = evaluate(model, data.test, recipe.batch_size * 4, where)
+            elapsed = time.monotonic() - started
+            row = (run.lr, loss, train_accuracy, run.test_accuracy, elapsed)
+            log.writerow([epoch, *(f"{value:.6g}" for value in row)])
+            stream.flush()
+            better = run.test_accuracy > best
+            if better:
+                best, best_epoch = run.test_accuracy, epoch
+            for name in ("last", "best") if better else ("last",):
+                save_checkpoint(
+                    out / f"{name}.pth",
+                    model,
+                    name=recipe.model,
+                    recipe=recipe,
+                    epoch=epoch,
+                    metrics={
+                        "test_accuracy": run.test_accuracy,
+                        "train_accuracy": train_accuracy,
+                        "loss": loss,
+                    },
+                    class_names=list(data.class_names),
+                )
+    return Result(out, out / "best.pth", best, best_epoch, time.monotonic() - started)
+
+
+def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
+    """Raise `ConfigError` unless `model` takes one sample of `data` and has an output per class."""
+    config = model.config
+    channels, classes = getattr(config, "in_channels", None), getattr(config, "num_classes", None)
+    if channels is not None and channels != data.sample_shape[0]:
+        raise ConfigError(f"in_channels = {channels}: {data.name} has {data.sample_shape[0]}")
+    if classes is not None and classes < len(data.class_names):
+        raise ConfigError(f"num_classes = {classes}: {data.name} has {len(data.class_names)}")
+    x, _ = data.test.batch(slice(0, 1))
+    try:
+        evaluate_batch(model, x.to(device))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{data.name}: samples of shape {data.sample_shape} do not fit this model ({reason})"
+        ) from error
+
+
+def evaluate_batch(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Logits (B, K) in evaluation mode, without gradients; the mode is put back."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return model(x)
+    finally:
+        reset(model)  # a membrane made in inference mode must not reach a training step
+        model.train(was_training)
+
+
+def evaluate(model: nn.Module, images: Images, batch_size: int, device: torch.device) -> float:
+    """Share of `images` that `model` classifies right."""
+    right = 0
+    for x, y in images.batches(batch_size):
+        right += int((evaluate_batch(model, x.to(device)).argmax(1).cpu() == y).sum())
+    return right / len(images)
+
+
+class _Run:
+    """Model, optimizer, schedule and random state of one run."""
+
+    def __init__(self, recipe: Recipe, model: nn.Module, data: Data, device: torch.device) -> None:
+        from timm.optim import create_optimizer_v2
+        from timm.scheduler.cosine_lr import CosineLRScheduler
+
+        self.recipe, self.model, self.data, self.device = recipe, model, data, device
+        self.forward = torch.compile(model) if recipe.compile else model
+        self.steps = math.ceil(len(data.train) / recipe.batch_size)
+        self.optimizer = create_optimizer_v2(
+            model,
+            opt=recipe.optimizer,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+        )
+        warmup = round(recipe.warmup_epochs * self.steps)
+        self.schedule = CosineLRScheduler(
+            self.optimizer,
+            t_initial=max(recipe.epochs * self.steps - warmup, 1),
+            lr_min=recipe.min_lr,
+            warmup_t=warmup,
+            warmup_lr_init=recipe.min_lr,
+            warmup_prefix=True,
+            t_in_epochs=False,
+        )
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp and device.type == "cuda")
+        self.updates = 0
+        self.test_accuracy: float | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def epoch(self, number: int, on_step: Callable[[Step], None]) -> tuple[float, float]:
+        """One pass over the training part; returns its mean loss and accuracy."""
+        self.model.train()
+        total_loss, right, seen = 0.0, 0, 0
+        for x, y in self.data.train.batches(self.recipe.batch_size, self.generator):
+            if self.recipe.random_shift:
+                x = random_shift(x, self.recipe.random_shift, self.generator)
+            loss, logits = self.step(x.to(self.device), y.to(self.device))
+            total_loss += loss * len(y)
+            right += int((logits.argmax(-1).cpu() == y).sum())
+            seen += len(y)
+            done = self.steps * self.recipe.epochs
+            on_step(Step(number, self.updates, done, total_loss / seen, right / seen, self.test_accuracy))
+        return total_loss / seen, right / seen
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """One optimizer step; returns the loss and the logits (B, K), mean over steps."""
+        self.schedule.step_update(self.updates)
+        with torch.autocast(self.device.type, enabled=self.recipe.amp):
+            logits = self.forward(x)
+        loss = self.loss(logits.float(), y)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        if self.recipe.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.updates += 1
+        logits = logits.detach()
+        return loss.item(), logits.mean(0) if logits.dim() == 3 else logits
+
+    def loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The recipe's loss of logits (B, K) or (T, B, K)."""
+        recipe = self.recipe
+        if recipe.loss == "tet":
+            loss = losses.tet(logits, y, recipe.label_smoothing, means=recipe.tet_means, lamb=recipe.tet_lamb)
+        else:
+            loss = losses.cross_entropy(logits, y, recipe.label_smoothing)
+        if recipe.regularization:
+            loss = loss + recipe.regularization * self.model.regularization()  # type: ignore[operator]
+        return loss
+
+
+def random_shift(x: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+    """Move each image (B, C, H, W) by up to `most` pixels along each axis; what comes in repeats the border."""
+    b, _, h, w = x.shape
+    padded = F.pad(x, (most,) * 4, mode="replicate")
+    windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (B, C, 2·most+1, 2·most+1, H, W)
+    dy, dx = torch.randint(0, 2 * most + 1, (2, b), generator=generator)
+    return windows[torch.arange(b), :, dy, dx]

@@ -1,0 +1,182 @@
+"""A recipe: everything that decides a training run, as a YAML file with `key=value` overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snn_energy.errors import ConfigError, suggest
+
+CHOICES = {"optimizer": ("adamw", "sgd", "lamb"), "loss": ("cross_entropy", "tet")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    `model` is a registry name and `config` the fields of its configuration; `data` a name for
+    `snn_energy.data.load_data`.  The learning rate warms up linearly over `warmup_epochs` and falls to `min_lr` along
+    a cosine, per step.  `random_shift` moves each training image by up to that many pixels.
+    """
+
+    name: str
+    model: str
+    data: str
+    config: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    min_lr: float = 1e-5
+    warmup_epochs: float = 1
+    weight_decay: float = 0.06
+    momentum: float = 0.9
+    clip_grad: float | None = None
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.1
+    tet_means: float = 1.0
+    tet_lamb: float = 1e-3
+    regularization: float = 0.0
+    random_shift: int = 0
+    seed: int = 0
+    amp: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check_type(spec, getattr(self, spec.name))
+        for key, least in (("epochs", 1), ("batch_size", 1), ("random_shift", 0), ("seed", 0)):
+            if getattr(self, key) < least:
+                raise ConfigError(f"{key} = {getattr(self, key)}: must be at least {least}")
+        for key in ("lr", "min_lr", "warmup_epochs", "weight_decay", "regularization"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"{key} = {getattr(self, key)}: must not be negative")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing = {self.label_smoothing}: must be in [0, 1)")
+        for key, known in CHOICES.items():
+            if getattr(self, key) not in known:
+                raise ConfigError(f"{key} = {getattr(self, key)!r}; {suggest(getattr(self, key), known)}")
+
+
+def list_recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    files = resources.files("snn_energy.recipes").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe called `source`, or in the YAML file `source`, with `key=value` overrides.
+
+    A key is a field of `Recipe` (`epochs=3`), or of the model's configuration, with or without the prefix
+    (`config.T=6`, `T=6`).  Raises `ConfigError` naming what is unknown or of the wrong type.
+    """
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{source}: no such recipe file")
+        text, name = path.read_text(encoding="utf-8"), path.stem
+    elif source in list_recipes():
+        text, name = (
+            resources.files("snn_energy.recipes").joinpath(f"{source}.yaml").read_text("utf-8"),
+            source,
+        )
+    else:
+        raise ConfigError(
+            f"unknown recipe {source!r} (a name or a .yaml file); {suggest(source, list_recipes())}"
+        )
+    values = _parse_yaml(text, source)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: a recipe is a table of keys, not {type(values).__name__}")
+    values = {"name": name, "config": {}, **values}
+    for key in ("model", "data"):
+        if key not in values:
+            raise ConfigError(f"{source}: the key {key!r} is missing")
+    _apply(values, overrides)
+    return recipe_from_dict(values)
+
+
+def recipe_from_dict(values: dict[str, Any]) -> Recipe:
+    """A `Recipe` from plain values, an unknown key refused by name."""
+    known = [f.name for f in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown recipe key {key!r}; {suggest(str(key), known)}")
+    return Recipe(**values)
+
+
+def _apply(values: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    """Write each `key=value` into `values`."""
+    fields = {f.name: f for f in dataclasses.fields(Recipe)}
+    model_fields: dict[str, Any] | None = None
+    for item in overrides:
+        key, sep, text = item.partition("=")
+        if not sep or not key:
+            raise ConfigError(f"override {item!r}: must be key=value, such as epochs=3")
+        if key in fields and key != "config":
+            values[key] = text if fields[key].type == "str" else _parse_yaml(text, item)
+            continue
+        if model_fields is None:
+            model_fields = _model_fields(values["model"])
+        name = key.removeprefix("config.")
+        if name not in model_fields:
+            raise ConfigError(f"unknown key {key!r}; {_nearest(name, [*fields, *model_fields])}")
+        values["config"] = {
+            **values["config"],
+            name: text if model_fields[name] == "str" else _parse_yaml(text, item),
+        }
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+
+
+def _model_fields(model: str) -> dict[str, Any]:
+    """Name -> declared type of the fields of a registered model's configuration."""
+    from snn_energy.models.zoo import ZOO
+
+    if model not in ZOO:
+        raise ConfigError(f"unknown model {model!r}; {suggest(model, ZOO)}")
+    return {f.name: f.type for f in dataclasses.fields(ZOO[model].resolve().Config)}  # type: ignore[attr-defined]
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    return _floats(value)
+
+
+def _floats(value: Any) -> Any:
+    """YAML 1.1 reads 3e-4 (no dot) as text; the whole field writes it so."""
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, str) and value[:1].isdigit() and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _check_type(spec: dataclasses.Field, value: Any) -> None:
+    kinds: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+        "float | None": (int, float, type(None)),
+        "dict[str, Any]": (dict,),
+    }
+    expected = kinds[str(spec.type)]
+    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+        raise ConfigError(
+            f"{spec.name} = {value!r}: must be {str(spec.type).replace('dict[str, Any]', 'a table')}"
+        )
