@@ -1,0 +1,166 @@
+"""Published energies, recomputed: what a paper alone knows from its own table, the rest from our arithmetic.
+
+    computed mJ = MACs × price of a MAC + published SOPs × price of an AC
+
+The MACs are those that the row's convention charges for our description of the architecture.  Rows that their
+own paper does not determine are a spread with the reason, never a verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from snn_energy.energy.architectures import build
+from snn_energy.energy.conventions import Convention, convention_from, load_convention
+from snn_energy.energy.costs import CostTable, load_costs
+from snn_energy.energy.estimate import PJ_PER_MJ, estimate
+from snn_energy.energy.twin import dense_twin
+from snn_energy.energy.yaml_records import check_choice, read_mapping, shipped
+from snn_energy.profiling.profile import Profile
+
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One published energy beside ours.
+
+    `status`: `reproduced` (within what the printed digits allow), `differs`, `spread` (the paper does not
+    determine it: `spread_mj` by reading, no computed figure), `not computable` or `erratum`.
+    `terms`: what entered the sum; `checks`: other printed figures of the row beside ours.
+    """
+
+    table: str
+    model: str
+    published_mj: float | None
+    computed_mj: float | None
+    convention: str
+    status: str
+    spread_mj: dict[str, float] = field(default_factory=dict)
+    terms: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, tuple[float, float]] = field(default_factory=dict)
+    reason: str = ""
+    differs: str = ""
+    source: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus theirs, in mJ."""
+        if self.computed_mj is None or self.published_mj is None:
+            return None
+        return self.computed_mj - self.published_mj
+
+
+def tables() -> tuple[str, ...]:
+    """Names of the shipped tables of published energies."""
+    return tuple(shipped("published.yaml"))
+
+
+def reproduce(
+    table: str | None = None,
+    costs: str | os.PathLike[str] | CostTable = "45nm-fp32",
+    published: str | os.PathLike[str] | None = None,
+) -> tuple[Reproduction, ...]:
+    """Every row of a table of published energies, or of all tables.
+
+    `published`: a YAML file of the user's own in the form of `published.yaml`.  Raises `ConfigError` for an
+    unknown table and for a file of another form.
+    """
+    data = shipped("published.yaml") if published is None else read_mapping(published, "table of energies")
+    if table is not None:
+        check_choice(table, data, "table")
+    prices = load_costs(costs)
+    return tuple(
+        _row(name, {**{k: v for k, v in content.items() if k != "rows"}, **row}, prices)
+        for name, content in data.items()
+        if table in (None, name)
+        for row in content["rows"]
+    )
+
+
+def _row(table: str, row: Mapping[str, Any], prices: CostTable) -> Reproduction:
+    convention = _convention(row.get("convention", "exact"), table)
+    base = Reproduction(
+        table=table,
+        model=row["model"],
+        published_mj=row.get("published_mj"),
+        computed_mj=None,
+        convention=convention.name,
+        status="erratum" if "known_error" in row else "not computable",
+        reason="; ".join(str(row[k]) for k in ("known_error", "reason") if k in row),
+        differs=convention.differs,
+        source=row["source"],
+    )
+    if "architecture" not in row:
+        return base
+    profile = build(row["architecture"]).profile()
+    if "readings" in row:
+        return dataclasses.replace(base, status="spread", spread_mj=_readings(row, profile, prices))
+    if row.get("dense_twin"):
+        return dataclasses.replace(base, status="spread", spread_mj=_dense_spread(profile, convention, prices))
+    return _computed(base, row, profile, convention, prices)
+
+
+def _convention(spec: Any, where: str) -> Convention:
+    if isinstance(spec, Mapping):
+        return convention_from(spec, f"{where}: convention")
+    return load_convention(spec)
+
+
+def _computed(
+    base: Reproduction, row: Mapping[str, Any], profile: Profile, convention: Convention, prices: CostTable
+) -> Reproduction:
+    own = estimate(profile, convention, prices).mac
+    used = estimate(build(row["mac_from"]).profile(), convention, prices).mac if "mac_from" in row else own
+    macs_g, sops_g = used / GIGA, row.get("sops_g", 0.0)
+    terms = {"macs_g": macs_g, "sops_g": sops_g}
+    if "round_g" in row:
+        terms["unrounded_mj"] = _mj(macs_g, sops_g, prices)
+        macs_g = terms["macs_g_rounded"] = round(macs_g, row["round_g"])
+    if used != own:
+        terms["own_width_mj"] = _mj(own / GIGA, sops_g, prices)
+    computed = _mj(macs_g, sops_g, prices)
+    checks = {"macs_g": (row["macs_g"], used / GIGA)} if "macs_g" in row else {}
+    if "parameters" in row:
+        checks["parameters"] = (row["parameters"], profile.parameters)
+    status = base.status
+    if status != "erratum":
+        close = abs(computed - row["published_mj"]) <= row["tolerance_mj"] * (1 + 1e-9)
+        status = "reproduced" if close else "differs"
+    return dataclasses.replace(base, computed_mj=computed, status=status, terms=terms, checks=checks)
+
+
+def _mj(macs_g: float, sops_g: float, prices: CostTable) -> float:
+    """G operations × pJ each = mJ."""
+    return macs_g * (prices.mac or 0.0) + sops_g * prices.ac
+
+
+def _readings(row: Mapping[str, Any], profile: Profile, prices: CostTable) -> dict[str, float]:
+    """mJ by reading.  The SOPs are those of `readings_of`; another size takes the same mean firing rate."""
+    share = _event_operations(profile) / _event_operations(build(row["readings_of"]).profile())
+    spread = {}
+    for reading in row["readings"]:
+        convention = dataclasses.replace(load_convention(row["convention"]), encoder=reading["encoder"])
+        macs = estimate(profile, convention, prices).mac
+        spread[reading["words"]] = _mj(macs / GIGA, reading["sops_g"] * share, prices)
+    return spread
+
+
+def _event_operations(profile: Profile) -> int:
+    """Dense operations of all layers fed by spikes, over all steps."""
+    return sum(row.dense_macs for row in profile.rows if row.input_kind != "real")
+
+
+def _dense_spread(profile: Profile, convention: Convention, prices: CostTable) -> dict[str, float]:
+    """mJ of the dense twin, with and without its attention products."""
+    twin = dense_twin(profile)
+    parts = {r.name: r.pj / PJ_PER_MJ for r in estimate(twin, convention, prices).rows}
+    products = {r.name for r in twin.rows if r.op == "matmul"}
+    return {
+        "all layers": sum(parts.values()),
+        "without attention products": sum(mj for name, mj in parts.items() if name not in products),
+    }

@@ -1,0 +1,210 @@
+"""The dense twin: the ANN of the same shape, so that "k times less energy than the ANN" is computed, not quoted.
+
+Same layers and widths, every neuron a ReLU, attention with softmax, one pass instead of T steps, every
+operand real.  The twin is a Profile, so `estimate` prices it like anything measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from fractions import Fraction
+from math import prod
+
+from snn_energy.profiling.profile import OpRow, Profile
+from snn_energy.profiling.resolve import ADDITIONS, REDUCTIONS, SYNAPTIC, WEIGHTED
+
+MASKS = ("mul", "sum")
+
+
+def dense_twin(profile: Profile) -> Profile:
+    """The ANN of the same shape as one sample and one pass.
+
+    Weighted layers: their MACs of one pass.  Attention: Q Kᵀ and A V, N²·D MACs each, whatever cheaper order
+    (Kᵀ V first: N·D·d) or mask the spiking network uses, and a softmax over N² scores per head
+    (`special_evals`).  Residual additions and averages: one AC per element.  Norms: as folded as they were.
+    """
+    steps, samples = profile.time_steps, profile.samples
+    attention = _attention(profile)
+    rows: list[OpRow] = []
+    for row in profile.rows:
+        if row.key in attention:
+            rows.append(attention[row.key])
+        elif row.role == "attention" and row.op in MASKS:
+            continue
+        elif row.op in SYNAPTIC:
+            rows.append(_synapse(row, samples, steps))
+        elif row.op == "uncounted":
+            rows.append(row)
+        else:
+            rows.append(_other(row, samples * steps))
+    return Profile(
+        tuple(rows),
+        samples=1,
+        time_steps=1,
+        model=f"dense twin of {profile.model}" if profile.model else "dense twin",
+        config=dict(profile.config),
+        parameters=profile.parameters,
+    )
+
+
+def _passes(row: OpRow, samples: int, steps: int) -> Fraction:
+    """How many times the layer ran per sample."""
+    if not row.output_shape or not row.output_elements:
+        return Fraction(steps)
+    return Fraction(row.output_elements, samples * prod(row.output_shape))
+
+
+def _share(count: int, divisor: Fraction | int) -> int:
+    return round(Fraction(count) / divisor)
+
+
+def _synapse(row: OpRow, samples: int, steps: int) -> OpRow:
+    """One pass of a weighted layer, or of a product that is no attention of a known form, with real operands."""
+    divisor = samples * (_passes(row, samples, steps) if row.op in WEIGHTED else steps)
+    valid = _share(row.valid_macs or row.dense_macs, divisor)
+    return OpRow(
+        row.name,
+        row.op,
+        row.site,
+        calls=1,
+        role=row.role,
+        block=row.block,
+        right_kind="real" if row.op == "matmul" else None,
+        input_shape=row.input_shape,
+        output_shape=row.output_shape,
+        input_elements=_share(row.input_elements, divisor),
+        input_nonzero=_share(row.input_elements, divisor),
+        right_elements=_share(row.right_elements, divisor),
+        output_elements=_share(row.output_elements, divisor),
+        dense_macs=_share(row.dense_macs, divisor),
+        valid_macs=valid,
+        mac=valid,
+        mac_executed=valid,
+        mac_nonzero=valid,
+        mac_square_sum=valid**2,
+        fan_out=row.fan_out,
+        bias_adds=_share(row.bias_adds, divisor),
+        weight_elements=row.weight_elements,
+        bias_elements=row.bias_elements,
+        details=dict(row.details),
+    )
+
+
+def _other(row: OpRow, divisor: int) -> OpRow:
+    """Norms, pools, sums and ReLUs of one pass."""
+    elements = _share(row.input_elements if row.op in REDUCTIONS else row.output_elements, divisor)
+    adds = elements if row.op in (*REDUCTIONS, *ADDITIONS) else 0
+    return OpRow(
+        row.name,
+        "relu" if row.neuron_cmp else row.op,
+        row.site,
+        calls=1,
+        role=row.role,
+        block=row.block,
+        input_shape=row.input_shape,
+        output_shape=row.output_shape,
+        input_elements=_share(row.input_elements, divisor),
+        input_nonzero=_share(row.input_elements, divisor),
+        output_elements=_share(row.output_elements, divisor),
+        ac=adds,
+        ac_executed=adds,
+        ac_square_sum=adds**2,
+        norm_macs=_share(row.norm_macs, divisor),
+        norm_elements=_share(row.norm_elements, divisor),
+        norm_folded=row.norm_folded,
+        pool_cmp=_share(row.pool_cmp, divisor),
+    )
+
+
+def _attention(profile: Profile) -> dict[tuple[str, str, int], OpRow]:
+    """The twin's Q Kᵀ and A V rows, by the key of the row whose place they take."""
+    blocks: dict[str, list[OpRow]] = defaultdict(list)
+    for row in profile.rows:
+        if row.role == "attention":
+            blocks[row.block].append(row)
+    found: dict[tuple[str, str, int], OpRow] = {}
+    for rows in blocks.values():
+        products = [row for row in rows if row.op == "matmul"]
+        masks = [row for row in rows if row.op in MASKS]
+        for first, second in zip(products, products[1:], strict=False):
+            if _chained(first, second):
+                size = _product_size(second, profile)
+                found |= {first.key: _softmax(first, *size), second.key: _product(second, *size)}
+        if masks and not products:
+            size = _mask_size(masks, rows, profile)
+            if size:
+                found |= {masks[0].key: _softmax(masks[0], *size)}
+                found |= {masks[-1].key: _product(masks[-1], *size)} if len(masks) > 1 else {}
+    return found
+
+
+def _chained(first: OpRow, second: OpRow) -> bool:
+    """Are these (m, k) × (k, n) products Q Kᵀ then A V, or Kᵀ V then Q (Kᵀ V)?"""
+    if min(len(first.input_shape), len(second.input_shape), len(second.output_shape)) < 2:
+        return False
+    if first.input_kind == "real" and first.right_kind == "real":
+        return False
+    m1, k1, n1 = *first.input_shape[-2:], first.output_shape[-1]
+    m2, k2, n2 = *second.input_shape[-2:], second.output_shape[-1]
+    return (m1, n1, k1) == (m2, k2, n2) or (k1, n1, m1) == (m2, n2, k2)
+
+
+def _product_size(second: OpRow, profile: Profile) -> tuple[int, int, int]:
+    """(tokens of one step, channels, heads) from the second product, whose output is (…, heads, tokens, d)."""
+    heads, width = prod(second.output_shape[:-2]), second.output_shape[-1]
+    channels = heads * width
+    tokens = second.output_elements // (profile.samples * profile.time_steps * channels)
+    return max(tokens, 1), channels, heads
+
+
+def _mask_size(masks: list[OpRow], rows: list[OpRow], profile: Profile) -> tuple[int, int, int] | None:
+    """(tokens, channels, heads) of an attention of masks: the channels are those of its convolutions."""
+    channels = next((row.output_shape[0] for row in rows if row.op in WEIGHTED and row.output_shape), 0)
+    if not channels:
+        return None
+    elements = max(row.input_elements for row in masks) // (profile.samples * profile.time_steps)
+    heads = int(masks[0].details.get("heads", 1))
+    return max(elements // channels, 1), channels, heads
+
+
+def _product(row: OpRow, tokens: int, channels: int, heads: int) -> OpRow:
+    macs = tokens * tokens * channels
+    width = channels // heads
+    return OpRow(
+        row.name,
+        "matmul",
+        row.site,
+        calls=1,
+        role="attention",
+        block=row.block,
+        right_kind="real",
+        input_shape=(heads, tokens, tokens),
+        output_shape=(heads, tokens, width),
+        input_elements=heads * tokens * tokens,
+        input_nonzero=heads * tokens * tokens,
+        right_elements=tokens * channels,
+        output_elements=tokens * channels,
+        dense_macs=macs,
+        valid_macs=macs,
+        mac=macs,
+        mac_executed=macs,
+        mac_nonzero=macs,
+        mac_square_sum=macs**2,
+        fan_out=width,
+    )
+
+
+def _softmax(row: OpRow, tokens: int, channels: int, heads: int) -> OpRow:
+    """Q Kᵀ and the softmax over its scores."""
+    scores = heads * tokens * tokens
+    return dataclasses.replace(
+        _product(row, tokens, channels, heads),
+        input_shape=(heads, tokens, channels // heads),
+        output_shape=(heads, tokens, tokens),
+        input_elements=tokens * channels,
+        input_nonzero=tokens * channels,
+        output_elements=scores,
+        fan_out=tokens,
+        special_evals=scores,
+    )
