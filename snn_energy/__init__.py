@@ -1,0 +1,72 @@
+"""What one inference of a spiking neural network costs, whether that number is right, and whether it runs on a chip.
+
+    import snn_energy
+
+    model = snn_energy.load("checkpoint.pth")
+    profile = snn_energy.profile(model, batches)
+    print(profile.ops, profile.energy(convention="exact").mj)
+    snn_energy.export(model, "onnx", "out", x=images)
+
+Names are imported when first used, so that `import snn_energy` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snn_energy.checkpoints import load
+    from snn_energy.energy import estimate
+    from snn_energy.errors import SnnEnergyError
+    from snn_energy.exporters import export, verify
+    from snn_energy.models.zoo import create_model, list_models
+    from snn_energy.profiling import Profile, profile, record_spikes
+    from snn_energy.reports import report
+    from snn_energy.training import load_recipe, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Profile",
+    "SnnEnergyError",
+    "create_model",
+    "estimate",
+    "export",
+    "list_models",
+    "load",
+    "load_recipe",
+    "profile",
+    "record_spikes",
+    "report",
+    "train",
+    "verify",
+]
+
+_HOME = {
+    "Profile": "profiling",
+    "SnnEnergyError": "errors",
+    "create_model": "models.zoo",
+    "estimate": "energy",
+    "export": "exporters",
+    "list_models": "models.zoo",
+    "load": "checkpoints",
+    "load_recipe": "training",
+    "profile": "profiling",
+    "record_spikes": "profiling",
+    "report": "reports",
+    "train": "training",
+    "verify": "exporters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'snn_energy' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"snn_energy.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

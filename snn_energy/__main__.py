@@ -1,0 +1,24 @@
+"""`snn-energy` and `python -m snn_energy`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line on standard error and exit code 2."""
+    from snn_energy.errors import SnnEnergyError
+
+    try:
+        from snn_energy.cli import app
+    except ImportError as error:
+        sys.exit(f"snn-energy: the command line needs {error.name}: pip install snn-energy")
+    try:
+        app()
+    except SnnEnergyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

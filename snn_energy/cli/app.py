@@ -1,0 +1,34 @@
+"""The commands and their help."""
+
+from __future__ import annotations
+
+import typer
+
+from snn_energy import __version__
+from snn_energy.cli import energy, export, profile, train
+
+app = typer.Typer(
+    name="snn-energy",
+    help="What one inference of a spiking network costs, whether that is right, and whether it runs on a chip.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"snn-energy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """snn-energy"""
+
+
+for command in (train.train, profile.profile, export.export, export.verify, profile.report, energy.reproduce):
+    app.command()(command)
+app.command("list")(energy.list_names)

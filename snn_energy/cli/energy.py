@@ -1,0 +1,54 @@
+"""`snn-energy reproduce` and `snn-energy list`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from snn_energy.errors import ConfigError, suggest
+
+WHAT = ("models", "recipes", "data", "conventions", "costs", "targets")
+
+
+def reproduce(
+    table: Annotated[str | None, typer.Argument(help="One published table; default: all.")] = None,
+    format: Annotated[Literal["text", "json", "csv", "markdown", "latex"], typer.Option("--format")] = "text",
+) -> None:
+    """Recompute published energies from published rates and our own description of each network."""
+    from snn_energy.energy.reproduce import reproduce as recompute
+    from snn_energy.reports.tables import render
+
+    raise NotImplementedError(table, format, recompute, render)
+
+
+def list_names(what: Annotated[str, typer.Argument(help=", ".join(WHAT))]) -> None:
+    """List models, recipes, data, conventions, costs or export targets."""
+    if what not in WHAT:
+        raise ConfigError(f"cannot list {what!r}; {suggest(what, WHAT)}")
+    for name, text in _names(what):
+        typer.echo(f"{name:28} {text}".rstrip())
+
+
+def _names(what: str) -> list[tuple[str, str]]:
+    if what == "models":
+        from snn_energy.models.zoo import ZOO
+
+        return [(name, entry.summary) for name, entry in sorted(ZOO.items())]
+    if what == "recipes":
+        from snn_energy.training.recipe import list_recipes
+
+        return [(name, "") for name in list_recipes()]
+    if what == "data":
+        from snn_energy.data import list_data
+
+        return [(name, "") for name in list_data()]
+    if what == "targets":
+        from snn_energy.exporters import TARGETS
+
+        return [(name, target.summary) for name, target in TARGETS.items()]
+    from snn_energy.energy import conventions, cost_tables
+
+    if what == "conventions":
+        return [(name, convention.differs) for name, convention in conventions().items()]
+    return [(name, table.words) for name, table in cost_tables().items()]

@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from snn_energy.models.flags import FLAGS
+
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: ours, the official STAtten release's, or a state dict.")]
+DataName = Annotated[str | None, typer.Option("--data", help="Data set: digits, or idx:DIR. Default: the checkpoint's own.")]
+InputFile = Annotated[
+    Path | None, typer.Option("--input", help="Samples of yours: an .npz file with x and optionally y.")
+]
+SampleCount = Annotated[int | None, typer.Option("--samples", help="Use the first N samples. Default: all.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples per forward pass.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
+
+_MODEL_HELP = "Model (win over what the checkpoint says)"
+
+
+def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--model`, `--config`, `--ema` and a flag for each field in `FLAGS` to a command.
+
+    They arrive together, without those not given, as the command's keyword `overrides`.
+    """
+
+    def option(kind: Any, *names: str, text: str) -> Any:
+        return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=_MODEL_HELP)]
+
+    extra = {"model": option(str, "--model", text="Registry name of the network."), "config": option(
+        Path, "--config", text="An official YAML configuration."), "ema": option(
+        bool, "--ema/--no-ema", text="Use the averaged weights.")}
+    extra |= {flag.field: option(flag.type, flag.name, text=flag.help) for flag in FLAGS}
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> Any:
+        overrides = {key: value for key in extra if (value := given.pop(key, None)) is not None}
+        return command(**given, overrides=overrides)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.name != "overrides"]
+    added = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a) for k, a in extra.items()]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    wrapped.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+    return wrapped

@@ -1,0 +1,49 @@
+"""Which samples a command runs on: those of the checkpoint's own recipe, unless the user says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snn_energy.data import Images, load_data, read_input
+from snn_energy.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images (and labels, where known), what to call them, and the names of their classes."""
+
+    images: Images
+    name: str
+    class_names: tuple[str, ...] = ()
+
+
+def choose_samples(
+    recipe: dict[str, Any] | None,
+    *,
+    data: str | None = None,
+    input_file: Path | None = None,
+    count: int | None = None,
+) -> Samples:
+    """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
+
+    Raises `DataError` if none of the three is there, `ConfigError` for both of the first two or a bad count.
+    """
+    if data is not None and input_file is not None:
+        raise ConfigError(f"--data {data} and --input {input_file}: give one of them")
+    if count is not None and count < 1:
+        raise ConfigError(f"--samples {count}: must be at least 1")
+    if input_file is not None:
+        samples = Samples(read_input(input_file), Path(input_file).name)
+    else:
+        name = data or (recipe or {}).get("data")
+        if name is None:
+            raise DataError("the checkpoint names no data set: give --data NAME or --input FILE.npz")
+        loaded = load_data(name)
+        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names)
+    if count is None:
+        return samples
+    if count > len(samples.images):
+        raise ConfigError(f"--samples {count}: {samples.name} has {len(samples.images)}")
+    return Samples(samples.images.take(count), f"{samples.name}, first {count}", samples.class_names)
