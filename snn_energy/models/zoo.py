@@ -69,6 +69,22 @@ ZOO: dict[str, Entry] = {
     "statten-cifar10dvs-t16": _statten("CIFAR10-DVS", 256, 16, 4, num_classes=10, TET=True, **_DVS),
     "statten-ncaltech101-t10": _statten("N-Caltech101", 256, 10, 5, num_classes=101, **_DVS),
     "statten-ncaltech101-t16": _statten("N-Caltech101", 256, 16, 4, num_classes=101, **_DVS),
+    "spikformer": Entry("transformers:Spikformer", {"num_classes": 10}, "Spikformer 4-384 for CIFAR-10"),
+    "statten-spikformer": Entry(
+        "transformers:Spikformer",
+        {"num_classes": 10, "attention_mode": "STAtten"},
+        "STAtten in Spikformer 4-384 for CIFAR-10",
+    ),
+    "qkformer": Entry("transformers:QKFormer", {}, "QKFormer 10-384 for ImageNet"),
+    "statten-qkformer": Entry(
+        "transformers:QKFormer", {"attention_mode": "STAtten"}, "STAtten in the last stage of QKFormer 10-384"
+    ),
+    "maxformer": Entry("transformers:MaxFormer", {"num_classes": 100}, "Max-Former 4-384 for CIFAR-100"),
+    "statten-maxformer": Entry(
+        "transformers:MaxFormer",
+        {"num_classes": 100, "attention_mode": "STAtten"},
+        "STAtten in the last stage of Max-Former 4-384",
+    ),
 }
 
 
@@ -102,7 +118,11 @@ def create_model(
             warnings.warn(f"{config}: {note}", stacklevel=2)
     entry = find(name or "statten")
     cls = entry.resolve()
-    return cls(make_config(cls.Config, {**entry.fields, **told, **fields}))
+    config_of = make_config(cls.Config, {**entry.fields, **told, **fields})
+    try:
+        return cls(config_of)
+    except ValueError as error:  # a library's model refuses its arguments
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def find(name: str) -> Entry:

@@ -1,0 +1,232 @@
+"""STAtten in SpikingJelly's transformers: the same layer where it must be, another where it should."""
+
+from __future__ import annotations
+
+import pytest
+import statten_reference as reference
+import torch
+from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import model as zoo
+from torch import nn
+
+from snn_energy.errors import ConfigError
+from snn_energy.models.plug_in import (
+    SpatialTemporalAttention,
+    SpatialTemporalMaxCifarSSA,
+    SpatialTemporalSDSA,
+    SpatialTemporalSSA,
+    replace_attention,
+)
+from snn_energy.models.statten import STAtten, STAttenConfig
+from snn_energy.models.zoo import create_model
+
+T, B, C, H, W, K = 6, 4, 3, 32, 48, 5
+
+BACKBONES = {
+    "Spikformer": lambda: zoo.Spikformer(
+        T=T,
+        img_size_h=H,
+        img_size_w=W,
+        patch_size=4,
+        in_channels=C,
+        num_classes=K,
+        embed_dims=48,
+        num_heads=3,
+        depths=2,
+    ),
+    "SpikeDrivenTransformer": lambda: zoo.SpikeDrivenTransformer(
+        T, C, K, embed_dims=48, num_heads=3, depths=2, pooling_stat="0011"
+    ),
+    "QKFormer": lambda: zoo.QKFormer(T, C, K, embed_dims=48, num_heads=(3, 2, 6), depths=(1, 1, 2)),
+    "MaxFormer": lambda: zoo.MaxFormer(T, C, K, embed_dims=128, depths=(1, 1, 2)),
+    "MaxFormer (CIFAR)": lambda: zoo.MaxFormer(T, C, K, embed_dims=64, depths=(1, 1, 2), cifar=True),
+}
+REPLACED = {
+    "Spikformer": ["blocks.0.attn", "blocks.1.attn"],
+    "SpikeDrivenTransformer": ["blocks.0.attn", "blocks.1.attn"],
+    "QKFormer": ["stage3.0.attn", "stage3.1.attn"],
+    "MaxFormer": ["stage3.0.attn", "stage3.1.attn"],
+    "MaxFormer (CIFAR)": ["stage3.0.attn", "stage3.1.attn"],
+}
+
+
+def lively(model: nn.Module, x: torch.Tensor) -> nn.Module:
+    """Batch norms that make every neuron fire, calibrated on `x`."""
+    torch.manual_seed(6)
+    for path, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 1.0, 2.0)
+            nn.init.uniform_(module.bias, 0.2, 1.0)
+            if "qkv" in path:
+                module.bias.data += 1.0  # products of sparse spikes would leave the attention silent
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(x)
+    functional.reset_net(model)
+    return model.eval()
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(8))
+
+
+def run(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    functional.reset_net(model)
+    with torch.no_grad():
+        return model(x)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_is_replaced_and_that_the_state_dict_stays(name: str) -> None:
+    model = BACKBONES[name]()
+    before = {key: value.shape for key, value in model.state_dict().items()}
+    assert replace_attention(model, chunk=2) is model
+    replaced = [
+        path for path, module in model.named_modules() if isinstance(module, SpatialTemporalAttention)
+    ]
+    assert replaced == REPLACED[name]
+    assert {key: value.shape for key, value in model.state_dict().items()} == before
+
+
+@pytest.mark.parametrize("name", [n for n in BACKBONES if n != "SpikeDrivenTransformer"])
+def test_a_chunk_of_one_step_is_the_layer_it_replaces(name: str) -> None:
+    x = noise(T, B, C, H, W)
+    model = lively(BACKBONES[name](), x)
+    expected = run(model, x)
+    assert torch.equal(run(replace_attention(model, chunk=1), x), expected)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_attention_sees_the_other_steps_of_its_chunk_and_no_others(name: str) -> None:
+    """Chunks of 3 steps in 6: a value changed at step 1 moves the product at steps 0, 1, 2 and no others."""
+    model = replace_attention(BACKBONES[name](), chunk=3)
+    attention = model.get_submodule(REPLACED[name][0])
+    heads = attention.num_heads
+    currents: list[torch.Tensor] = []
+    attention.attn_lif = nn.Identity()
+    attention.attn_lif.register_forward_hook(lambda module, args, out: currents.append(out))
+    q, k, v = torch.ones(3, T, 1, heads * 4, 2, 5).unbind(0)
+    changed = v.clone()
+    changed[1] = 0
+    attention.attend(q, k, v)
+    attention.attend(q, k, changed)
+    moved = (currents[0] != currents[1]).flatten(1).any(1)
+    assert moved.tolist() == [True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("kind", [SpatialTemporalSSA, SpatialTemporalMaxCifarSSA, SpatialTemporalSDSA])
+def test_values_of_the_product(kind: type[SpatialTemporalAttention]) -> None:
+    """Against the plain equation, on 2×5 tokens, 3 heads of 4 channels, chunks of 2."""
+    holder = nn.Module()
+    holder.num_heads, holder.attn_lif = 3, nn.Identity()
+    attention = kind(holder, 2, None).double()
+    generator = torch.Generator().manual_seed(7)
+    q, k, v = torch.randint(0, 2, (3, T, 1, 12, 2, 5), generator=generator).double().unbind(0)
+    shape = q.shape if kind is SpatialTemporalSDSA else (T, 1, 12, 10)
+    ours = attention.attend(q.reshape(shape), k.reshape(shape), v.reshape(shape)).reshape(T, 12, 2, 5)
+    expected = torch.from_numpy(reference.statten(*(s[:, 0].numpy() for s in (q, k, v)), 3, 2, dvs=False))
+    scale = 1.0 if kind is SpatialTemporalSDSA else 2 / 16  # 1/H = 1/2; the others 1/(8·chunk) = 1/16
+    torch.testing.assert_close(ours, expected * scale)
+
+
+def test_a_converted_spike_driven_transformer_is_our_statten() -> None:
+    """The same weights, bit for bit the same logits, from two implementations."""
+    x = noise(B, C, H, W)
+    theirs = zoo.SpikeDrivenTransformer(T, C, K, embed_dims=48, num_heads=3, depths=2, pooling_stat="0011")
+    for module in theirs.patch_embed.modules():
+        if isinstance(module, layer.Conv2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)  # ours has none there
+    replace_attention(theirs, chunk=3)
+    lively(theirs, x)
+    ours = STAtten(
+        STAttenConfig(
+            in_channels=C,
+            num_classes=K,
+            embed_dims=48,
+            num_heads=3,
+            depths=2,
+            T=T,
+            chunk_size=3,
+            pooling_stat="0011",
+        )
+    )
+    ours.load_state_dict(renamed(theirs.state_dict()), strict=False)
+    assert torch.equal(run(ours.eval(), x), run(theirs, x))
+
+
+def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SpikingJelly's names of the Spike-driven Transformer -> the official ones."""
+    table = {"blocks.": "block.", "mlp.fc1.": "mlp.fc1_conv.", "mlp.fc2.": "mlp.fc2_conv."}
+    table |= {"mlp.bn1.": "mlp.fc1_bn.", "mlp.bn2.": "mlp.fc2_bn."}
+    for i, suffix in enumerate(("", "1", "2")):
+        table |= {f"stages.{i}.0.": f"proj_conv{suffix}.", f"stages.{i}.1.": f"proj_bn{suffix}."}
+    table |= {"final_stage.0.": "proj_conv3.", "final_stage.1.": "proj_bn3."}
+    out = {}
+    for name, value in state.items():
+        if name.endswith("bias") and ("stages." in name or "final_stage.0" in name) and not value.any():
+            continue
+        for old, new in table.items():
+            name = name.replace(old, new)
+        out[name] = value
+    return out
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_one_step_changes_every_parameter(name: str) -> None:
+    x = noise(T, B, C, H, W)
+    model = lively(replace_attention(BACKBONES[name](), chunk=2), x).train()
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    logits = model(x)
+    logits = logits.mean(0) if logits.dim() == 3 else logits
+    nn.functional.cross_entropy(logits, torch.arange(B)).backward()
+    optimizer.step()
+    for key, value in model.named_parameters():
+        assert value.grad is not None, key
+        if value.dim() > 1 or not key.endswith("bias"):  # a bias before a batch norm has no effect
+            assert not torch.equal(value, before[key]), key
+
+
+def test_what_cannot_be_replaced_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="STAtten holds no self-attention to replace; replaced are: SpikingSelf"
+    ):
+        replace_attention(create_model("statten", embed_dims=16, num_heads=2, depths=1))
+    with pytest.raises(ConfigError, match="MSResNet holds no self-attention"):
+        replace_attention(zoo.ms_resnet18(num_classes=3))
+    with pytest.raises(ConfigError, match="must be 'STAtten'"):
+        replace_attention(BACKBONES["Spikformer"](), mode="softmax")
+    with pytest.raises(ConfigError, match="chunk = 0"):
+        replace_attention(BACKBONES["Spikformer"](), chunk=0)
+    with pytest.raises(ConfigError, match="chunk = 4: must divide T = 6"):
+        replace_attention(BACKBONES["Spikformer"](), chunk=4)(torch.randn(1, C, H, W))
+
+
+SMALL = {
+    "spikformer": {"embed_dims": 48, "num_heads": 3, "depths": 2},
+    "qkformer": {"embed_dims": 48, "num_heads": (3, 2, 6), "depths": (1, 1, 2)},
+    "maxformer": {"embed_dims": 64, "depths": (1, 1, 2)},
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "statten-"])
+@pytest.mark.parametrize("name", SMALL)
+def test_registered_variants_keep_our_conventions(name: str, prefix: str) -> None:
+    """Batch first, an image is its repetition, a call starts fresh, logits (B, K); STAtten where asked."""
+    x = noise(B, C, H, W)
+    model = lively(create_model(prefix + name, T=T, num_classes=K, chunk_size=3, **SMALL[name]), x)
+    with torch.no_grad():
+        logits = model(x)
+        assert logits.shape == (B, K)
+        assert torch.equal(model(x), logits)
+        assert torch.equal(model(x.unsqueeze(1).expand(B, T, C, H, W)), logits)
+    assert any(isinstance(m, SpatialTemporalAttention) for m in model.modules()) == bool(prefix)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_impossible_fields_of_a_library_model_are_refused(name: str) -> None:
+    bad = {"spikformer": {"patch_size": 8}, "qkformer": {"depths": (1, 2)}, "maxformer": {"embed_dims": 10}}
+    with pytest.raises(ConfigError, match=f"{name}: "):
+        create_model(name, **bad[name])
+    with pytest.raises(ConfigError, match="must divide T = 4"):
+        create_model(f"statten-{name}", chunk_size=3)
