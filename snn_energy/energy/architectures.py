@@ -159,7 +159,9 @@ def _residual(
         if kind in ("sew", "dual"):
             _fire(net, f"{name}.downsample_sn", out, kind)
         if kind == "dual":
-            half = net.conv(f"{name}.pool.0", shape, shape[0], 3, stride, 1, groups=shape[0], norm=False, fed="real")
+            half = net.conv(
+                f"{name}.pool.0", shape, shape[0], 3, stride, 1, groups=shape[0], norm=False, fed="real"
+            )
             net.conv(f"{name}.pool.1", half, out_width, fed="real")
     return out
 

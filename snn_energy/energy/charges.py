@@ -46,7 +46,9 @@ class Rates:
         for row in profile.rows:
             if row.role == "attention" and row.op not in WEIGHTED:
                 operands.setdefault(row.block, []).extend(s for s in row.sources if s in neurons)
-        driven = [r for r in profile.rows if r.op in WEIGHTED and set(r.feeds) & set(operands.get(r.block, ()))]
+        driven = [
+            r for r in profile.rows if r.op in WEIGHTED and set(r.feeds) & set(operands.get(r.block, ()))
+        ]
         heard: dict[str, set[str]] = {}
         for row in driven:
             heard.setdefault(row.block, set()).update(set(row.feeds) & set(operands[row.block]))

@@ -138,7 +138,9 @@ def load_convention(spec: str | os.PathLike[str] | Convention) -> Convention:
         return conventions()[str(spec)]
     if is_file_name(spec):
         return convention_from(read_mapping(spec, "convention"), str(spec))
-    raise ConfigError(f"convention {spec!r} is neither known nor a .yaml file; {suggest(spec, conventions())}")
+    raise ConfigError(
+        f"convention {str(spec)!r} is neither known nor a .yaml file; {suggest(str(spec), conventions())}"
+    )
 
 
 def convention_from(

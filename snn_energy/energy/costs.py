@@ -13,6 +13,7 @@ a price is a number, the name of a shipped constant, or a list of names to be ad
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ def load_costs(spec: str | os.PathLike[str] | CostTable) -> CostTable:
         return cost_tables()[str(spec)]
     if is_file_name(spec):
         return table_from(read_mapping(spec, "cost table"), str(spec))
-    raise ConfigError(f"cost table {spec!r} is neither known nor a .yaml file; {suggest(spec, cost_tables())}")
+    raise ConfigError(
+        f"cost table {str(spec)!r} is neither known nor a .yaml file; {suggest(str(spec), cost_tables())}"
+    )
 
 
 def table_from(record: Mapping[str, Any], where: str) -> CostTable:
@@ -120,7 +123,9 @@ def _price(value: Any, where: str, used: dict[str, Constant]) -> float:
         used[value] = constants()[value]
         return used[value].pj
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ConfigError(f"{where}: {value!r} is not a price; a number of pJ, 0 or more, or constants' names")
+        raise ConfigError(
+            f"{where}: {value!r} is not a price; a number of pJ, 0 or more, or constants' names"
+        )
     return float(value)
 
 
@@ -150,6 +155,6 @@ def _points(points: Any, where: str, used: dict[str, Constant]) -> tuple[tuple[f
     priced = tuple(
         (_price(size, f"{where}: points", used), _price(pj, f"{where}: points", used)) for size, pj in points
     )
-    if any(a[0] >= b[0] for a, b in zip(priced, priced[1:], strict=False)):
+    if any(a[0] >= b[0] for a, b in itertools.pairwise(priced)):
         raise ConfigError(f"{where}: points: sizes must rise: {[p[0] for p in priced]}")
     return priced

@@ -16,7 +16,7 @@ from snn_energy.profiling.resolve import CONVOLUTIONS, SYNAPTIC
 
 @dataclass(frozen=True)
 class Sram:
-    """The model of Lemaire et al. (ICONIP 2022): SRAM accesses priced by the size of the memory, plus addressing.
+    """Lemaire et al. (ICONIP 2022): SRAM accesses priced by the size of the memory, plus addressing.
 
     `points` are (bytes, pJ per access), joined by straight lines; beyond the last point the price stays, i.e.
     a larger memory is banks of that size and the wires between banks are not charged.  A 32-bit word is
@@ -62,7 +62,9 @@ class Sram:
         return self.access_pj(words * self.word_bytes)
 
     def _events(self, row: OpRow) -> dict[str, float]:
-        events = row.ac / max(row.fan_out, 1) if row.op == "matmul" else row.input_nonzero / row.static_repeats
+        events = (
+            row.ac / max(row.fan_out, 1) if row.op == "matmul" else row.input_nonzero / row.static_repeats
+        )
         stored = _weight_words(row)
         potential = self._word(prod(row.output_shape))
         base = 2 * self.mac * events if row.op in CONVOLUTIONS else 0.0

@@ -101,7 +101,9 @@ def _row(table: str, row: Mapping[str, Any], prices: CostTable) -> Reproduction:
     if "readings" in row:
         return dataclasses.replace(base, status="spread", spread_mj=_readings(row, profile, prices))
     if row.get("dense_twin"):
-        return dataclasses.replace(base, status="spread", spread_mj=_dense_spread(profile, convention, prices))
+        return dataclasses.replace(
+            base, status="spread", spread_mj=_dense_spread(profile, convention, prices)
+        )
     return _computed(base, row, profile, convention, prices)
 
 

@@ -6,6 +6,7 @@ A `Net` collects layers and becomes a `Profile` whose activity is a given firing
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -57,7 +58,11 @@ class Net:
     ) -> Shape:
         """A square 2-d convolution of (C, H, W), and the batch norm behind it."""
         cin, height, width = shape
-        out = (channels, conv_output(height, kernel, stride, padding), conv_output(width, kernel, stride, padding))
+        out = (
+            channels,
+            conv_output(height, kernel, stride, padding),
+            conv_output(width, kernel, stride, padding),
+        )
         pairs = channels * cin // groups
         valid = pairs * taps(height, kernel, stride, padding) * taps(width, kernel, stride, padding)
         weights = pairs * kernel * kernel
@@ -123,7 +128,9 @@ class Net:
         )
         return shape
 
-    def pool(self, name: str, shape: Shape, out: Shape, *, fed: Fed = "spikes", op: str = "max_pool") -> Shape:
+    def pool(
+        self, name: str, shape: Shape, out: Shape, *, fed: Fed = "spikes", op: str = "max_pool"
+    ) -> Shape:
         """A pooling layer."""
         self.rows.append(
             OpRow(
@@ -176,7 +183,9 @@ class Net:
     def profile(self, rate: float = 0.0) -> Profile:
         """The network as a Profile of one sample whose spiking operands all have the firing rate `rate`."""
         rows = tuple(at_rate(row, rate) for row in self.rows)
-        return Profile(rows, samples=1, time_steps=self.time_steps, model=self.name, parameters=self.parameters)
+        return Profile(
+            rows, samples=1, time_steps=self.time_steps, model=self.name, parameters=self.parameters
+        )
 
     def _steps(self, steps: int | None) -> int:
         return self.time_steps if steps is None else steps
@@ -231,12 +240,10 @@ def at_rate(row: OpRow, rate: float) -> OpRow:
 
     Real operands stay as they are.  A coincidence of two operands takes the rate squared.
     """
-    import dataclasses
-
     if row.neuron_cmp:
         fired = round(rate * row.output_elements)
         return dataclasses.replace(row, output_nonzero=fired, neuron_reset=fired)
-    if row.mac or row.input_kind == "real" and row.right_kind in (None, "real"):
+    if row.mac or (row.input_kind == "real" and row.right_kind in (None, "real")):
         return row
     both = row.op == "matmul" and "real" not in (row.input_kind, row.right_kind)
     synapses = row.valid_macs or row.input_elements

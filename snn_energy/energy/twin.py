@@ -1,4 +1,4 @@
-"""The dense twin: the ANN of the same shape, so that "k times less energy than the ANN" is computed, not quoted.
+"""The dense twin, the ANN of the same shape: "k times less energy than the ANN" is computed, not quoted.
 
 Same layers and widths, every neuron a ReLU, attention with softmax, one pass instead of T steps, every
 operand real.  The twin is a Profile, so `estimate` prices it like anything measured.
@@ -7,6 +7,7 @@ operand real.  The twin is a Profile, so `estimate` prices it like anything meas
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from fractions import Fraction
 from math import prod
@@ -60,7 +61,7 @@ def _share(count: int, divisor: Fraction | int) -> int:
 
 
 def _synapse(row: OpRow, samples: int, steps: int) -> OpRow:
-    """One pass of a weighted layer, or of a product that is no attention of a known form, with real operands."""
+    """One pass, with real operands, of a weighted layer or of a product that is no attention of a known form."""
     divisor = samples * (_passes(row, samples, steps) if row.op in WEIGHTED else steps)
     valid = _share(row.valid_macs or row.dense_macs, divisor)
     return OpRow(
@@ -127,16 +128,20 @@ def _attention(profile: Profile) -> dict[tuple[str, str, int], OpRow]:
     for rows in blocks.values():
         products = [row for row in rows if row.op == "matmul"]
         masks = [row for row in rows if row.op in MASKS]
-        for first, second in zip(products, products[1:], strict=False):
+        for first, second in itertools.pairwise(products):
             if _chained(first, second):
                 size = _product_size(second, profile)
                 found |= {first.key: _softmax(first, *size), second.key: _product(second, *size)}
         if masks and not products:
-            size = _mask_size(masks, rows, profile)
-            if size:
-                found |= {masks[0].key: _softmax(masks[0], *size)}
-                found |= {masks[-1].key: _product(masks[-1], *size)} if len(masks) > 1 else {}
+            found |= _unmasked(masks, _mask_size(masks, rows, profile))
     return found
+
+
+def _unmasked(masks: list[OpRow], size: tuple[int, int, int] | None) -> dict[tuple[str, str, int], OpRow]:
+    """The products in the places of the first and the last mask of a block."""
+    if size is None or len(masks) < 2:
+        return {}
+    return {masks[0].key: _softmax(masks[0], *size), masks[-1].key: _product(masks[-1], *size)}
 
 
 def _chained(first: OpRow, second: OpRow) -> bool:
@@ -151,7 +156,7 @@ def _chained(first: OpRow, second: OpRow) -> bool:
 
 
 def _product_size(second: OpRow, profile: Profile) -> tuple[int, int, int]:
-    """(tokens of one step, channels, heads) from the second product, whose output is (…, heads, tokens, d)."""
+    """(tokens of one step, channels, heads) from the second product, whose output is (heads, tokens, d)."""
     heads, width = prod(second.output_shape[:-2]), second.output_shape[-1]
     channels = heads * width
     tokens = second.output_elements // (profile.samples * profile.time_steps * channels)
