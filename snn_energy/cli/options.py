@@ -6,11 +6,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from snn_energy.models.flags import FLAGS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from snn_energy.checkpoints import Checkpoint as StoredCheckpoint
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: ours, the official STAtten release's, or a state dict.")]
 DataName = Annotated[str | None, typer.Option("--data", help="Data set: digits, or idx:DIR. Default: the checkpoint's own.")]
@@ -50,3 +55,14 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     wrapped.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
     return wrapped
+
+
+def load_model(path: Path, overrides: dict[str, Any]) -> tuple[nn.Module, StoredCheckpoint]:
+    """The model in a checkpoint, with the user's flags applied, and what the file says; its notes are printed."""
+    from snn_energy.checkpoints import build, read_checkpoint
+
+    overrides = dict(overrides)
+    stored = read_checkpoint(path, ema=overrides.pop("ema", False))
+    for note in stored.notes:
+        typer.echo(f"note: {note}", err=True)
+    return build(stored, **overrides), stored

@@ -1,0 +1,115 @@
+"""The HTML report: everything a reviewer asks of an energy figure, on one page without outside files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_energy.errors import DataError
+from snn_energy.files import write_text
+from snn_energy.reports import figures
+
+if TYPE_CHECKING:
+    from snn_energy.energy import Energy
+    from snn_energy.profiling.profile import Profile
+
+
+def report(
+    profile: Profile,
+    out: str | os.PathLike[str],
+    *,
+    energies: Sequence[Energy] = (),
+    verifications: Sequence[Path] = (),
+) -> Path:
+    """Write the report of `profile` to `out`, one HTML file.
+
+    The first of `energies` (default: `exact`, 45 nm fp32) is the headline; all shipped conventions stand
+    beside it at the same prices.  `verifications` are exported folders whose verification.json is shown.
+    Raises `DataError` for a folder without one.
+    """
+    energies = energies or (profile.energy(),)
+    page = _environment().get_template("report.html").render(**_content(profile, energies, verifications))
+    write_text(out, page)
+    return Path(out)
+
+
+def _environment() -> Any:
+    import jinja2
+
+    folder = resources.files("snn_energy.reports").joinpath("templates")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(count=count, percent=percent, pj=picojoules)
+    return environment
+
+
+def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequence[Path]) -> dict[str, Any]:
+    """What the template shows, under the names that it uses."""
+    from snn_energy.energy import analysis
+
+    headline = energies[0]
+    costs, convention = headline.costs, headline.convention
+    shipped = analysis.spread(profile, costs=costs)
+    named = {energy.convention.name for energy in shipped}
+    side_by_side = [*(e for e in energies if e.convention.name not in named), *shipped]
+    charges = {(charge.name, charge.op, charge.site): charge for charge in headline.rows}
+    dead, saturated = analysis.dead_and_saturated(profile)
+    return {
+        "profile": profile,
+        "energy": headline,
+        "layers": [(row, charges[row.name, row.op, row.site]) for row in profile.rows],
+        "blocks": headline.by_block(),
+        "conventions": side_by_side,
+        "twin": analysis.compare_with_twin(profile, convention, costs),
+        "break_even": analysis.break_even(profile, convention, costs),
+        "sensitivity": analysis.sensitivity(profile, convention, costs),
+        "precision": analysis.precision(profile, convention=convention, costs=costs),
+        "dead": dead,
+        "saturated": saturated,
+        "verifications": [_verification(folder) for folder in verifications],
+        "energy_plot": figures.energy_by_layer(headline),
+        "rate_plot": figures.firing_rates(profile),
+        "convention_plot": figures.conventions(side_by_side),
+    }
+
+
+def _verification(folder: Path) -> dict[str, Any]:
+    path = folder / "verification.json" if folder.is_dir() else folder
+    try:
+        verdict = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a verification ({error})") from None
+    if not isinstance(verdict, dict):
+        raise DataError(f"{path}: not a verification: must be a table of keys")
+    flat = {key: value for key, value in verdict.items() if not isinstance(value, dict | list)}
+    return {"folder": str(folder), "facts": flat}
+
+
+def count(value: float) -> str:
+    """1234567 -> 1.235 M: four figures and the field's suffixes."""
+    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g}{suffix}"
+    return f"{value:.4g}"
+
+
+def percent(value: float) -> str:
+    """0.98333 -> 98.33 %."""
+    return f"{100 * value:.2f} %"
+
+
+def picojoules(value: float) -> str:
+    """Energy in the unit that reads best."""
+    for limit, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g} {unit}"
+    return f"{value:.4g} pJ"

@@ -1,0 +1,384 @@
+"""Tables for terminals, papers and machines: pure functions from records to rows, and one renderer.
+
+A `Table` holds raw values (pJ, counts, fractions).  `render` writes them raw as `json` and `csv`, and scaled,
+rounded and headed as `text`, `markdown` and `latex`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from snn_energy.energy.yaml_records import check_choice
+
+if TYPE_CHECKING:
+    from snn_energy.energy import Energy
+    from snn_energy.energy.reproduce import Reproduction
+    from snn_energy.profiling.profile import OpRow, Profile
+
+FORMATS = ("text", "csv", "json", "markdown", "latex")
+
+
+@dataclass(frozen=True)
+class Column:
+    """`heading` for people, `scale` from the raw value to the heading's unit, digits after the point
+    (None: four significant ones)."""
+
+    key: str
+    heading: str
+    scale: float = 1.0
+    digits: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of raw values, and lines to stand below."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- what the tables hold
+
+
+def layer_table(profile: Profile, energies: Sequence[Energy]) -> Table:
+    """One row per operation: kind, rates, the AC and MAC of the first convention, pJ under each."""
+    counted = {row.key: row for row in profile.rows}
+    rows = []
+    for charges in zip(*(energy.rows for energy in energies), strict=True):
+        first = charges[0]
+        row = counted[first.name, first.op, first.site]
+        if not any(charge.pj or charge.ac or charge.mac for charge in charges) and not row.neuron_cmp:
+            continue
+        rows.append(
+            {
+                "name": first.name or "(model)",
+                "op": first.op,
+                "site": first.site,
+                "block": first.block,
+                "input_kind": row.input_kind,
+                "input_rate": row.input_rate,
+                "output_rate": row.output_rate if row.neuron_cmp else None,
+                "ac": first.ac,
+                "mac": first.mac,
+                **_pj_by_convention(energies, [charge.pj for charge in charges]),
+                "share": first.pj / energies[0].total_pj if energies[0].total_pj else 0.0,
+            }
+        )
+    columns = (
+        Column("name", "layer"),
+        Column("op", "operation"),
+        Column("input_kind", "input"),
+        Column("input_rate", "rate", digits=4),
+        Column("ac", "AC (M)", 1e-6),
+        Column("mac", "MAC (M)", 1e-6),
+        *_energy_columns(energies, "µJ", 1e-6),
+        Column("share", "share (%)", 100, 1),
+    )
+    return Table(columns, (*rows, _total(energies)), _notes(energies))
+
+
+def block_table(energies: Sequence[Energy]) -> Table:
+    """One row per block of layers."""
+    sums: dict[str, dict[str, Any]] = {}
+    for i, energy in enumerate(energies):
+        for charge in energy.rows:
+            line = sums.setdefault(charge.block, {"ac": 0.0, "mac": 0.0, "pj": [0.0] * len(energies)})
+            line["pj"][i] += charge.pj
+            if i == 0:
+                line["ac"] += charge.ac
+                line["mac"] += charge.mac
+    total = energies[0].total_pj
+    rows = [
+        {
+            "name": block or "(model)",
+            "ac": line["ac"],
+            "mac": line["mac"],
+            **_pj_by_convention(energies, line["pj"]),
+            "share": line["pj"][0] / total if total else 0.0,
+        }
+        for block, line in sums.items()
+        if any(line["pj"])
+    ]
+    columns = (
+        Column("name", "block"),
+        Column("ac", "AC (M)", 1e-6),
+        Column("mac", "MAC (M)", 1e-6),
+        *_energy_columns(energies, "µJ", 1e-6),
+        Column("share", "share (%)", 100, 1),
+    )
+    return Table(columns, (*rows, _total(energies)), _notes(energies))
+
+
+def step_table(profile: Profile, energies: Sequence[Energy]) -> Table:
+    """One row per time step: firing rate, measured AC and MAC, pJ.
+
+    A row's pJ is divided over steps as its measured operations are; operations that joined several steps are
+    divided equally among them.  What cannot be divided is a row of its own.
+    """
+    steps = profile.time_steps
+    shares = [_by_step(row, steps) for row in profile.rows]
+    pj = [[0.0] * len(energies) for _ in range(steps + 1)]
+    for i, energy in enumerate(energies):
+        for share, charge in zip(shares, energy.rows, strict=True):
+            for step, part in enumerate(share or [0.0] * steps + [1.0]):
+                pj[step][i] += part * charge.pj
+    rows: list[dict[str, Any]] = []
+    for step in range(steps):
+        counts = {name: _step_count(profile, name, step) for name in ("ac", "mac")}
+        rows.append(
+            {
+                "name": step + 1,
+                "firing_rate": _step_rate(profile, step),
+                **{name: count / profile.samples for name, count in counts.items()},
+                **_pj_by_convention(energies, pj[step]),
+            }
+        )
+    if any(pj[steps]):
+        rows.append({"name": "not divided", **_pj_by_convention(energies, pj[steps])})
+    columns = (
+        Column("name", "step"),
+        Column("firing_rate", "firing rate", digits=4),
+        Column("ac", "AC (M)", 1e-6),
+        Column("mac", "MAC (M)", 1e-6),
+        *_energy_columns(energies, "µJ", 1e-6),
+    )
+    return Table(columns, (*rows, _total(energies)), _notes(energies))
+
+
+def convention_table(energies: Sequence[Energy]) -> Table:
+    """The same measurement under each convention: AC, MAC, mJ, the ratio to the first, and what differs."""
+    first = energies[0].total_pj
+    rows = tuple(
+        {
+            "convention": energy.convention.name,
+            "costs": energy.costs.name,
+            "ac": energy.ac,
+            "mac": energy.mac,
+            "mj": energy.mj,
+            "standard_error_mj": None if energy.standard_error_pj is None else energy.standard_error_pj / 1e9,
+            "ratio": energy.total_pj / first if first else math.nan,
+            "differs": energy.convention.differs,
+        }
+        for energy in energies
+    )
+    columns = (
+        Column("convention", "convention"),
+        Column("ac", "AC (M)", 1e-6),
+        Column("mac", "MAC (M)", 1e-6),
+        Column("mj", "mJ"),
+        Column("standard_error_mj", "±"),
+        Column("ratio", f"/ {energies[0].convention.name}", digits=3),
+        Column("differs", "what makes it differ"),
+    )
+    return Table(columns, rows, _notes(energies))
+
+
+def reproduction_table(rows: Sequence[Reproduction]) -> Table:
+    """Published energies beside ours; a spread stands as its range, with every reading in `spread_mj`."""
+    records = tuple(
+        {
+            "table": row.table,
+            "model": row.model,
+            "published_mj": row.published_mj,
+            "computed_mj": row.computed_mj,
+            "difference_mj": row.difference,
+            "computed": _range(row),
+            "convention": row.convention,
+            "status": row.status,
+            "reason": row.reason,
+            "spread_mj": row.spread_mj,
+            "terms": row.terms,
+            "checks": {k: {"published": p, "computed": c} for k, (p, c) in row.checks.items()},
+            "differs": row.differs,
+            "source": row.source,
+        }
+        for row in rows
+    )
+    columns = (
+        Column("table", "table"),
+        Column("model", "model"),
+        Column("published_mj", "theirs (mJ)"),
+        Column("computed", "ours (mJ)"),
+        Column("difference_mj", "difference", digits=4),
+        Column("convention", "convention"),
+        Column("status", "status"),
+        Column("reason", "note"),
+    )
+    return Table(columns, records)
+
+
+def _range(row: Reproduction) -> str:
+    if row.spread_mj:
+        return f"{min(row.spread_mj.values()):.4g} – {max(row.spread_mj.values()):.4g}"
+    return "" if row.computed_mj is None else f"{row.computed_mj:.5g}"
+
+
+def _pj_by_convention(energies: Sequence[Energy], values: Sequence[float]) -> dict[str, float]:
+    return {f"pj_{e.convention.name}": value for e, value in zip(energies, values, strict=True)}
+
+
+def _energy_columns(energies: Sequence[Energy], unit: str, scale: float) -> list[Column]:
+    one = len(energies) == 1
+    return [
+        Column(f"pj_{e.convention.name}", unit if one else f"{unit}, {e.convention.name}", scale)
+        for e in energies
+    ]
+
+
+def _total(energies: Sequence[Energy]) -> dict[str, Any]:
+    first = energies[0]
+    totals = _pj_by_convention(energies, [e.total_pj for e in energies])
+    return {"name": "total", "ac": first.ac, "mac": first.mac, **totals, "share": 1.0}
+
+
+def _notes(energies: Sequence[Energy]) -> tuple[str, ...]:
+    """What is printed below every table of energies: whose prices, and what is not in the total."""
+    first = energies[0]
+    label = f" ({first.costs.label})" if first.costs.label else ""
+    notes = [f"Prices: {first.costs.name}{label}: {'; '.join(first.costs.citations)}"]
+    notes += [f"Convention {e.convention.name}: {e.convention.differs}" for e in energies]
+    for energy in energies:
+        for name, count in energy.unpriced.items():
+            notes.append(
+                f"Not in {energy.convention.name}: {count:,.0f} {name.upper()}, for which {energy.costs.name} has no price"
+            )
+    if first.unmoved:
+        notes.append(f"Data movement not modelled for: {', '.join(first.unmoved)}")
+    if first.uncounted:
+        notes.append(f"UNCOUNTED operations in: {', '.join(first.uncounted)}")
+    return tuple(notes)
+
+
+def _by_step(row: OpRow, steps: int) -> list[float] | None:
+    """The share of each step in the row's measured operations, or None where it cannot be told."""
+    counts = row.ac_by_step if row.ac else row.mac_by_step
+    if not row.ac and not row.mac and row.neuron_cmp:
+        return [1 / steps] * steps
+    total = sum(counts)
+    if not total or steps % len(counts):
+        return None
+    joined = steps // len(counts)
+    return [count / total / joined for count in counts for _ in range(joined)]
+
+
+def _step_count(profile: Profile, name: str, step: int) -> float:
+    total = 0.0
+    for row in profile.rows:
+        counts = getattr(row, f"{name}_by_step")
+        if counts and profile.time_steps % len(counts) == 0:
+            joined = profile.time_steps // len(counts)
+            total += counts[step // joined] / joined
+    return total
+
+
+def _step_rate(profile: Profile, step: int) -> float | None:
+    neurons = [
+        r for r in profile.rows if r.neuron_cmp and len(r.output_nonzero_by_step) == profile.time_steps
+    ]
+    elements = sum(row.output_elements for row in neurons) / profile.time_steps
+    return sum(row.output_nonzero_by_step[step] for row in neurons) / elements if elements else None
+
+
+# ---------------------------------------------------------------- how they are written
+
+
+def render(table: Table, format: str = "text") -> str:
+    """The table as `text`, `csv`, `json`, `markdown` or `latex`.  Raises `ConfigError` for another format."""
+    check_choice(format, FORMATS, "format")
+    if format == "json":
+        return json.dumps([_finite(row) for row in table.rows], indent=1, ensure_ascii=False)
+    if format == "csv":
+        return _csv(table)
+    cells = [[_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]
+    headings = [c.heading for c in table.columns]
+    return {"text": _text, "markdown": _markdown, "latex": _latex}[format](headings, cells, table)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for both."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(table: Table) -> str:
+    keys = list(dict.fromkeys(key for row in table.rows for key in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, keys, lineterminator="\n")
+    writer.writeheader()
+    for row in table.rows:
+        writer.writerow(
+            {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()}
+        )
+    return out.getvalue()
+
+
+def _cell(value: Any, column: Column) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int) and column.scale == 1.0:
+        return f"{value:,}"
+    scaled = value * column.scale
+    return f"{scaled:.{column.digits}f}" if column.digits is not None else f"{scaled:,.4g}"
+
+
+def _numeric(table: Table) -> list[bool]:
+    """Which columns are set flush right."""
+    return [
+        any(isinstance(row.get(c.key), int | float) for row in table.rows) and c.key != "name"
+        for c in table.columns
+    ]
+
+
+def _text(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    right = _numeric(table)
+    lines = [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in (headings, ["-" * w for w in widths], *cells)
+    ]
+    return "\n".join([*lines, *(["", *table.notes] if table.notes else [])]) + "\n"
+
+
+def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    rule = ["---:" if right else "---" for right in _numeric(table)]
+    lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in (headings, rule, *cells)]
+    return "\n".join([*lines, *(["", *(f"{note}  " for note in table.notes)] if table.notes else [])]) + "\n"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$", "×": r"$\times$",
+    "–": "--", "…": r"\ldots{}", "Σ": r"$\Sigma$",
+}  # fmt: skip
+
+
+def _latex(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    """A tabular for the booktabs package."""
+    spec = "".join("r" if right else "l" for right in _numeric(table))
+    body = [" & ".join(map(_escape, row)) + r" \\" for row in cells]
+    lines = [
+        rf"\begin{{tabular}}{{{spec}}}",
+        r"\toprule",
+        " & ".join(map(_escape, headings)) + r" \\",
+        r"\midrule",
+    ]
+    lines += [*body, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text)
