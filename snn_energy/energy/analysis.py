@@ -117,7 +117,7 @@ def _layer_pj(profile: Profile, energy: Energy) -> dict[tuple[str, str, int], fl
 
 
 def silenced(profile: Profile, convention: Convention, rate: float = 0.0) -> Profile:
-    """The network as if no neuron ever fired, or all at `rate`: what stays is charged whatever the activity."""
+    """The network as if no neuron ever fired, or all at `rate`; the encoder's input stays as it is."""
     rows = tuple(at_rate(r, rate) if r.neuron_cmp or _driven(r, convention) else r for r in profile.rows)
     return dataclasses.replace(profile, rows=rows)
 

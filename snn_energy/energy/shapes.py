@@ -12,6 +12,7 @@ from math import prod
 from typing import Literal
 
 from snn_energy.profiling.profile import OpRow, Profile
+from snn_energy.profiling.resolve import ADDITIONS, REDUCTIONS, SYNAPTIC
 
 Fed = Literal["image", "spikes", "integer", "real"]
 Shape = tuple[int, ...]
@@ -245,6 +246,8 @@ def at_rate(row: OpRow, rate: float) -> OpRow:
         return dataclasses.replace(row, output_nonzero=fired, neuron_reset=fired)
     if row.mac or (row.input_kind == "real" and row.right_kind in (None, "real")):
         return row
+    if row.op not in (*SYNAPTIC, *ADDITIONS, *REDUCTIONS):
+        return dataclasses.replace(row, input_nonzero=round(rate * row.input_elements))
     both = row.op == "matmul" and "real" not in (row.input_kind, row.right_kind)
     synapses = row.valid_macs or row.input_elements
     events = round(rate * synapses)

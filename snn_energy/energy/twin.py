@@ -61,7 +61,7 @@ def _share(count: int, divisor: Fraction | int) -> int:
 
 
 def _synapse(row: OpRow, samples: int, steps: int) -> OpRow:
-    """One pass, with real operands, of a weighted layer or of a product that is no attention of a known form."""
+    """One pass, with real operands, of a weighted layer or a product that is no attention of a known form."""
     divisor = samples * (_passes(row, samples, steps) if row.op in WEIGHTED else steps)
     valid = _share(row.valid_macs or row.dense_macs, divisor)
     return OpRow(

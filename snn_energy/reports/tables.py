@@ -177,11 +177,12 @@ def convention_table(energies: Sequence[Energy]) -> Table:
         Column("ratio", f"/ {energies[0].convention.name}", digits=3),
         Column("differs", "what makes it differ"),
     )
-    return Table(columns, rows, _notes(energies))
+    return Table(columns, rows, tuple(n for n in _notes(energies) if not n.startswith("Convention ")))
 
 
 def reproduction_table(rows: Sequence[Reproduction]) -> Table:
     """Published energies beside ours; a spread stands as its range, with every reading in `spread_mj`."""
+    notes = list(dict.fromkeys(row.reason for row in rows if row.reason))
     records = tuple(
         {
             "table": row.table,
@@ -192,6 +193,7 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
             "computed": _range(row),
             "convention": row.convention,
             "status": row.status,
+            "note": notes.index(row.reason) + 1 if row.reason else None,
             "reason": row.reason,
             "spread_mj": row.spread_mj,
             "terms": row.terms,
@@ -209,9 +211,9 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
         Column("difference_mj", "difference", digits=4),
         Column("convention", "convention"),
         Column("status", "status"),
-        Column("reason", "note"),
+        Column("note", "note"),
     )
-    return Table(columns, records)
+    return Table(columns, records, tuple(f"{i}: {text}" for i, text in enumerate(notes, 1)))
 
 
 def _range(row: Reproduction) -> str:
@@ -246,9 +248,8 @@ def _notes(energies: Sequence[Energy]) -> tuple[str, ...]:
     notes += [f"Convention {e.convention.name}: {e.convention.differs}" for e in energies]
     for energy in energies:
         for name, count in energy.unpriced.items():
-            notes.append(
-                f"Not in {energy.convention.name}: {count:,.0f} {name.upper()}, for which {energy.costs.name} has no price"
-            )
+            what = f"{count:,.0f} {name.upper()}, for which {energy.costs.name} has no price"
+            notes.append(f"Not in {energy.convention.name}: {what}")
     if first.unmoved:
         notes.append(f"Data movement not modelled for: {', '.join(first.unmoved)}")
     if first.uncounted:
@@ -360,8 +361,8 @@ def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
 
 
 _TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$", "×": r"$\times$",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$", "×": r"$\times$",
     "–": "--", "…": r"\ldots{}", "Σ": r"$\Sigma$",
 }  # fmt: skip
 
