@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from snn_energy.energy.shapes import Net, Shape
+from snn_energy.energy.vision import pvt_large, swin_base, vit
 from snn_energy.errors import ConfigError, suggest
 
 
@@ -213,32 +214,6 @@ def _aggregate(net: Net, name: str, shape: Shape, reduction: int) -> None:
     net.neuron(f"{name}.lif", shape)
 
 
-def vit(
-    size: int = 224, patch: int = 16, dim: int = 768, depth: int = 12, heads: int = 12, classes: int = 1000
-) -> Net:
-    """A vision transformer with a class token (ViT, DeiT), one pass, everything real."""
-    net = Net(f"ViT-{depth}-{dim}/{patch}@{size}")
-    side = size // patch
-    tokens, width = side * side + 1, dim // heads
-    net.conv("patch_embed", (3, size, size), dim, patch, patch, bias=True, norm=False, fed="image")
-    net.unused(dim + tokens * dim)
-    for i in range(depth):
-        block = f"block.{i}"
-        net.norm(f"{block}.norm1", (dim, tokens), folded=False)
-        net.linear(f"{block}.attn.qkv", (dim, tokens), 3 * dim, fed="real", role="attention")
-        scores = net.product(
-            f"{block}.attn.qk", (heads, tokens, width), (heads, width, tokens), fed=("real", "real")
-        )
-        net.product(f"{block}.attn.av", scores, (heads, tokens, width), fed=("real", "real"))
-        net.linear(f"{block}.attn.proj", (dim, tokens), dim, fed="real", role="attention")
-        net.norm(f"{block}.norm2", (dim, tokens), folded=False)
-        net.linear(f"{block}.mlp.fc1", (dim, tokens), 4 * dim, fed="real")
-        net.linear(f"{block}.mlp.fc2", (4 * dim, tokens), dim, fed="real")
-    net.norm("norm", (dim, tokens), folded=False)
-    net.linear("head", (dim,), classes, fed="real", role="head")
-    return net
-
-
 BUILDERS: Mapping[str, Callable[..., Net]] = {
     "spikformer": spikformer,
     "spikingformer": spikingformer,
@@ -246,6 +221,8 @@ BUILDERS: Mapping[str, Callable[..., Net]] = {
     "resnet": resnet,
     "staa-resnet20": staa_resnet20,
     "vit": vit,
+    "swin-base": swin_base,
+    "pvt-large": pvt_large,
 }
 
 

@@ -190,6 +190,7 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
             "published_mj": row.published_mj,
             "computed_mj": row.computed_mj,
             "difference_mj": row.difference,
+            "published": "" if row.published_mj is None else f"{row.published_mj:.10g}",
             "computed": _range(row),
             "convention": row.convention,
             "status": row.status,
@@ -206,7 +207,7 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
     columns = (
         Column("table", "table"),
         Column("model", "model"),
-        Column("published_mj", "theirs (mJ)"),
+        Column("published", "theirs (mJ)"),
         Column("computed", "ours (mJ)"),
         Column("difference_mj", "difference", digits=4),
         Column("convention", "convention"),
@@ -219,7 +220,7 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
 def _range(row: Reproduction) -> str:
     if row.spread_mj:
         return f"{min(row.spread_mj.values()):.4g} – {max(row.spread_mj.values()):.4g}"
-    return "" if row.computed_mj is None else f"{row.computed_mj:.5g}"
+    return "" if row.computed_mj is None else f"{row.computed_mj:.8g}"
 
 
 def _pj_by_convention(energies: Sequence[Energy], values: Sequence[float]) -> dict[str, float]:
@@ -362,8 +363,8 @@ def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$", "×": r"$\times$",
-    "–": "--", "…": r"\ldots{}", "Σ": r"$\Sigma$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$",
+    "×": r"$\times$", "–": "--", "…": r"\ldots{}",
 }  # fmt: skip
 
 
