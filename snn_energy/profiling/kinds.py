@@ -13,7 +13,7 @@ KINDS = ("binary", "scaled", "ternary", "integer", "real")
 
 @dataclass(frozen=True)
 class ValueSet:
-    """The nonzero values seen: at most two (sorted), or None for more; and whether all are integers."""
+    """The nonzero values seen: none, one, or (-1, 1); None for any other set; are all integers?"""
 
     values: tuple[float, ...] | None = ()
     integral: bool = True
@@ -26,8 +26,7 @@ class ValueSet:
                 return "binary"
             if len(self.values) == 1:
                 return "scaled"
-            if self.values == (-1.0, 1.0):
-                return "ternary"
+            return "ternary"
         return "integer" if self.integral else "real"
 
     @property
@@ -41,11 +40,12 @@ class ValueSet:
         if self.values is None or other.values is None:
             return ValueSet(None, integral)
         values = tuple(sorted({*self.values, *other.values}))
-        return ValueSet(values if len(values) <= 2 else None, integral)
+        return ValueSet(values if len(values) < 2 or values == (-1.0, 1.0) else None, integral)
 
 
 EMPTY = ValueSet()
 BINARY = ValueSet((1.0,))
+TERNARY = ValueSet((-1.0, 1.0))
 INTEGER = ValueSet(None, True)
 REAL = ValueSet(None, False)
 

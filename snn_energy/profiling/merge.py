@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from snn_energy.errors import DataError
-from snn_energy.profiling.kinds import value_set
+from snn_energy.profiling.kinds import KINDS, value_set
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import ZERO, Count, resolve
 
@@ -43,20 +44,20 @@ def merge(profiles: tuple[Profile, ...]) -> Profile:
 
 def join_rows(a: OpRow, b: OpRow) -> OpRow:
     """The row over the samples of both: counts added, kinds joined, AC and MAC decided anew."""
-    left = value_set(a.input_kind, a.input_values).join(value_set(b.input_kind, b.input_values))
-    right = a.right_kind, a.right_values
-    if a.right_kind is not None and b.right_kind is not None:
-        both = value_set(a.right_kind, a.right_values).join(value_set(b.right_kind, b.right_values))
-        right = both.kind, both.values
+    left = _join_kinds((a.input_kind, a.input_values), (b.input_kind, b.input_values))
+    right = _join_kinds((a.right_kind, a.right_values), (b.right_kind, b.right_values))
     names = dict.fromkeys((*a.counts, *b.counts))
     return resolve(
         dataclasses.replace(
             a,
             **{name: getattr(a, name) + getattr(b, name) for name in SUMMED},
-            input_kind=left.kind,
-            input_values=left.values,
+            input_kind=left[0] or "",
+            input_values=left[1],
             right_kind=right[0],
             right_values=right[1],
+            output_kind=a.output_kind
+            if a.output_kind == b.output_kind
+            else _wider(a.output_kind, b.output_kind),
             two_valued_input=a.two_valued_input and b.two_valued_input,
             static_repeats=a.static_repeats if a.static_repeats == b.static_repeats else 1,
             norm_folded=a.norm_folded and b.norm_folded,
@@ -67,6 +68,19 @@ def join_rows(a: OpRow, b: OpRow) -> OpRow:
             counts={name: a.counts.get(name, ZERO) + b.counts.get(name, ZERO) for name in names},
         )
     )
+
+
+def _wider(a: str, b: str) -> str:
+    order = ("", *KINDS)
+    return max(a, b, key=order.index)
+
+
+def _join_kinds(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[str | None, tuple[float, ...] | None]:
+    """(kind, values) of one operand in both parts; None or "" where it was not read."""
+    if not a[0] or not b[0]:
+        return a if a[0] else b
+    both = value_set(*a).join(value_set(*b))
+    return both.kind, both.values
 
 
 def _steps(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

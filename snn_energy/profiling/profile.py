@@ -45,7 +45,9 @@ class OpRow:
     )
     block: str = ""  # the path's prefix that groups layers in reports: patch_embed, block.0, head
     # operands
-    input_kind: str = "real"
+    input_kind: str = (
+        ""  # one of KINDS, "" where the operation does not depend on it and values were not read
+    )
     input_values: tuple[float, ...] | None = None  # the nonzero values seen, if at most two
     right_kind: str | None = None  # the second operand of a matmul or elementwise operation
     right_values: tuple[float, ...] | None = None
@@ -58,7 +60,8 @@ class OpRow:
     right_elements: int = 0
     right_nonzero: int = 0
     output_elements: int = 0
-    output_nonzero: int = 0  # 0 where not looked at: neurons and pools are
+    output_nonzero: int = 0  # neurons only; 0 where not looked at
+    output_kind: str = ""  # neurons only
     input_nonzero_by_step: tuple[int, ...] = ()
     output_nonzero_by_step: tuple[int, ...] = ()
     two_valued_input: bool = False  # at most two unique values, within [0, 1]: the test of syops

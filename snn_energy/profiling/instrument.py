@@ -1,0 +1,191 @@
+"""Watching a model run: module hooks say *where*, one `TorchFunctionMode` says *what*.
+
+Nothing that the model computes is touched: every function is called with the arguments it was given, and
+its result is returned as it is.  Neurons are single operations; what they call inside is not looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from snn_energy.profiling.measure import spikes_of, values_of
+from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
+from snn_energy.profiling.provenance import Measured, Tag
+from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.rules import ASIDE, RULES, tensors_in
+
+
+class _Watch(TorchFunctionMode):
+    """Sends every torch function that touches activations to its rule."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.inside_neuron = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.inside_neuron:
+            return func(*args, **kwargs)
+        rec, name = self.recorder, getattr(func, "__name__", str(func))
+        if name == "__get__":
+            out = func(*args, **kwargs)
+            if isinstance(out, torch.Tensor):
+                rec.mark(out, rec.tag(args[0]) or Tag(rec.epoch, constant=True))
+            return out
+        name = name.strip("_")
+        if name in ASIDE:
+            return func(*args, **kwargs)
+        rec.frame = sys._getframe(1)
+        try:
+            if not any(rec.tag(t) is not None for t in tensors_in(args, kwargs)):
+                out = func(*args, **kwargs)
+                rec.mark(out, Tag(rec.epoch, constant=True))
+                return out
+            handler = RULES.get(name)
+            if handler is not None:
+                return handler(rec, func, args, kwargs)
+            out = func(*args, **kwargs)
+            rec.uncounted(name, out)
+            return out
+        finally:
+            rec.frame = None
+
+
+@contextlib.contextmanager
+def instrumented(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Hooks and the mode, in place for the block and gone after it, whatever happens inside."""
+    watch = _Watch(recorder)
+    handles = []
+    neurons = {m for m in model.modules() if is_neuron(m)}
+    hidden = {child for m in neurons for child in m.modules() if child is not m}
+    try:
+        for name, module in model.named_modules():
+            if module in hidden:
+                continue
+            enter, leave = (_enter_neuron, _leave_neuron) if module in neurons else (_enter, _leave)
+            handles.append(module.register_forward_pre_hook(enter(watch, name)))
+            handles.append(module.register_forward_hook(leave(watch), always_call=True))
+        with watch:
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        recorder.paths[:] = [""]
+        recorder.frame = None
+
+
+def _enter(watch: _Watch, name: str) -> Any:
+    def hook(module: nn.Module, args: Any) -> None:
+        watch.recorder.paths.append(name)
+        watch.recorder.called.add(name)
+
+    return hook
+
+
+def _leave(watch: _Watch) -> Any:
+    def hook(module: nn.Module, args: Any, out: Any) -> None:
+        watch.recorder.paths.pop()
+
+    return hook
+
+
+def _enter_neuron(watch: _Watch, name: str) -> Any:
+    def hook(module: nn.Module, args: Any) -> None:
+        watch.recorder.paths.append(name)
+        watch.recorder.called.add(name)
+        watch.inside_neuron += 1
+
+    return hook
+
+
+def _leave_neuron(watch: _Watch) -> Any:
+    def hook(module: nn.Module, args: Any, out: Any) -> None:
+        try:
+            if out is not None:  # None: the neuron raised
+                with torch._C.DisableTorchFunction():
+                    neuron(watch.recorder, module, args, out)
+        finally:
+            watch.inside_neuron -= 1
+            watch.recorder.paths.pop()
+
+    return hook
+
+
+def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
+    """Count one call of a neuron: its updates, its spikes per step and sample."""
+    inputs = tensors_in(args, {})
+    spikes = out if isinstance(out, torch.Tensor) else tensors_in((out,), {})[0]
+    name, steps_in = rec.paths[-1], _steps_in(module, spikes)
+    if steps_in and rec.layout.steps is None:
+        rec.layout.steps = spikes.shape[0]
+    update = update_of(module, rec.layout.steps or 1)
+    tally = rec.tally(update.op)
+    values, measured = read_spikes(spikes, 2 if steps_in else 1, update.graded)
+    tally.out = values if tally.out is None else tally.out.join(values)
+    shape = tuple(spikes.shape[: measured.lead])
+    tally.read("output", shape, measured.rows)
+    fired = int(measured.rows.sum()) if measured.rows is not None else 0
+    elements = spikes.numel()
+    per_step = rec.layout.batch * (spikes.shape[0] if steps_in else 1)
+    if not tally.fixed:
+        inner = tuple(spikes.shape[measured.lead :])
+        states = state_elements(module) * elements // per_step
+        tally.fixed = {
+            "input_shape": inner,
+            "output_shape": inner,
+            "note": update.note,
+            "state_elements": states,
+        }
+    tally.add(
+        input_elements=sum(x.numel() for x in inputs[:1]),
+        output_elements=elements,
+        neuron_mul=update.multiplies * elements,
+        neuron_add=update.adds * elements,
+        neuron_cmp=update.compares * elements,
+        neuron_reset=fired,
+    )
+    for x in inputs:
+        tag = rec.tag(x)
+        for driver in tag.drivers if tag is not None else ():
+            driver.feeds[name] = None
+    rec.mark(out, Tag(rec.epoch, sources=(name,)))
+    rec.mark(spikes, Tag(rec.epoch, sources=(name,), values=values, measured=measured))
+
+
+def _steps_in(module: nn.Module, spikes: torch.Tensor) -> bool:
+    """Whether a neuron's tensors are (T, B, …)."""
+    mode = getattr(module, "step_mode", None)
+    return spikes.dim() > 1 and (mode == "m" or (mode is None and type(module).__name__.endswith("PSN")))
+
+
+def read_spikes(x: torch.Tensor, lead: int, graded: bool) -> tuple[Any, Measured]:
+    """Values and counts of a neuron's output in two passes over it."""
+    from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts
+
+    lead = min(lead, x.dim())
+    measured = Measured(x, lead)
+
+    def count(ones: torch.Tensor) -> None:
+        if ones.dim() > lead + 1:
+            measured.maps = position_counts(ones, lead)
+            measured.rows = measured.maps.double().sum(1)
+        else:
+            measured.rows = row_counts(ones, lead)
+
+    if graded or not x.is_floating_point():
+        values = values_of(x)
+        count(ones_where_nonzero(x, values))
+        return values, measured
+    count(x)
+    values = spikes_of(x, float(measured.rows.sum())) if measured.rows is not None else values_of(x)
+    if values.values not in ((), (1.0,)):
+        count(ones_where_nonzero(x, values))
+    return values, measured

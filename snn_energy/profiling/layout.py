@@ -1,0 +1,112 @@
+"""Which entry of a tensor's leading dimensions belongs to which time step and which sample.
+
+Operations of one forward pass see the batch as (T·B, …) or (T, B, …), as (T/chunk, B, …) where steps attend
+jointly, as (B, …) in single-step loops and after the time axis is gone.  Counts are first reduced to those
+leading dimensions; this module says what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn_energy.errors import DataError
+
+
+@dataclass
+class Layout:
+    """B samples per batch, T steps; `steps_in_tensors` is False where neurons are called step by step."""
+
+    batch: int
+    steps: int | None
+    time_first: bool = True
+    steps_in_tensors: bool = True
+
+    def split(self, lead: Sequence[int]) -> int | None:
+        """How many (groups of) steps of B samples the leading dimensions hold; None if it cannot be told."""
+        if not lead:
+            return 1 if self.batch == 1 else None
+        b, t = self.batch, self.steps or 1
+        first = lead[0]
+        if len(lead) > 1 and self.steps_in_tensors and lead[1] == b and first == t:
+            return t
+        if first == t * b and (self.steps_in_tensors or t == 1):
+            return t
+        if len(lead) > 1 and self.steps_in_tensors and lead[1] == b and t % first == 0:
+            return first
+        if first % b == 0 and t % (first // b) == 0:
+            return first // b
+        return None
+
+    def inner(self, shape: Sequence[int], lead: int) -> tuple[int, ...]:
+        """The shape of one sample and step; the first `lead` dimensions may be time and batch."""
+        if (
+            lead > 1
+            and len(shape) > 1
+            and shape[1] == self.batch
+            and shape[0] != self.batch * (self.steps or 0)
+        ):
+            return tuple(shape[2:])
+        return tuple(shape[1:])
+
+    def locate(self, values: Sequence[int], lead: Sequence[int]) -> list[list[int]] | None:
+        """Flat counts over `lead` -> [step][sample], or None where samples cannot be told apart."""
+        steps = self.split(lead)
+        if steps is None:
+            return None
+        flat = len(values) // (steps * self.batch)
+        if flat > 1:  # further leading dimensions belong to the sample
+            values = [sum(values[i : i + flat]) for i in range(0, len(values), flat)]
+        return [list(values[s * self.batch : (s + 1) * self.batch]) for s in range(steps)]
+
+
+def declared_steps(model: nn.Module) -> int | None:
+    """T as the model itself states it: `model.config.T`, or an attribute `T`, `time_steps` or `timestep`."""
+    for owner in (getattr(model, "config", None), model):
+        for name in ("T", "time_steps", "timestep", "time_step"):
+            value = getattr(owner, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+    return None
+
+
+def infer(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor | None, steps: int | None, batch_dim: int | None
+) -> Layout:
+    """Where time and batch lie in `x`: by `batch_dim`, the labels, T, or what kind of model this is.
+
+    Our models take (B, …) or (B, T, …); SpikingJelly's multi-step networks take (T, B, …).
+    """
+    from spikingjelly.activation_based import base
+
+    stepped = [m for m in model.modules() if isinstance(m, base.StepModule)]
+    multi = any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped
+    if batch_dim is None:
+        batch_dim = _batch_dim(model, x, y, steps, bool(stepped) and multi)
+    if batch_dim not in (0, 1) or batch_dim >= x.dim():
+        raise DataError(
+            f"batch_dim = {batch_dim}: must be 0 or 1 and a dimension of the input {tuple(x.shape)}"
+        )
+    if batch_dim == 1:
+        steps = x.shape[0] if steps is None else steps
+    if y is not None and y.shape[0] != x.shape[batch_dim]:
+        raise DataError(
+            f"{y.shape[0]} labels for {x.shape[batch_dim]} samples in an input of shape {tuple(x.shape)}"
+        )
+    return Layout(x.shape[batch_dim], steps, time_first=batch_dim == 1, steps_in_tensors=multi)
+
+
+def _batch_dim(model: nn.Module, x: torch.Tensor, y: Any, steps: int | None, multi_step: bool) -> int:
+    if x.dim() < 3:
+        return 0
+    if hasattr(model, "config") and declared_steps(model) is not None:
+        return 0
+    if y is not None and x.shape[0] != x.shape[1] and len(y) in x.shape[:2]:
+        return 0 if x.shape[0] == len(y) else 1
+    if steps is not None and steps in x.shape[:2] and x.shape[0] != x.shape[1] and x.dim() >= 5:
+        return 1 if x.shape[0] == steps else 0
+    return 1 if multi_step and x.dim() >= 5 else 0

@@ -1,0 +1,184 @@
+"""The state of one profiling session: tallies by site, tags by tensor, and what both need to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn_energy.profiling import provenance
+from snn_energy.profiling.fanout import FanOut
+from snn_energy.profiling.kinds import REAL, ValueSet
+from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts, values_of
+from snn_energy.profiling.provenance import Measured, Tag
+from snn_energy.profiling.tally import Tally
+
+_CALL = nn.Module._call_impl.__code__
+
+
+class Recorder:
+    """Collects tallies while a model runs; `flush` closes each forward pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tallies: dict[tuple[str, str, Any], Tally] = {}
+        self.sites: dict[tuple[str, str], int] = {}
+        self.layout = Layout(1, None)
+        self.epoch = 0
+        self.paths: list[str] = [""]
+        self.frame: FrameType | None = None
+        self.called: set[str] = set()
+        self.plain: Tag = Tag(0)
+        self.constants = _constants(model)
+        self._fans: dict[FanOut, torch.Tensor] = {}
+
+    # -- passes ---------------------------------------------------------------------------------------------
+
+    def begin(self, layout: Layout) -> None:
+        """Start a forward pass."""
+        self.layout, self.epoch = layout, self.epoch + 1
+        self.plain = Tag(self.epoch)
+
+    def flush(self) -> None:
+        """End a forward pass: reduce what it left to exact sums."""
+        if self.layout.steps is None:
+            self.layout.steps = max(
+                (t.calls for t in self.tallies.values() if "state_elements" in t.fixed), default=1
+            )
+        known: dict[int, Any] = {}
+        for tally in self.tallies.values():
+            if tally.calls:
+                tally.flush(self.layout, known)
+
+    # -- sites ----------------------------------------------------------------------------------------------
+
+    def tally(self, op: str, variant: str = "") -> Tally:
+        """The tally of the operation that runs now, told apart from others by the line that called it."""
+        path = self.paths[-1]
+        key = (path, op, (variant, self._site()))
+        found = self.tallies.get(key)
+        if found is None:
+            site = self.sites.get((path, op), 0)
+            self.sites[path, op] = site + 1
+            found = self.tallies[key] = Tally(path, op, site)
+        found.calls += 1
+        return found
+
+    def _site(self) -> tuple[Any, ...]:
+        frame, chain = self.frame, []
+        while frame is not None and frame.f_code is not _CALL:
+            chain.append((frame.f_code, frame.f_lasti))
+            frame = frame.f_back
+        return tuple(chain)
+
+    # -- tags -----------------------------------------------------------------------------------------------
+
+    def tag(self, x: Any) -> Tag | None:
+        """What is known of `x`; None for a constant: a number, a parameter, or made of these alone."""
+        if not isinstance(x, torch.Tensor) or id(x) in self.constants:
+            return None
+        tag = provenance.read(x, self.epoch)
+        if tag is None:
+            if provenance.ATTRIBUTE not in x.__dict__:
+                self.unseen(x)
+            provenance.attach(x, self.plain)
+            return self.plain
+        return None if tag.constant else tag
+
+    def unseen(self, x: torch.Tensor) -> None:
+        """A tensor that no visible operation made is work that nobody counted: say so."""
+        tally = self.tally("uncounted", "unseen")
+        tally.fixed.setdefault("note", "a tensor made out of sight (scripted code or a custom function)")
+        tally.add(output_elements=x.numel())
+
+    def uncounted(self, function: str, out: Any) -> None:
+        """No rule covers `function`: a row that says so."""
+        tally = self.tally("uncounted", function)
+        tally.fixed.setdefault("note", function)
+        for item in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(item, torch.Tensor):
+                tally.add(output_elements=item.numel())
+        self.mark(out, self.plain)
+
+    def mark(self, out: Any, tag: Tag) -> None:
+        """Tag every tensor in `out`."""
+        if isinstance(out, torch.Tensor):
+            provenance.attach(out, tag)
+        elif isinstance(out, (tuple, list)):
+            for item in out:
+                self.mark(item, tag)
+
+    # -- values ---------------------------------------------------------------------------------------------
+
+    def values(self, x: torch.Tensor, tag: Tag | None, known: ValueSet | None) -> ValueSet:
+        """The values of operand `x`; not looked at again once its site has met real ones (`known`)."""
+        if known is not None and known.kind == "real":
+            return known
+        if tag is None:
+            return REAL  # parameters and constants are weights
+        if tag.values is not None:
+            return tag.values
+        found = values_of(x)
+        self.learn(x, tag, values=found)
+        return found
+
+    def learn(self, x: torch.Tensor, tag: Tag, **facts: Any) -> None:
+        """Add what was just found out about `x` to its tag, for the next operation that reads it."""
+        latest = provenance.read(x, self.epoch) or tag
+        provenance.attach(x, provenance.replace(latest, **facts))
+
+    def rows(
+        self, x: torch.Tensor, tag: Tag | None, values: ValueSet | None, lead: int
+    ) -> tuple[Any, torch.Tensor]:
+        """Nonzeros per leading index: (leading shape, float64 counts flat over it)."""
+        known = tag.measured if tag is not None else None
+        if known is not None and known.rows is not None and known.shows(x):
+            size = known.rows.numel()
+            if size == x.shape[0]:
+                return tuple(x.shape[:1]), known.rows
+            if lead > 1 and x.dim() > 1 and size == x.shape[0] * x.shape[1]:
+                return tuple(x.shape[:2]), known.rows
+        shape = tuple(x.shape[:lead])
+        counts = row_counts(ones_where_nonzero(x, values), lead)
+        if tag is not None and x.is_contiguous():
+            fresh = Measured(x, lead)
+            fresh.rows = counts
+            self.learn(x, tag, measured=fresh)
+        return shape, counts
+
+    def maps(self, x: torch.Tensor, tag: Tag | None, values: ValueSet | None) -> torch.Tensor:
+        """Nonzeros of (N, C, *spatial) summed over channels: (N, positions)."""
+        known = tag.measured if tag is not None else None
+        if (
+            known is not None
+            and known.maps is not None
+            and known.shows(x)
+            and known.maps.shape[0] == x.shape[0]
+        ):
+            return known.maps
+        maps = position_counts(ones_where_nonzero(x, values), 1)
+        if tag is not None and x.is_contiguous():
+            fresh = Measured(x, 1)
+            fresh.maps, fresh.rows = maps, maps.double().sum(1)
+            self.learn(x, tag, measured=fresh)
+        return maps
+
+    def weights(self, fan: FanOut, device: torch.device) -> torch.Tensor:
+        """The fan-out of each position, and ones: (positions, 2) float64."""
+        if fan not in self._fans:
+            flat = torch.tensor(fan.flat, dtype=torch.float64, device=device)
+            self._fans[fan] = torch.stack([flat, torch.ones_like(flat)], dim=1)
+        return self._fans[fan]
+
+
+def _constants(model: nn.Module) -> dict[int, torch.Tensor]:
+    """Parameters, buffers and tensors kept as plain attributes, by identity."""
+    tensors: Iterable[Any] = [*model.parameters(), *model.buffers()]
+    plain = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
+    return {id(t): t for t in (*tensors, *plain)}
+
+
+Handler = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Any]

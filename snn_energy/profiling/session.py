@@ -1,0 +1,303 @@
+"""`profile` and `record_spikes`: run a model over samples and hand back what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import datetime
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn_energy.errors import DataError, UncountedError
+from snn_energy.profiling import layout as layouts
+from snn_energy.profiling.instrument import instrumented
+from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.neurons import is_neuron
+from snn_energy.profiling.profile import OpRow, Profile
+from snn_energy.profiling.provenance import Tag, attach
+from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
+
+
+def profile(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    strict: bool = False,
+    time_steps: int | None = None,
+    batch_dim: int | None = None,
+    device: str | torch.device | None = None,
+    progress: Callable[[int], None] | None = None,
+    max_samples: int | None = None,
+    data: str = "",
+    class_names: Iterable[str] = (),
+) -> Profile:
+    """Count every operation of `model` over `batches`, exactly, under the definitions of docs/counting.md.
+
+    `batches` yields x or (x, y): x is (B, …), (B, T, …) or, for SpikingJelly's multi-step networks,
+    (T, B, …); y holds B class indices and gives the accuracy.  `batch_dim` (0 or 1) settles what the shape leaves open,
+    `time_steps` the T of a model that does not state it.  A network in single-step mode that does not loop
+    over time itself is run `time_steps` times.  `max_samples` stops early; `progress` is called with the
+    samples done.  The model runs in evaluation mode without gradients, with fresh neurons for every batch;
+    its mode and neuron state are put back afterwards, even after an exception.
+
+    Raises `UncountedError` when `strict` and some operation has no counting rule, and `DataError` for
+    batches that cannot be used.
+    """
+    recorder, steps = Recorder(model), time_steps or layouts.declared_steps(model)
+    samples, correct = 0, 0
+    labelled = True
+    place = _device(model, device)
+    with undisturbed(model, place):
+        for x, y in _pairs(batches):
+            if max_samples is not None and samples >= max_samples:
+                break
+            x, y = x.detach().to(place), None if y is None else torch.as_tensor(y).to(place)
+            layout = layouts.infer(model, x, y, steps, batch_dim)
+            x, y = _limit(x, y, layout, None if max_samples is None else max_samples - samples)
+            out, steps = _forward(model, x, layout, recorder, steps)
+            if strict:
+                _refuse(recorder)
+            samples += layout.batch
+            labelled = labelled and y is not None
+            correct += _correct(out, y, layout.batch) if y is not None else 0
+            if progress is not None:
+                progress(samples)
+    if not samples:
+        raise DataError("no samples to profile: the batches are empty")
+    return Profile(
+        rows=_rows(recorder, steps or 1, model),
+        samples=samples,
+        time_steps=steps or 1,
+        model=type(model).__name__,
+        config=_config(model),
+        data=data,
+        correct=correct if labelled else None,
+        parameters=sum(p.numel() for p in model.parameters()),
+        uncalled=_uncalled(model, recorder),
+        aliases=_aliases(model),
+        environment=_environment(),
+        class_names=tuple(class_names),
+    )
+
+
+def record_spikes(
+    model: nn.Module, x: torch.Tensor, *, time_steps: int | None = None, batch_dim: int | None = None
+) -> dict[str, torch.Tensor]:
+    """The spikes of every neuron on one batch: module path -> bool tensor (T, B, …), true where nonzero.
+
+    A neuron layer that is called several times per step gets `path`, `path#1`, … in order of execution.
+    """
+    recorded: dict[str, list[torch.Tensor]] = {}
+    handles = []
+    steps = time_steps or layouts.declared_steps(model)
+    layout = layouts.infer(model, x, None, steps, batch_dim)
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            spikes = out if isinstance(out, torch.Tensor) else out[0]
+            recorded.setdefault(name, []).append(spikes.detach() != 0)
+
+        return hook
+
+    try:
+        for name, module in model.named_modules():
+            if is_neuron(module):
+                handles.append(module.register_forward_hook(keep(name)))
+        with undisturbed(model, _device(model, None)) as place:
+            _run(model, x.to(place), layout)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dict(item for name, calls in recorded.items() for item in _stacked(name, calls, layout))
+
+
+def _stacked(name: str, calls: list[torch.Tensor], layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
+    """Single-step calls become one (T, B, …) tensor; repeated multi-step calls stay apart."""
+    single = calls[0].shape[:1] == (layout.batch,) and not layout.steps_in_tensors
+    if single:
+        steps = layout.steps or len(calls)
+        repeats = max(1, len(calls) // steps)
+        groups = [torch.stack(calls[i::repeats]) for i in range(repeats)]
+    else:
+        groups = calls
+    for i, spikes in enumerate(groups):
+        yield (name if i == 0 else f"{name}#{i}"), spikes
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module, place: torch.device) -> Iterator[torch.device]:
+    """Evaluation mode, no gradients, on `place`; mode, neuron state and place as they were, afterwards."""
+    from spikingjelly.activation_based import base
+
+    modes = {module: module.training for module in model.modules()}
+    memories = {
+        m: {name: _copy(v) for name, v in m._memories.items()}
+        for m in model.modules()
+        if isinstance(m, base.MemoryModule)
+    }
+    home = _device(model, None)
+    try:
+        model.eval()
+        if place != home:
+            model.to(place)
+        with torch.no_grad():
+            yield place
+    finally:
+        if place != home:
+            model.to(home)
+        for module, training in modes.items():
+            module.training = training
+        for module, memory in memories.items():
+            module._memories.clear()
+            module._memories.update(memory)
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
+
+
+def _forward(
+    model: nn.Module, x: torch.Tensor, layout: Layout, recorder: Recorder, steps: int | None
+) -> tuple[Any, int | None]:
+    """One watched forward pass from fresh neurons; returns its output and T."""
+    recorder.begin(layout)
+    attach(x, Tag(recorder.epoch, sources=("input",)))
+    with instrumented(model, recorder):
+        out = _run(model, x, layout)
+    recorder.flush()
+    if steps is not None and layout.steps != steps:
+        raise DataError(f"batches of {steps} and of {layout.steps} time steps cannot be profiled together")
+    return out, layout.steps
+
+
+def _run(model: nn.Module, x: torch.Tensor, layout: Layout) -> Any:
+    """Reset, then call: once, or once per step where the network itself knows nothing of time."""
+    from spikingjelly.activation_based import functional
+
+    functional.reset_net(model)
+    if layout.steps_in_tensors or layout.steps is None or layouts.declared_steps(model) is not None:
+        return model(x)
+    outs = [model(x[t] if layout.time_first else x) for t in range(layout.steps)]
+    return sum(outs[1:], outs[0]) / len(outs)
+
+
+def _pairs(batches: Iterable[Any]) -> Iterator[tuple[torch.Tensor, Any]]:
+    for batch in batches:
+        x, y = (
+            (batch[0], batch[1] if len(batch) > 1 else None)
+            if isinstance(batch, (tuple, list))
+            else (batch, None)
+        )
+        if not isinstance(x, torch.Tensor):
+            raise DataError(
+                f"a batch holds {type(x).__name__}; expected a tensor, or a pair of tensor and labels"
+            )
+        yield x, y
+
+
+def _limit(x: torch.Tensor, y: Any, layout: Layout, left: int | None) -> tuple[torch.Tensor, Any]:
+    """Cut the last batch where `max_samples` falls inside it."""
+    if left is not None and left < layout.batch:
+        x, y = x.narrow(1 if layout.time_first else 0, 0, left), None if y is None else y[:left]
+        layout.batch = left
+    return x, y
+
+
+def _correct(out: Any, y: torch.Tensor, batch: int) -> int:
+    logits = out if isinstance(out, torch.Tensor) else out[0]
+    if logits.dim() == 3:
+        logits = logits.mean(0 if logits.shape[1] == batch else 1)
+    return int((logits.argmax(-1) == y).sum())
+
+
+def _refuse(recorder: Recorder) -> None:
+    missing = [
+        f"{t.name or '(model)'}: {t.fixed['note']}" for t in recorder.tallies.values() if t.op == "uncounted"
+    ]
+    if missing:
+        raise UncountedError(
+            f"no counting rule for {'; '.join(missing)}; without strict they are listed as uncounted"
+        )
+
+
+def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]:
+    """Rows in order of first execution, with the roles that only the whole shows."""
+    rows = [tally.row(steps) for tally in recorder.tallies.values()]
+    leaves = {name for name, module in model.named_modules() if not any(module.children())}
+    weighted = [row for row in rows if row.op in WEIGHTED]
+    last = weighted[-1].key if weighted else None
+    return tuple(
+        dataclasses.replace(row, role=_role(row, last), block=block_of(row.name, row.name in leaves))
+        for row in rows
+    )
+
+
+def _role(row: OpRow, last: Any) -> str:
+    if row.op in SYNAPTIC and row.sources == ("input",):
+        return "encoder"
+    if row.op == "matmul" and not row.weight_elements:
+        return "attention"
+    return "head" if row.key == last else "hidden"
+
+
+def block_of(path: str, leaf: bool) -> str:
+    """The part of a module path that groups layers: `block.0.attn.q_conv` -> `block.0`, `head` -> `head`."""
+    parts = path.split(".")
+    last = max(
+        (i for i, part in enumerate(parts) if part.isdigit() and (i < len(parts) - 1 or not leaf)), default=0
+    )
+    return ".".join(parts[: last + 1])
+
+
+def _uncalled(model: nn.Module, recorder: Recorder) -> tuple[str, ...]:
+    """Leaf modules that never ran; what belongs to a neuron is the neuron's."""
+    inside = {child for m in model.modules() if is_neuron(m) for child in m.modules() if child is not m}
+    leaves = (
+        name
+        for name, module in model.named_modules()
+        if module not in inside
+        and (is_neuron(module) or not any(module.children()))
+        and not _container(module)
+    )
+    return tuple(name for name in leaves if name not in recorder.called)
+
+
+def _container(module: nn.Module) -> bool:
+    return isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+
+
+def _aliases(model: nn.Module) -> dict[str, str]:
+    """Further names of shared modules -> the first name."""
+    first: dict[nn.Module, str] = {}
+    aliases = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if first.setdefault(module, name) != name:
+            aliases[name] = first[module]
+    return aliases
+
+
+def _config(model: nn.Module) -> dict[str, Any]:
+    config = getattr(model, "config", None)
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return dataclasses.asdict(config)
+    return dict(config) if isinstance(config, dict) else {}
+
+
+def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _environment() -> dict[str, str]:
+    from importlib import metadata
+
+    versions = {name: metadata.version(name) for name in ("snn-energy", "torch", "spikingjelly")}
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {**versions, "python": platform.python_version(), "date": date}

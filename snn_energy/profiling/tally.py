@@ -1,0 +1,157 @@
+"""Exact sums of one operation while batches arrive; turned into an `OpRow` at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from snn_energy.profiling.kinds import ValueSet
+from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.profile import OpRow
+from snn_energy.profiling.provenance import union
+from snn_energy.profiling.resolve import ZERO, Count, resolve
+
+
+@dataclass(slots=True)
+class Reading:
+    """Counts over leading dimensions: `values` (float64, flat over `lead`) × `factor`; None for all ones."""
+
+    lead: tuple[int, ...]
+    values: torch.Tensor | None
+    factor: int = 1
+
+    def located(self, layout: Layout, known: dict[int, Any]) -> tuple[int, list[list[int]] | None]:
+        """(total, [step][sample] or None), before the factor; `known` holds readings that counts share."""
+        if self.values is None:
+            steps = layout.split(self.lead)
+            size = 1
+            for dimension in self.lead:
+                size *= dimension
+            if steps is None:
+                return size, None
+            share = size // (steps * layout.batch)
+            return size, [[share] * layout.batch for _ in range(steps)]
+        key = id(self.values)
+        if key not in known:
+            flat = [int(v) for v in self.values.tolist()]
+            known[key] = sum(flat), layout.locate(flat, self.lead)
+        return known[key]
+
+
+class Tally:
+    """The running record of one (module path, operation, site)."""
+
+    def __init__(self, name: str, op: str, site: int) -> None:
+        self.name, self.op, self.site = name, op, site
+        self.fixed: dict[str, Any] = {}  # fields of the row that the first call settles
+        self.sums: dict[str, int] = {}  # plain totals
+        self.counts: dict[str, Count] = {}
+        self.left: ValueSet | None = None
+        self.right: ValueSet | None = None
+        self.out: ValueSet | None = None
+        self.sources: tuple[str, ...] = ()
+        self.feeds: dict[str, None] = {}
+        self.static: bool | None = None
+        self.folded: bool | None = None
+        self.calls = 0  # in this pass
+        self.pending: dict[str, list[Reading]] = {}
+        self.totals: list[tuple[str, tuple[int, ...], int]] = []
+        self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
+        self.first_input: torch.Tensor | None = None
+
+    def see_left(self, values: ValueSet) -> None:
+        """Join the values of the first operand."""
+        self.left = values if self.left is None else self.left.join(values)
+
+    def see_right(self, values: ValueSet) -> None:
+        """Join the values of the second operand."""
+        self.right = values if self.right is None else self.right.join(values)
+
+    def read(self, name: str, lead: tuple[int, ...], values: torch.Tensor | None, factor: int = 1) -> None:
+        """One call's contribution to the count `name`."""
+        self.pending.setdefault(name, []).append(Reading(lead, values, factor))
+
+    def add(self, **sums: int) -> None:
+        """Plain totals."""
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
+    def flush(self, layout: Layout, known: dict[int, Any]) -> None:
+        """Close a pass: readings become counts."""
+        for name, readings in self.pending.items():
+            self.counts[name] = self.counts.get(name, ZERO) + _count(readings, layout, known)
+        if self.repeats:
+            steps = layout.steps or 1
+            static = steps > 1 and all(self.repeats) and len(self.repeats) in (1, steps)
+            self.static = static if self.static is None else self.static and static
+        self.add(calls=self.calls * layout.batch)
+        self.calls, self.pending, self.repeats, self.first_input = 0, {}, [], None
+
+    def row(self, steps: int) -> OpRow:
+        """The finished row."""
+        counts = dict(self.counts)
+        given, right_given = counts.pop("input", ZERO), counts.pop("right_input", ZERO)
+        out = counts.pop("output", ZERO)
+        sums: dict[str, Any] = {**self.sums}
+        valid = counts.get("valid", ZERO).total
+        return resolve(
+            OpRow(
+                name=self.name,
+                op=self.op,
+                site=self.site,
+                **self.fixed,
+                **sums,
+                input_kind="" if self.left is None else self.left.kind,
+                input_values=None if self.left is None else self.left.values,
+                right_kind=None if self.right is None else self.right.kind,
+                right_values=None if self.right is None else self.right.values,
+                two_valued_input=self.left is not None and _two_valued(self.left),
+                output_kind="" if self.out is None else self.out.kind,
+                input_nonzero=given.total,
+                input_nonzero_by_step=given.by_step,
+                right_nonzero=right_given.total,
+                output_nonzero=out.total,
+                output_nonzero_by_step=out.by_step,
+                valid_macs=valid if "dense_macs" in sums else 0,
+                sources=self.sources,
+                feeds=tuple(self.feeds),
+                static_repeats=steps if self.static else 1,
+                norm_folded=bool(self.folded),
+                counts=counts,
+            )
+        )
+
+    def merge_sources(self, sources: tuple[str, ...]) -> None:
+        """Note where an operand came from."""
+        if sources and sources is not self.sources:
+            self.sources = union(self.sources, sources)
+
+
+def _two_valued(values: ValueSet) -> bool:
+    return values.values is not None and len(values.values) < 2 and all(0 <= v <= 1 for v in values.values)
+
+
+def _count(readings: list[Reading], layout: Layout, known: dict[int, Any]) -> Count:
+    """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
+    located = [(r.factor, *r.located(layout, known)) for r in readings]
+    total = sum(factor * value for factor, value, _ in located)
+    grids = [(factor, grid) for factor, _, grid in located if grid is not None]
+    if len(grids) < len(located):
+        return Count(total, (), None)
+    samples = [sum(f * step[b] for f, grid in grids for step in grid) for b in range(layout.batch)]
+    squares = sum(s * s for s in samples)
+    steps, lengths = layout.steps or 1, {len(grid) for _, grid in grids}
+    if lengths == {1} and steps > 1:
+        if len(grids) % steps:
+            return Count(total, (), squares)
+        per_step = len(grids) // steps  # calls of one step stand together
+        flat = [factor * sum(grid[0]) for factor, grid in grids]
+        return Count(
+            total, tuple(sum(flat[i : i + per_step]) for i in range(0, len(flat), per_step)), squares
+        )
+    if len(lengths) != 1:
+        return Count(total, (), squares)
+    by_step = tuple(sum(f * sum(grid[s]) for f, grid in grids) for s in range(lengths.pop()))
+    return Count(total, by_step, squares)
