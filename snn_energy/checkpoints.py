@@ -1,8 +1,6 @@
 """Checkpoints: ours, the official STAtten release's, and bare state dicts, read without running pickled code.
 
-`load(path)` gives a model in evaluation mode; `read_checkpoint` and `build` are its two halves.  A file is
-read with `torch.load(weights_only=True)`, whose unpickler knows tensors and plain containers; besides them
-only `argparse.Namespace`, which the official trainer stores, is let through; the rest is refused by name.
+`load(path)` gives a model in evaluation mode; `read_checkpoint` and `build` are its two halves.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +21,7 @@ from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
 from snn_energy.models import official
 from snn_energy.models.zoo import ZOO, make_config
+from snn_energy.safe_load import safe_load
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -73,7 +71,7 @@ def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -
 def read_checkpoint(path: str | os.PathLike[str], *, ema: bool = False) -> Checkpoint:
     """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
     path = Path(path)
-    content = _unpickle(path)
+    content = safe_load(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
     if content.get("format") == FORMAT:
@@ -95,7 +93,7 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
     name, fields = _resolve(checkpoint, {k: v for k, v in overrides.items() if v is not None})
     model_class = ZOO[name].resolve()
     try:
-        config = make_config(model_class.Config, fields)  # type: ignore[attr-defined]
+        config = make_config(model_class.Config, fields)
         with torch.device("meta"):  # the weights must fit before any memory is taken for them
             expected = model_class(config).state_dict()
     except (ConfigError, RuntimeError, TypeError, ValueError) as error:
@@ -152,49 +150,6 @@ def flag(name: str) -> str:
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def _unpickle(path: Path) -> Any:
-    """The file's content, made of tensors, plain containers and `argparse.Namespace` only."""
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a directory, must be a checkpoint file")
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(64)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from None
-    if not start:
-        raise CheckpointError(f"{path}: is empty")
-    if start.lstrip().startswith(b"<"):
-        raise CheckpointError(f"{path}: is a web page, not a checkpoint (a download that went wrong?)")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself (git lfs pull)")
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything inside the unpickler
-        raise CheckpointError(f"{path}: {_explain(error, start)}") from None
-
-
-def _explain(error: Exception, start: bytes) -> str:
-    """One line for an exception of `torch.load`."""
-    message = str(error)
-    refused = re.search(r"(?:GLOBAL|class) ([A-Za-z_][\w.]*\.\w+)", message)
-    if refused:
-        return (
-            f"refused: it asks to import {refused[1]}; only tensors and plain types are read, nothing was run"
-        )
-    newer = re.search(r"Unsupported operand 1(3[89]|4\d|5[01])\b", message)
-    if newer:
-        return (
-            "refused: pickled with protocol 4 or newer; only torch.save's protocol 2 is read, nothing was run"
-        )
-    if "TorchScript" in message:
-        return "is a TorchScript archive, must be a checkpoint of weights"
-    if start.startswith(b"PK"):
-        return "is a damaged or truncated archive, or not one written by torch.save"
-    return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
-
-
 def _read_ours(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
     version, model, config = (content.get(key) for key in ("version", "model", "config"))
     if version != VERSION:
@@ -206,19 +161,14 @@ def _read_ours(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise CheckpointError(f"{path}: 'config' must be a dict of configuration fields")
     state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
-    extras = {"epoch": int, "recipe": dict, "optimizer": dict, "class_names": list, "training_state": dict}
-    for key, kind in extras.items():
-        if not isinstance(content.get(key), kind | None):
+    kinds = {"epoch": int, "recipe": dict, "optimizer": dict, "class_names": list, "training_state": dict}
+    extras: dict[str, Any] = {key: content.get(key) for key in kinds}
+    for key, kind in kinds.items():
+        if not isinstance(extras[key], kind | None):
             raise CheckpointError(f"{path}: '{key}' must be a {kind.__name__} or None")
-    return Checkpoint(
-        path,
-        "ours",
-        model,
-        config,
-        state,
-        metrics=dict(content.get("metrics") or {}),
-        **{k: content.get(k) for k in extras},
-    )
+    metrics = content.get("metrics")
+    extras["metrics"] = dict(metrics) if isinstance(metrics, Mapping) else {}
+    return Checkpoint(path, "ours", model, config, state, **extras)
 
 
 def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
@@ -316,7 +266,8 @@ def _check_fit(
         ]
         same = len(expected) - len(missing)
         raise CheckpointError(
-            f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; {', '.join(parts)}"
+            f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; "
+            f"{', '.join(parts)}{_hint(missing, unexpected)}"
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
@@ -325,6 +276,17 @@ def _check_fit(
             )
         if found[key].is_floating_point() != value.is_floating_point():
             raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
+
+
+def _hint(missing: list[str], unexpected: list[str]) -> str:
+    """What a mismatch of the learnable time constants means."""
+    if any(".attn." in key and key.endswith("_lif.w") for key in unexpected):
+        return "; STAtten has no parametric neurons in its attention (a Spike-driven Transformer's file?)"
+    if unexpected and all(key.endswith("_lif.w") for key in unexpected):
+        return "; its neurons are parametric: --spike-mode plif"
+    if missing and all(key.endswith("_lif.w") for key in missing):
+        return "; its neurons are not parametric: --spike-mode lif"
+    return ""
 
 
 def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:

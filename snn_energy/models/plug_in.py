@@ -22,6 +22,7 @@ from snn_energy.models.statten import spatial_temporal
 class SpatialTemporalAttention(nn.Module):
     """Takes over the children of a self-attention layer with their names; subclasses connect them."""
 
+    attn_lif: nn.Module
     default_scale: float | None = None
     """Scale of the replaced product, where it has one."""
 
@@ -56,6 +57,10 @@ class SpatialTemporalSSA(SpatialTemporalAttention):
     """
 
     default_scale = 0.125
+    qkv_conv_bn: nn.Module
+    qkv_lif: nn.Module
+    proj_conv_bn: nn.Module
+    proj_lif: nn.Module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv_lif(self.qkv_conv_bn(x)).chunk(3, dim=2)
@@ -66,6 +71,10 @@ class SpatialTemporalMaxCifarSSA(SpatialTemporalAttention):
     """In place of Max-Former's attention for CIFAR: a neuron in front and none behind; scale as above."""
 
     default_scale = 0.125
+    input_lif: nn.Module
+    qkv: nn.Module
+    qkv_lif: nn.Module
+    proj: nn.Module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv_lif(self.qkv(self.input_lif(x))).chunk(3, dim=2)
@@ -80,11 +89,10 @@ class SpatialTemporalSDSA(SpatialTemporalAttention):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        spikes = self.shortcut_lif(x)
-        q = self.q_lif(self.q_bn(self.q_conv(spikes)))
-        k = self.k_lif(self.k_bn(self.k_conv(spikes)))
-        v = self.v_lif(self.v_bn(self.v_conv(spikes)))
-        return x + self.proj_bn(self.proj_conv(self.attend(q, k, v)))
+        child = self.get_submodule
+        spikes = child("shortcut_lif")(x)
+        q, k, v = (child(f"{s}_lif")(child(f"{s}_bn")(child(f"{s}_conv")(spikes))) for s in "qkv")
+        return x + child("proj_bn")(child("proj_conv")(self.attend(q, k, v)))
 
 
 REPLACEMENTS: dict[type[nn.Module], type[SpatialTemporalAttention]] = {

@@ -10,6 +10,7 @@ Inside the network every tensor is time first: (T, B, C, H, W), or (T, B, C) at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -89,7 +90,7 @@ class STAttenConfig:
             raise ConfigError(f"drop_path_rate = {rate!r}: must be a number in [0, 1)")
 
 
-def per_step(layers: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def per_step(layers: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Apply stateless `layers` to every time step: (T, B, ...) -> (T, B, ...)."""
     return layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 

@@ -26,7 +26,7 @@ class Entry:
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     summary: str = ""
 
-    def resolve(self) -> type[nn.Module]:
+    def resolve(self) -> Any:
         """The model class; it has a `Config` dataclass and is built as `cls(config)`."""
         module, _, name = self.target.partition(":")
         return getattr(importlib.import_module(f"snn_energy.models.{module}"), name)
