@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,40 @@ from snn_energy.graph.graph import Graph
 from snn_energy.graph.nodes import Node
 
 
-def run(graph: Graph, *inputs: Any) -> dict[str, Tensor]:
-    """Every node's tensor by name, for inputs in the order of `graph.inputs`; arithmetic in float32.
+def run(
+    graph: Graph,
+    *inputs: Any,
+    dtype: torch.dtype = torch.float32,
+    forced: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Every node's tensor by name, for inputs in the order of `graph.inputs`.
 
-    `run(graph, x)[graph.outputs[0]]` are the logits, `run(graph, x)["block.0.attn.q_lif"]` the spikes
-    (T, B, ...) of a neuron.  Raises `DataError` for an input of another shape than the graph's.
+    `run(graph, x)[graph.outputs[0]]` are the logits, `run(graph, x)["block.0.attn.q_lif"]` the spikes (T, B,
+    ...) of a neuron.  `dtype`: the arithmetic; `forced`: tensors that stand for what nodes would compute.
+    Raises `DataError` for an input of another shape than the graph's.
     """
-    tensors = [torch.as_tensor(x) for x in inputs]
+    tensors = [torch.as_tensor(x).to(dtype) for x in inputs]
     batch = check_inputs(graph, [tuple(t.shape) for t in tensors])
     held = dict(zip((node.name for node in graph.inputs), tensors, strict=True))
+    held |= {name: tensor.to(dtype) for name, tensor in (forced or {}).items()}
     with torch.no_grad():
         for node in graph:
             if node.name not in held:
                 shape = values(node.shape, graph.time_steps, batch)
-                held[node.name] = execute(node, [held[name] for name in node.inputs], shape)
+                held[node.name] = execute(node, [held[name] for name in node.inputs], shape, dtype)
     return held
+
+
+def membrane(node: n.Lif | n.If, x: Tensor, spikes: Tensor) -> Tensor:
+    """H (T, B, ...), the membrane just before firing, of a neuron that receives x and fired `spikes`."""
+    rest = node.v_reset or 0.0
+    v = torch.full_like(x[0], rest)
+    charged = []
+    for current, s in zip(x, spikes.to(x.dtype), strict=True):
+        h = _charge(node, current, v, rest)
+        v = _after(node, h, s, rest)
+        charged.append(h)
+    return torch.stack(charged)
 
 
 def check_inputs(graph: Graph, shapes: list[tuple[int, ...]]) -> int:
@@ -50,8 +69,10 @@ def check_inputs(graph: Graph, shapes: list[tuple[int, ...]]) -> int:
     return batch
 
 
-def execute(node: Node, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+def execute(node: Node, inputs: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """One node on its inputs; `shape` is its output's, as numbers."""
+    if isinstance(node, n.Constant):
+        return torch.from_numpy(node.value).to(dtype)
     if type(node) not in RULES:
         raise UnsupportedOp(
             node.name, node.op, supported=", ".join(k.__name__ for k in RULES), way_out="add a rule"
@@ -59,8 +80,12 @@ def execute(node: Node, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
     return RULES[type(node)](node, inputs, shape)
 
 
-def _array(a: np.ndarray | None) -> Tensor | None:
-    return None if a is None else torch.from_numpy(np.ascontiguousarray(a))
+def _weight(a: np.ndarray, x: Tensor) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(a)).to(x.dtype)
+
+
+def _bias(a: np.ndarray | None, x: Tensor) -> Tensor | None:
+    return None if a is None else _weight(a, x)
 
 
 def _images(function: Callable[..., Tensor], rank: int) -> Callable[[Tensor], Tensor]:
@@ -77,7 +102,7 @@ def _images(function: Callable[..., Tensor], rank: int) -> Callable[[Tensor], Te
 def _conv(node: n.Conv, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
     rank = node.weight.ndim - 2
     function: Any = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
-    weight, bias = torch.from_numpy(node.weight), _array(node.bias)
+    weight, bias = _weight(node.weight, inputs[0]), _bias(node.bias, inputs[0])
     settings = (node.stride, node.padding, node.dilation, node.groups)
     return _images(lambda x: function(x, weight, bias, *settings), rank)(inputs[0])
 
@@ -85,7 +110,7 @@ def _conv(node: n.Conv, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
 def _conv_transpose(node: n.ConvTranspose, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
     rank = node.weight.ndim - 2
     function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
-    weight, bias = torch.from_numpy(node.weight), _array(node.bias)
+    weight, bias = _weight(node.weight, inputs[0]), _bias(node.bias, inputs[0])
     settings = (node.stride, node.padding, node.output_padding, node.groups, node.dilation)
     return _images(lambda x: function(x, weight, bias, *settings), rank)(inputs[0])
 
@@ -95,7 +120,7 @@ def _norm(node: n.Norm, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
     flat = x.reshape(-1, *x.shape[node.axis :])  # channels second, as torch wants them
     if node.axis == 0:
         raise ValueError(f"{node.name}: a norm along the first axis")
-    parts = (_array(a) for a in (node.mean, node.var, node.weight, node.bias))
+    parts = (_weight(a, x) for a in (node.mean, node.var, node.weight, node.bias))
     mean, var, weight, bias = parts
     return F.batch_norm(flat, mean, var, weight, bias, False, 0.0, node.eps).reshape(x.shape)
 
@@ -124,9 +149,13 @@ def _neuron(node: n.Lif | n.If, inputs: list[Tensor], shape: tuple[int, ...]) ->
     for x in inputs[0]:
         h = _charge(node, x, v, rest)
         s = (h >= node.v_threshold).to(h.dtype)
-        v = h - s * node.v_threshold if node.v_reset is None else torch.where(s > 0, rest, h)
+        v = _after(node, h, s, rest)
         spikes.append(s)
     return torch.stack(spikes)
+
+
+def _after(node: n.Lif | n.If, h: Tensor, s: Tensor, rest: float) -> Tensor:
+    return h - s * node.v_threshold if node.v_reset is None else torch.where(s > 0, rest, h)
 
 
 def _charge(node: n.Lif | n.If, x: Tensor, v: Tensor, rest: float) -> Tensor:
@@ -179,14 +208,18 @@ def _repeat(node: n.Repeat, inputs: list[Tensor], shape: tuple[int, ...]) -> Ten
 
 
 def _layer_norm(node: n.LayerNorm, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-    return F.layer_norm(inputs[0], node.weight.shape, _array(node.weight), _array(node.bias), node.eps)
+    x = inputs[0]
+    return F.layer_norm(x, node.weight.shape, _weight(node.weight, x), _weight(node.bias, x), node.eps)
+
+
+def _linear(node: n.Linear, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    return F.linear(inputs[0], _weight(node.weight, inputs[0]), _bias(node.bias, inputs[0]))
 
 
 RULES: dict[type[Node], Callable[[Any, list[Tensor], tuple[int, ...]], Tensor]] = {
-    n.Constant: lambda node, inputs, shape: torch.from_numpy(node.value),
     n.Conv: _conv,
     n.ConvTranspose: _conv_transpose,
-    n.Linear: lambda node, inputs, shape: F.linear(inputs[0], _array(node.weight), _array(node.bias)),  # type: ignore[arg-type]
+    n.Linear: _linear,
     n.MatMul: lambda node, inputs, shape: inputs[0] @ inputs[1],
     n.Norm: _norm,
     n.LayerNorm: _layer_norm,

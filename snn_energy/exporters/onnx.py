@@ -1,0 +1,183 @@
+"""Export to ONNX: a file that onnxruntime runs spike for spike as the model does.
+
+`export_onnx` captures the model, folds its norms, computes what does not depend on time once, writes the
+file, checks it, runs it on real samples beside the model and writes the verdict next to it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from snn_energy.errors import ConfigError, DataError, MissingDependency
+from snn_energy.exporters.verify import Verification
+from snn_energy.files import atomic_write
+from snn_energy.graph.graph import Graph
+
+Form = Literal["multi-step", "single-step"]
+MODEL_FILE, GRAPH_FILE, REPORT_FILE = "model.onnx", "graph.json", "verification.json"
+
+
+def export_onnx(
+    model: Any,
+    out_dir: str | os.PathLike[str],
+    example: Any,
+    samples_x: Any,
+    samples_y: Any = None,
+    *,
+    form: Form = "multi-step",
+    quantize: Literal["int8"] | None = None,
+    debug_outputs: bool = False,
+    class_names: list[str] | None = None,
+) -> Verification:
+    """Write `out_dir`/model.onnx with its verification.json, and the Graph that later verifications need.
+
+    example: one input (B, C, H, W), or (B, T, C, H, W) for frames; its shape without the batch becomes the
+    file's.  samples_x (N, ...), samples_y (N,): real samples to verify on.  `form`: "multi-step" takes all T
+    steps in one call; "single-step" takes one step (or one chunk of an attention over steps), with every
+    neuron's membrane as input and output.  `debug_outputs` leaves every neuron's spikes in the file as
+    further outputs.  `quantize="int8"` also writes model.int8.onnx, with its accuracy in the record.
+
+    Raises `UnsupportedOp` where the model cannot be expressed, `VerificationError`, after writing the
+    verdict, where the file does not compute what the model computes.
+    """
+    _require_packages()
+    from snn_energy.graph.capture import capture
+
+    if form not in get_args(Form):
+        raise ConfigError(f"form = {form!r}: must be one of {', '.join(get_args(Form))}")
+    if quantize not in (None, "int8"):
+        raise ConfigError(f"quantize = {quantize!r}: must be int8")
+    x = _samples(samples_x)
+    y = None if samples_y is None else np.asarray(samples_y)
+    graph = capture(model, example, meta=_meta(model, class_names))
+    out = Path(out_dir)
+    proto = build(graph, form, debug=debug_outputs)
+    write(proto, out / MODEL_FILE)
+    graph.save(out / GRAPH_FILE)
+    verification = _verify(out, graph, proto, x, y, form, model)
+    if quantize:
+        from snn_energy.exporters.onnx_int8 import quantize_int8
+
+        int8 = quantize_int8(out / MODEL_FILE, graph, x, y)
+        verification = dataclasses.replace(
+            verification,
+            accuracy=verification.accuracy | int8.pop("accuracy"),
+            details=verification.details | {"int8": int8},
+            files=verification.files | int8.pop("files"),
+        )
+    verification.save(out / REPORT_FILE)
+    return verification.require()
+
+
+def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
+    """The ModelProto of a graph in a form, checked by `onnx.checker` with shape inference."""
+    import onnx
+
+    from snn_energy.exporters.onnx_verify import weights_hash
+    from snn_energy.exporters.onnx_write import Writer
+    from snn_energy.graph.simplify import fold_norms, hoist_static
+    from snn_energy.graph.streaming import steps_per_call, with_steps
+
+    single = form == "single-step"
+    steps = steps_per_call(graph) if single else graph.time_steps
+    small = hoist_static(fold_norms(with_steps(graph, steps)))
+    rest = {f"{node.name}.v": node.attributes()["v_reset"] or 0.0 for node in graph.neurons}
+    metadata = {
+        "form": form,
+        "time_steps": str(graph.time_steps),
+        "steps_per_call": str(steps),
+        "weights_sha256": weights_hash(graph),
+        "config": json.dumps(graph.meta.get("config")),
+        "class_names": json.dumps(graph.meta.get("class_names")),
+    }
+    if single:
+        metadata["rest"] = json.dumps({k: v for k, v in rest.items() if v})
+    proto = Writer(small, stateful=single).build(metadata, debug=debug)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def write(proto: Any, path: Path) -> None:
+    """Write a ModelProto atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+
+
+def verify_dir(
+    directory: str | os.PathLike[str], x: Any, y: Any = None, *, model: Any = None
+) -> Verification:
+    """Repeat the verification of an export directory on new samples.
+
+    The reference is `model` if given, else the Graph that was saved with the export.  Raises `DataError` for
+    a directory that is no export, for a file that is not the one exported (by its hash), for samples of a
+    wrong shape; `VerificationError` where the file disagrees.
+    """
+    _require_packages()
+    import onnx
+
+    from snn_energy.exporters.onnx_verify import check_files
+
+    out = Path(directory)
+    record = check_files(out)
+    graph = Graph.load(out / GRAPH_FILE)
+    proto = onnx.load(out / MODEL_FILE)
+    labels = None if y is None else np.asarray(y)
+    return _verify(out, graph, proto, _samples(x), labels, record["form"], model).require()
+
+
+def _verify(
+    out: Path, graph: Graph, proto: Any, x: np.ndarray, y: np.ndarray | None, form: str, model: Any
+) -> Verification:
+    from snn_energy.exporters.onnx_verify import compare, file_record, with_debug
+    from snn_energy.exporters.onnx_write import OPSET
+    from snn_energy.graph.interpret import check_inputs
+
+    check_inputs(graph, [x.shape])
+    was_training = model is not None and model.training
+    if model is not None:
+        model.eval()
+    try:
+        result = compare(graph, with_debug(proto, graph), x, y, model=model, form=form)
+    finally:
+        if was_training:
+            model.train()
+    graph_npz = Path(GRAPH_FILE).with_suffix(".npz").name
+    files = {name: file_record(out / name) for name in (MODEL_FILE, GRAPH_FILE, graph_npz)}
+    held = graph.parameters() * 4
+    details = {
+        "opset": OPSET,
+        "reference": "the torch model" if model is not None else "the saved graph",
+        "weight_bytes": held,
+        "size_over_weights": round(files[MODEL_FILE]["bytes"] / held, 4) if held else None,
+        "time_steps": graph.time_steps,
+        "functions": [f.name for f in proto.functions],
+    }
+    return dataclasses.replace(result, files=files, details=details)
+
+
+def _samples(x: Any) -> np.ndarray:
+    array = np.ascontiguousarray(np.asarray(x, dtype=np.float32))
+    if array.ndim < 2 or len(array) == 0:
+        raise DataError(f"samples of shape {array.shape}: must be (samples, ...), at least one")
+    return array
+
+
+def _meta(model: Any, class_names: list[str] | None) -> dict[str, Any]:
+    config = getattr(model, "config", None)
+    fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else None  # type: ignore[arg-type]
+    plain = json.loads(json.dumps({"config": fields, "class_names": class_names}, default=str))
+    return {"model": type(model).__name__, **plain}
+
+
+def _require_packages() -> None:
+    for package in ("onnx", "onnxruntime"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingDependency(package, "onnx", "ONNX export") from error

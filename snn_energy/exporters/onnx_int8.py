@@ -1,0 +1,78 @@
+"""INT8 weights by onnxruntime's own quantizer, with what that does to the answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_energy.exporters.onnx_run import OnnxModel
+from snn_energy.files import atomic_write
+from snn_energy.graph.graph import Graph
+
+INT8_FILE = "model.int8.onnx"
+CALIBRATION = 128  # samples that set the ranges of activations
+SYNAPSES = ["Conv", "ConvTranspose", "Gemm"]
+
+
+class _Samples:
+    """The calibration data, one small batch at a time, as onnxruntime asks for it."""
+
+    def __init__(self, name: str, x: np.ndarray) -> None:
+        self.batches: Iterator[dict[str, np.ndarray]] = iter(
+            [{name: x[i : i + 8]} for i in range(0, len(x), 8)]
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.batches, None)
+
+
+def quantize_int8(path: Path, graph: Graph, x: np.ndarray, y: np.ndarray | None) -> dict[str, Any]:
+    """Write model.int8.onnx beside a multi-step file; returns what to add to its verification record.
+
+    Weights become int8 per output channel; what enters a synapse becomes uint8 over the range seen on at most
+    128 samples, which a spike train (0 and 1) survives exactly.  Spikes may differ, by design: reported are
+    accuracy (with labels) and how many predictions stay the same.
+    """
+    from snn_energy.exporters.onnx_verify import file_record
+
+    target = path.with_name(INT8_FILE)
+    with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
+        _quantize(path, temporary, graph.inputs[0].name, x[:CALIBRATION], Path(folder))
+    before, after = (_answers(OnnxModel(file), x) for file in (path, target))
+    record = file_record(target)
+    return {
+        "files": {INT8_FILE: record},
+        "accuracy": {} if y is None else {"int8": float((after == y).mean())},
+        "predictions_equal": float((before == after).mean()),
+        "samples": len(x),
+        "size_over_float": round(record["bytes"] / path.stat().st_size, 4),
+    }
+
+
+def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) -> None:
+    import onnx
+    from onnx.inliner import inline_local_functions
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    onnx.save(inline_local_functions(onnx.load(path)), folder / "inlined.onnx")
+    quant_pre_process(str(folder / "inlined.onnx"), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+    quantize_static(
+        str(folder / "prepared.onnx"),
+        str(target),
+        _Samples(name, x),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=SYNAPSES,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def _answers(model: OnnxModel, x: np.ndarray) -> np.ndarray:
+    parts = [next(iter(model.run(x[i : i + 16]).values())).argmax(-1) for i in range(0, len(x), 16)]
+    return np.concatenate(parts)

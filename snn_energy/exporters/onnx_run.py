@@ -1,0 +1,100 @@
+"""Run an exported ONNX model in onnxruntime, in whichever form it has."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_energy.errors import DataError, MissingDependency
+
+
+class OnnxModel:
+    """A file written by `export_onnx`, ready to run.
+
+    `run(x)` takes all T steps, whatever the form; `step(x, state)` is one call of the single-step form.
+    `form`, `time_steps`, `steps_per_call` and `class_names` are read from the file's metadata.  Raises
+    `DataError` for a file that is no such model and for inputs of a wrong shape.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int = 0) -> None:
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise MissingDependency("onnxruntime", "onnx", "running an ONNX model") from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            model = source if isinstance(source, bytes) else str(Path(source))
+            self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            meta = self.session.get_modelmeta().custom_metadata_map
+            self.form, self.meta = meta["form"], meta
+            self.time_steps, self.steps_per_call = int(meta["time_steps"]), int(meta["steps_per_call"])
+            self.class_names: list[str] | None = json.loads(meta.get("class_names", "null"))
+        except Exception as error:
+            name = "the ONNX model" if isinstance(source, bytes) else str(source)
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{name}: not a model written by snn-energy ({first[:200]})") from error
+        everything = self.session.get_inputs()
+        self.states = [i for i in everything if i.name.endswith(".v")]
+        self.inputs = [i for i in everything if not i.name.endswith(".v")]
+        outputs = [o.name for o in self.session.get_outputs()]
+        self.state_outputs = [name for name in outputs if name.endswith(".v_next")]
+        self.outputs = [name for name in outputs if not name.endswith(".v_next")]
+
+    def run(self, x: Any) -> dict[str, np.ndarray]:
+        """All T steps of a batch from rest: outputs by name; further outputs (T·B, ...) if the file has them.
+
+        x: (B, C, H, W), or (B, T, C, H, W) if the network takes frames.
+        """
+        x = np.asarray(x, np.float32)
+        if self.form == "multi-step":
+            self.check(x)
+            return dict(
+                zip(self.outputs, self.session.run(self.outputs, {self.inputs[0].name: x}), strict=True)
+            )
+        frames = len(self.inputs[0].shape) == 5
+        if frames and x.ndim == 5 and x.shape[1] % self.steps_per_call:
+            raise DataError(f"{x.shape[1]} time steps; must be a multiple of {self.steps_per_call}")
+        steps = x.shape[1] if frames and x.ndim == 5 else self.time_steps
+        state: dict[str, np.ndarray] | None = None
+        calls = []
+        for t in range(0, steps, self.steps_per_call):
+            out, state = self.step(x[:, t : t + self.steps_per_call] if frames else x, state)
+            calls.append(out)
+        logits, *others = self.outputs
+        result = {logits: np.mean([c[logits] for c in calls], axis=0, dtype=np.float32)}
+        return result | {name: np.concatenate([c[name] for c in calls]) for name in others}
+
+    def step(
+        self, x: Any, state: dict[str, np.ndarray] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """One call of the single-step form: outputs, and the state for the next; None starts at rest."""
+        x = np.asarray(x, np.float32)
+        self.check(x)
+        if state is None:
+            rest = json.loads(self.meta["rest"])
+            state = {
+                s.name: np.full((len(x), *s.shape[1:]), rest.get(s.name, 0.0), np.float32)
+                for s in self.states
+            }
+        values = self.session.run(self.outputs + self.state_outputs, {self.inputs[0].name: x, **state})
+        split = len(self.outputs)
+        after = {
+            name.removesuffix("_next"): v for name, v in zip(self.state_outputs, values[split:], strict=True)
+        }
+        return dict(zip(self.outputs, values[:split], strict=True)), after
+
+    def check(self, x: np.ndarray) -> None:
+        """Raise `DataError` where the input's shape is not the file's."""
+        expected = self.inputs[0].shape
+        same = x.ndim == len(expected) and all(
+            isinstance(e, str) or e == d for e, d in zip(expected, x.shape, strict=True)
+        )
+        if not same or 0 in x.shape:
+            wanted = ", ".join(map(str, expected))
+            raise DataError(f"input {self.inputs[0].name!r} has shape {x.shape}; the model takes ({wanted})")

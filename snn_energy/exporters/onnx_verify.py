@@ -1,0 +1,179 @@
+"""Hold an ONNX file against the model or the Graph it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from snn_energy.errors import DataError
+from snn_energy.exporters.onnx_run import OnnxModel
+from snn_energy.exporters.verify import Difference, NeuronCheck, Verification, read_verification
+from snn_energy.graph.graph import Graph
+from snn_energy.graph.interpret import membrane, run
+
+BATCH = 16
+
+
+def compare(
+    graph: Graph,
+    model_bytes: bytes,
+    x: np.ndarray,
+    y: np.ndarray | None = None,
+    *,
+    model: nn.Module | None = None,
+    form: str,
+) -> Verification:
+    """Run reference and file on the same samples x (N, ...).
+
+    `model_bytes`: the file, whose outputs after the first are the spikes of `graph.neurons` (`with_debug`).
+    The reference is `model`, or the interpreter on `graph` where no model is given.
+    """
+    runner = OnnxModel(model_bytes)
+    counts: dict[str, list[int]] = {node.name: [0, 0, 0] for node in graph.neurons}
+    differences: list[Difference] = []
+    worst, changed, correct = 0.0, 0, [0, 0]
+    for start in range(0, len(x), BATCH):
+        part = x[start : start + BATCH]
+        logits, spikes = reference(graph, model, part)
+        got = list(runner.run(part).values())
+        found = [
+            torch.from_numpy(o).reshape(spikes[n.name].shape)
+            for o, n in zip(got[1:], graph.neurons, strict=True)
+        ]
+        clean = np.ones(len(part), bool)
+        unequal = {n.name: f != spikes[n.name] for f, n in zip(found, graph.neurons, strict=True)}
+        for name, mask in unequal.items():
+            check = (mask.numel(), int(spikes[name].sum()), int(mask.sum()))
+            counts[name] = [a + b for a, b in zip(counts[name], check, strict=True)]
+            clean &= ~mask.transpose(0, 1).flatten(1).any(1).numpy()
+        if not clean.all():
+            differences += first_differences(graph, part, spikes, unequal, start)
+        if clean.any():
+            worst = max(worst, float(np.abs(got[0] - logits)[clean].max()))
+        changed += int((got[0].argmax(-1) != logits.argmax(-1)).sum())
+        if y is not None:
+            for i, answer in enumerate((logits, got[0])):
+                correct[i] += int((answer.argmax(-1) == y[start : start + BATCH]).sum())
+    accuracy = {} if y is None else {"model": correct[0] / len(x), "file": correct[1] / len(x)}
+    neurons = tuple(NeuronCheck(name, *count) for name, count in counts.items())
+    return Verification(
+        target="onnx",
+        form=form,
+        samples=len(x),
+        logits_difference=worst if np.isfinite(worst) else float("inf"),
+        predictions_differ=changed,
+        neurons=neurons,
+        differences=tuple(differences),
+        accuracy=accuracy,
+        versions=versions(),
+    )
+
+
+def reference(
+    graph: Graph, model: nn.Module | None, x: np.ndarray
+) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+    """Logits (B, K) and every neuron's spikes (T, B, ...) of the model itself."""
+    if model is None:
+        held = run(graph, x)
+        return held[graph.outputs[0]].numpy(), {node.name: held[node.name] for node in graph.neurons}
+    fired: dict[str, list[torch.Tensor]] = defaultdict(list)
+    hooks = []
+    for path in dict.fromkeys(node.module for node in graph.neurons):
+        hook = _recorder(fired[path])
+        hooks.append(model.get_submodule(path).register_forward_hook(hook))
+    try:
+        from spikingjelly.activation_based import functional
+
+        functional.reset_net(model)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(x))
+        functional.reset_net(model)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    calls = {path: iter(outputs) for path, outputs in fired.items()}
+    return logits.numpy(), {node.name: next(calls[node.module]) for node in graph.neurons}
+
+
+def _recorder(outputs: list[torch.Tensor]) -> Any:
+    return lambda module, args, output: outputs.append(output.detach().clone())
+
+
+def first_differences(
+    graph: Graph,
+    x: np.ndarray,
+    spikes: dict[str, torch.Tensor],
+    unequal: dict[str, torch.Tensor],
+    offset: int,
+) -> Iterator[Difference]:
+    """Per differing sample, the first spike that differs, and its membrane in float64."""
+    exact = run(graph, x, dtype=torch.float64, forced=spikes)
+    for sample in range(len(x)):
+        for node in graph.neurons:
+            places = unequal[node.name][:, sample].nonzero()
+            if len(places):
+                step, *index = (int(i) for i in places[0])
+                h = membrane(node, exact[node.inputs[0]], spikes[node.name])  # type: ignore[arg-type]
+                value = float(h[(step, sample, *index)])
+                threshold = float(node.attributes()["v_threshold"])
+                yield Difference(offset + sample, node.name, step, tuple(index), value, threshold)
+                break
+
+
+def with_debug(model: Any, graph: Graph) -> bytes:
+    """The file with every neuron's spikes as further outputs."""
+    from onnx import helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    held = {v.name for v in copy.graph.output}
+    for node in graph.neurons:
+        if node.name not in held:
+            copy.graph.output.append(helper.make_tensor_value_info(node.name, 1, None))
+    return copy.SerializeToString()
+
+
+def versions() -> dict[str, str]:
+    """What took part, by version."""
+    names = ("snn-energy", "torch", "spikingjelly", "numpy", "onnx", "onnxruntime")
+    return {name: metadata.version(name) for name in names}
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file."""
+    data = path.read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def check_files(directory: Path) -> dict[str, Any]:
+    """The directory's record; `DataError` where a file is missing or is not what was exported."""
+    record = read_verification(directory / "verification.json")
+    for name, expected in record["files"].items():
+        path = directory / name
+        if not path.exists():
+            raise DataError(f"{path}: missing; verification.json lists it")
+        found = file_record(path)
+        if found["sha256"] != expected["sha256"]:
+            wanted, got = expected["sha256"][:12], found["sha256"][:12]
+            raise DataError(f"{path}: corrupted or replaced (sha256 {got}…, exported as {wanted}…)")
+    return record
+
+
+def weights_hash(graph: Graph) -> str:
+    """sha256 over all weights in order: names the trained network, whatever the form of the file."""
+    digest = hashlib.sha256()
+    for node in graph:
+        for key, value in node.attributes().items():
+            if isinstance(value, np.ndarray):
+                digest.update(json.dumps([node.name, key, str(value.dtype), value.shape]).encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
