@@ -25,7 +25,8 @@ class Sram:
     Event-driven operand with e events that reach a synapses: read e words from the input queue, a weights and
     a potentials, write a potentials; addressing a additions, and for a convolution 2 MACs per event.
     Real operand with m MACs: read m weights; m inputs (a convolution) or each input once (linear); write each
-    output once; addressing one addition per input, output and, for a convolution, weight.
+    output once unless a neuron takes it; addressing one addition per input and output, and for a convolution
+    per output channel and kernel position.
     Neuron, per step: read and write its state; write one word per spike to the output queue.
     The events reach the synapses that exist: the paper's kernel × channels counts padding too.
     """
@@ -62,16 +63,15 @@ class Sram:
         return self.access_pj(words * self.word_bytes)
 
     def _events(self, row: OpRow) -> dict[str, float]:
-        events = (
-            row.ac / max(row.fan_out, 1) if row.op == "matmul" else row.input_nonzero / row.static_repeats
-        )
+        left = row.op != "matmul" or row.input_kind != "real"
+        events = (row.input_nonzero if left else row.right_nonzero) / row.static_repeats
         stored = _weight_words(row)
         potential = self._word(prod(row.output_shape))
         base = 2 * self.mac * events if row.op in CONVOLUTIONS else 0.0
         return {
             "activations": events * self._word(self.fifo_words),
             "weights": (row.ac + row.bias_adds) * self._word(stored),
-            "potentials": 2 * (row.ac + row.bias_adds) * potential,
+            "potentials": 2 * row.ac * potential,
             "addressing": row.ac * self.add + base,
         }
 
@@ -80,11 +80,12 @@ class Sram:
         passes = outputs / prod(row.output_shape) if row.output_shape else 1.0
         stored = _weight_words(row)
         read = row.mac if row.op in CONVOLUTIONS else inputs
-        kernels = stored * passes if row.op in CONVOLUTIONS else 0.0
+        kernels = passes * _kernel_positions(row) if row.op in CONVOLUTIONS else 0.0
+        written = 0.0 if row.feeds else outputs
         return {
             "activations": read * self._word(prod(row.input_shape)),
             "weights": (row.mac + row.bias_adds) * self._word(stored),
-            "potentials": outputs * self._word(prod(row.output_shape)),
+            "potentials": written * self._word(prod(row.output_shape)),
             "addressing": (inputs + outputs + kernels) * self.add,
         }
 
@@ -100,8 +101,8 @@ class Sram:
 class PerByte:
     """A flat price for every byte moved, one word of `bytes_per_operation` with each AC and MAC.
 
-    STEP (arXiv:2505.11151) prices a byte at 24.96 pJ.  One 32-bit word per accumulate is our reading of it:
-    it makes memory 99 % of the total, as that paper reports.
+    STEP (arXiv:2505.11151) publishes the price.  One 32-bit word per accumulate is our reading: it makes
+    memory 99 % of the total, as that paper reports.
     """
 
     pj_per_byte: float
@@ -120,6 +121,12 @@ class PerByte:
 
 Memory = Sram | PerByte
 MODELS: Mapping[str, type[Sram] | type[PerByte]] = {"sram": Sram, "per-byte": PerByte}
+
+
+def _kernel_positions(row: OpRow) -> float:
+    """Output channels × kernel positions; all weights where the kernel is not known."""
+    kernel = row.details.get("kernel")
+    return row.output_shape[0] * prod(kernel) if kernel and row.output_shape else row.weight_elements
 
 
 def _weight_words(row: OpRow) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ from snn_energy.energy.conventions import Convention, convention_from, load_conv
 from snn_energy.energy.costs import CostTable, load_costs
 from snn_energy.energy.estimate import PJ_PER_MJ, estimate
 from snn_energy.energy.twin import dense_twin
-from snn_energy.energy.yaml_records import check_choice, read_mapping, shipped
+from snn_energy.energy.yaml_records import check_choice, check_keys, read_mapping, shipped
+from snn_energy.errors import ConfigError
 from snn_energy.profiling.profile import Profile
 
 GIGA = 1e9
@@ -74,12 +75,30 @@ def reproduce(
     if table is not None:
         check_choice(table, data, "table")
     prices = load_costs(costs)
-    return tuple(
-        _row(name, {**{k: v for k, v in content.items() if k != "rows"}, **row}, prices)
-        for name, content in data.items()
-        if table in (None, name)
-        for row in content["rows"]
-    )
+    chosen = {name: content for name, content in data.items() if table in (None, name)}
+    return tuple(_row(name, row, prices) for name, content in chosen.items() for row in _rows(name, content))
+
+
+KEYS = (
+    "source", "model", "convention", "architecture", "mac_from", "sops_g", "published_mj", "tolerance_mj",
+    "round_g", "readings", "readings_of", "dense_twin", "parameters", "macs_g", "reason", "known_error",
+)  # fmt: skip
+
+
+def _rows(table: str, content: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a table with its defaults filled in.  Raises `ConfigError` for another form."""
+    rows = content.get("rows") if isinstance(content, Mapping) else None
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ConfigError(f"table {table!r}: 'rows' must be a list of mappings")
+    defaults = {k: v for k, v in content.items() if k != "rows"}
+    for i, row in enumerate(rows, 1):
+        full = {**defaults, **row}
+        check_keys(full, KEYS, f"table {table!r}, row {i}")
+        judged = "architecture" in full and not {"readings", "dense_twin", "known_error"} & set(full)
+        for key in ("model", "source", *(("published_mj", "tolerance_mj") if judged else ())):
+            if key not in full:
+                raise ConfigError(f"table {table!r}, row {i}: {key!r} is missing")
+        yield full
 
 
 def _row(table: str, row: Mapping[str, Any], prices: CostTable) -> Reproduction:

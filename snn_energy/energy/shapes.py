@@ -26,7 +26,7 @@ def conv_output(size: int, kernel: int, stride: int, padding: int) -> int:
 def taps(size: int, kernel: int, stride: int, padding: int) -> int:
     """(output position, kernel tap) pairs along one axis that fall inside the input, not on padding."""
     starts = (o * stride - padding for o in range(conv_output(size, kernel, stride, padding)))
-    return sum(min(start + kernel, size) - max(start, 0) for start in starts)
+    return sum(max(0, min(start + kernel, size) - max(start, 0)) for start in starts)
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Net:
         weights = pairs * kernel * kernel
         dense = prod(out) * cin // groups * kernel * kernel
         self._synapse("conv2d", name, shape, out, dense, valid, weights, channels * bias, fed, steps, role)
+        self.rows[-1].details.update(kernel=(kernel, kernel), stride=(stride, stride), groups=groups)
         if norm:
             self.norm(f"{name}_bn", out, steps=steps)
         return out

@@ -51,7 +51,7 @@ def check_keys(record: Mapping[str, Any], known: Collection[str], where: str) ->
 
 def check_choice(value: Any, known: Collection[str], where: str) -> None:
     """Raise `ConfigError` unless `value` is one of `known`."""
-    if value not in known:
+    if value not in tuple(known):
         raise ConfigError(f"{where}: {value!r} is not a choice; {suggest(str(value), known)}")
 
 
