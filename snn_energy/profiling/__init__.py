@@ -5,19 +5,26 @@ Importing this package does not import torch: a saved `Profile` is read and re-c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.profiling.profile import Count, OpRow, Profile
 
 if TYPE_CHECKING:
-    from snn_energy.profiling.session import profile, record_spikes
+    import torch
 
 __all__ = ["Count", "OpRow", "Profile", "profile", "record_spikes"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("profile", "record_spikes"):
-        from snn_energy.profiling import session
+def profile(model: torch.nn.Module, batches: Iterable[Any], **options: Any) -> Profile:
+    """Count every operation of `model` over `batches`: see `snn_energy.profiling.session.profile`."""
+    from snn_energy.profiling import session
 
-        return getattr(session, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return session.profile(model, batches, **options)
+
+
+def record_spikes(model: torch.nn.Module, x: torch.Tensor, **options: Any) -> dict[str, torch.Tensor]:
+    """Every neuron's spikes on one batch: see `snn_energy.profiling.session.record_spikes`."""
+    from snn_energy.profiling import session
+
+    return session.record_spikes(model, x, **options)

@@ -65,9 +65,9 @@ class Layout:
 
 
 def declared_steps(model: nn.Module) -> int | None:
-    """T as the model itself states it: `model.config.T`, or an attribute `T`, `time_steps` or `timestep`."""
+    """T as the model itself states it: `model.config.T`, or an attribute of such a name."""
     for owner in (getattr(model, "config", None), model):
-        for name in ("T", "time_steps", "timestep", "time_step"):
+        for name in ("T", "time_steps", "timestep", "total_timestep", "_time_step"):
             value = getattr(owner, name, None)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value

@@ -55,6 +55,7 @@ UPDATES: dict[str, Update] = {
     "STBIFNode": Update("stbif", 0, 1, 2, graded=True),
     "NonSpikingIFNode": Update("integrator", 0, 1, 0, graded=True),
     "NonSpikingLIFNode": Update("leaky_integrator", 1, 1, 0, graded=True),
+    "Fire": Update("fire", 0, 0),  # of a STAA neuron, whose membrane arithmetic is counted as it runs
 }
 PARALLEL = ("PSN", "MaskedPSN", "SlidingPSN")  # membranes from a (T, T) weight: T multiply-adds per element
 _NEURON_PACKAGE = "spikingjelly.activation_based.neuron"
