@@ -363,6 +363,7 @@ def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$",
     "×": r"$\times$", "–": "--", "…": r"\ldots{}",
 }  # fmt: skip

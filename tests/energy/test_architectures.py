@@ -14,6 +14,8 @@ from snn_energy.energy.architectures import build
 from snn_energy.energy.shapes import Net, at_rate, taps
 from snn_energy.errors import ConfigError
 
+CIFAR = {"size": 32, "classes": 10, "pools": "0011"}
+
 
 @pytest.mark.parametrize(
     ("record", "parameters"),
@@ -21,9 +23,9 @@ from snn_energy.errors import ConfigError
         # printed by the authors' own code, or by the library that ships the model
         ({"build": "spikingformer", "depth": 8, "dim": 512}, 29_705_768),
         ({"build": "spikingformer", "depth": 8, "dim": 768}, 66_363_208),
-        ({"build": "spikformer", "depth": 4, "dim": 384, "size": 32, "classes": 10, "heads": 12, "pools": "0011"}, 9_330_874),
-        ({"build": "spike-driven", "depth": 2, "dim": 64, "size": 32, "classes": 10, "pools": "0011"}, 163_794),
-        ({"build": "spike-driven", "depth": 2, "dim": 256, "size": 32, "classes": 10, "pools": "0011"}, 2_567_082),
+        ({"build": "spikformer", "depth": 4, "dim": 384, "heads": 12, **CIFAR}, 9_330_874),
+        ({"build": "spike-driven", "depth": 2, "dim": 64, **CIFAR}, 163_794),
+        ({"build": "spike-driven", "depth": 2, "dim": 256, **CIFAR}, 2_567_082),
         ({"build": "resnet", "depth": 18, "kind": "sew"}, 11_689_512),
         ({"build": "resnet", "depth": 34, "kind": "ann"}, 21_797_672),
         ({"build": "resnet", "depth": 50, "kind": "spiking"}, 25_557_032),
@@ -81,17 +83,7 @@ def test_a_grouped_strided_convolution_of_a_map_that_is_not_square() -> None:
 
 
 def test_rates_scale_what_spikes_drive_and_nothing_else() -> None:
-    net = build(
-        {
-            "build": "spike-driven",
-            "depth": 1,
-            "dim": 64,
-            "size": 32,
-            "classes": 10,
-            "pools": "0011",
-            "mask": False,
-        }
-    )
+    net = build({"build": "spike-driven", "depth": 1, "dim": 64, "mask": False, **CIFAR})
     silent, full = (estimate(net.profile(r)) for r in (0.0, 1.0))
     assert silent.ac == 0 and silent.mac == full.mac > 0
     events = [r for r in net.rows if r.input_kind == "binary" and r.dense_macs]

@@ -65,7 +65,7 @@ def test_step_charges_a_word_for_each_operation() -> None:
 
 
 def test_the_same_figures_as_spikingjelly() -> None:
-    """Linear → LIF → Linear → LIF on spikes: accesses and addressing of Lemaire et al., read independently."""
+    """Linear → LIF → Linear → LIF on spikes: accesses and addressing, read independently."""
     from spikingjelly.activation_based import functional, layer, neuron
     from spikingjelly.activation_based.op_counter import LemaireEnergyProfiler
 

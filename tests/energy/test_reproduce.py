@@ -114,7 +114,8 @@ def test_a_users_table(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "mine:\n  source: our paper\n  convention: spikformer\n  tolerance_mj: 0.01\n  rows:\n"
-        "    - {model: ours, architecture: {build: spikformer, depth: 1, dim: 128}, sops_g: 1, published_mj: 2}\n",
+        "    - model: ours\n      architecture: {build: spikformer, depth: 1, dim: 128}\n"
+        "      sops_g: 1\n      published_mj: 2\n",
         encoding="utf-8",
     )
     (row,) = reproduce(published=path)
