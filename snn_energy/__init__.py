@@ -1,4 +1,4 @@
-"""What one inference of a spiking neural network costs, whether that number is right, and whether it runs on a chip.
+"""What one inference of a spiking network costs, whether that is right, and whether it runs on a chip.
 
     import snn_energy
 

@@ -10,9 +10,11 @@ def main() -> None:
     from snn_energy.errors import SnnEnergyError
 
     try:
-        from snn_energy.cli import app
-    except ImportError as error:
-        sys.exit(f"snn-energy: the command line needs {error.name}: pip install snn-energy")
+        import typer  # noqa: F401
+    except ModuleNotFoundError:
+        sys.exit("snn-energy: the command line needs typer: pip install snn-energy")
+    from snn_energy.cli import app
+
     try:
         app()
     except SnnEnergyError as error:

@@ -9,7 +9,7 @@ from snn_energy.cli import energy, export, profile, train
 
 app = typer.Typer(
     name="snn-energy",
-    help="What one inference of a spiking network costs, whether that is right, and whether it runs on a chip.",
+    help="What an inference of a spiking network costs, whether that is right, whether it runs on a chip.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,7 +24,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """snn-energy"""
 

@@ -17,9 +17,9 @@ def reproduce(
 ) -> None:
     """Recompute published energies from published rates and our own description of each network."""
     from snn_energy.energy.reproduce import reproduce as recompute
-    from snn_energy.reports.tables import render
+    from snn_energy.reports.tables import render, reproduction_table
 
-    raise NotImplementedError(table, format, recompute, render)
+    typer.echo(render(reproduction_table(recompute(table)), format).rstrip())
 
 
 def list_names(what: Annotated[str, typer.Argument(help=", ".join(WHAT))]) -> None:

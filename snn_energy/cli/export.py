@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,6 @@ import typer
 
 from snn_energy.cli.options import Checkpoint, DataName, InputFile, SampleCount, load_model, with_model_flags
 from snn_energy.errors import ConfigError, suggest
-
-SAMPLES = 64
 
 
 @with_model_flags
@@ -21,7 +20,9 @@ def export(
     data: DataName = None,
     input_file: InputFile = None,
     samples: SampleCount = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder. Default: TARGET/ beside the checkpoint.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder. Default: TARGET/ beside the checkpoint.")
+    ] = None,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
     from snn_energy.exporters import TARGETS
@@ -33,9 +34,14 @@ def export(
 
     model, stored = load_model(checkpoint, overrides)
     chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
-    x, y = chosen.images.batch(slice(0, samples or SAMPLES))
-    verdict = run(model, target, out or checkpoint.parent / target, x=x, y=y)
-    typer.echo(str(verdict))
+    x, y = chosen.images.batch(slice(None))
+    folder = out or checkpoint.parent / target
+    verdict = run(model, target, folder, x=x, y=y)
+    remembered = verdict.details | {"data": (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
+    verdict = dataclasses.replace(verdict, details=remembered)
+    verdict.save(folder / "verification.json")
+    typer.echo(verdict.summary())
+    typer.echo(str(folder))
 
 
 def verify(
@@ -45,4 +51,11 @@ def verify(
     samples: SampleCount = None,
 ) -> None:
     """Verify an exported folder again, on new samples if you like."""
-    raise NotImplementedError
+    from snn_energy.exporters import verify as run
+    from snn_energy.exporters.verify import read_verification
+    from snn_energy.samples import choose_samples
+
+    remembered = read_verification(folder / "verification.json")["details"]
+    chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples)
+    x, y = chosen.images.batch(slice(None))
+    typer.echo(run(folder, x=x, y=y).summary())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 
     from snn_energy.checkpoints import Checkpoint as StoredCheckpoint
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: ours, the official STAtten release's, or a state dict.")]
-DataName = Annotated[str | None, typer.Option("--data", help="Data set: digits, or idx:DIR. Default: the checkpoint's own.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A checkpoint: ours, the official STAtten release's, or a state dict.")
+]
+DataName = Annotated[
+    str | None, typer.Option("--data", help="Data set: digits, or idx:DIR. Default: the checkpoint's own.")
+]
 InputFile = Annotated[
     Path | None, typer.Option("--input", help="Samples of yours: an .npz file with x and optionally y.")
 ]
@@ -38,9 +43,11 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     def option(kind: Any, *names: str, text: str) -> Any:
         return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=_MODEL_HELP)]
 
-    extra = {"model": option(str, "--model", text="Registry name of the network."), "config": option(
-        Path, "--config", text="An official YAML configuration."), "ema": option(
-        bool, "--ema/--no-ema", text="Use the averaged weights.")}
+    extra = {
+        "model": option(str, "--model", text="Registry name of the network."),
+        "config": option(Path, "--config", text="An official YAML configuration."),
+        "ema": option(bool, "--ema/--no-ema", text="Use the averaged weights."),
+    }
     extra |= {flag.field: option(flag.type, flag.name, text=flag.help) for flag in FLAGS}
 
     @functools.wraps(command)
@@ -50,7 +57,10 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.name != "overrides"]
-    added = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a) for k, a in extra.items()]
+    added = [
+        inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a)
+        for k, a in extra.items()
+    ]
     own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     wrapped.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
@@ -58,7 +68,7 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_model(path: Path, overrides: dict[str, Any]) -> tuple[nn.Module, StoredCheckpoint]:
-    """The model in a checkpoint, with the user's flags applied, and what the file says; its notes are printed."""
+    """The model in a checkpoint with the user's flags, and what the file says; its notes are printed."""
     from snn_energy.checkpoints import build, read_checkpoint
 
     overrides = dict(overrides)
@@ -66,3 +76,14 @@ def load_model(path: Path, overrides: dict[str, Any]) -> tuple[nn.Module, Stored
     for note in stored.notes:
         typer.echo(f"note: {note}", err=True)
     return build(stored, **overrides), stored
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while the block runs; what it yields takes the number done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda done: progress.update(task, completed=done)

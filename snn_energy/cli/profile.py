@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,19 +16,28 @@ from snn_energy.cli.options import (
     InputFile,
     SampleCount,
     load_model,
+    progress_bar,
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
+from snn_energy.files import sha256, write_text
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
 
 Conventions = Annotated[
-    str, typer.Option("--convention", help="Counting conventions, comma-separated names or YAML files; all: every one.")
+    str,
+    typer.Option(
+        "--convention", help="Counting conventions, comma-separated names or YAML files; all: every one."
+    ),
 ]
-Costs = Annotated[str, typer.Option("--costs", help="Cost table: a name (snn-energy list costs) or a YAML file.")]
-Format = Annotated[Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")]
+Costs = Annotated[
+    str, typer.Option("--costs", help="Cost table: a name (snn-energy list costs) or a YAML file.")
+]
+Format = Annotated[
+    Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
+]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
 
 
@@ -39,7 +49,9 @@ def profile(
     input_file: InputFile = None,
     samples: SampleCount = None,
     batch_size: BatchSize = 32,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder. Default: profile/ beside the checkpoint.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder. Default: profile/ beside the checkpoint.")
+    ] = None,
     device: Device = "auto",
     convention: Conventions = "exact",
     costs: Costs = "45nm-fp32",
@@ -47,41 +59,49 @@ def profile(
     by: By = "layer",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any operation is not counted.")] = False,
 ) -> None:
-    """Count what one inference does, layer by layer, and price it; write profile.json, layers.csv, report.html."""
+    """Count what one inference does and price it; write profile.json, layers.csv and report.html."""
     names = convention_names(convention)  # before the work, so that a typo costs no time
     from snn_energy.energy import load_costs
 
     load_costs(costs)
     from snn_energy.profiling import profile as measure
+    from snn_energy.reports import report as write_report
     from snn_energy.samples import choose_samples
     from snn_energy.training.device import choose_device
 
     model, stored = load_model(checkpoint, overrides)
-    where = choose_device(device)
     chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
-    measured = measure(
-        model.to(where),
-        _progress(chosen.images.batches(batch_size), len(chosen.images), batch_size),
-        strict=strict,
-        device=where,
-        data=chosen.name,
-        class_names=chosen.class_names or tuple(stored.class_names or ()),
-        name=stored.model or "",
-        source=checkpoint,
+    with progress_bar("profiling", len(chosen.images)) as advance:
+        measured = measure(
+            model,
+            chosen.images.batches(batch_size),
+            strict=strict,
+            device=choose_device(device),
+            progress=advance,
+            data=chosen.name,
+            class_names=chosen.class_names or tuple(stored.class_names or ()),
+        )
+    origin = {"checkpoint": checkpoint.name, "checkpoint_sha256": sha256(checkpoint)}
+    measured = dataclasses.replace(
+        measured, model=stored.model or measured.model, environment={**measured.environment, **origin}
     )
+    energies = [measured.energy(name, costs) for name in names]
     folder = out or checkpoint.parent / "profile"
     measured.save(folder / "profile.json")
-    energies = [measured.energy(name, costs) for name in names]
-    _write(measured, energies, folder)
-    _print(measured, energies, by, format)
-    typer.echo(f"{folder / 'report.html'}", err=format != "text")
+    write_text(folder / "layers.csv", measured.ops.to_csv(index=False))
+    write_report(measured, folder / "report.html", energies=energies)
+    print_tables(measured, energies, by, format)
+    typer.echo(str(folder / "report.html"), err=format != "text")
 
 
 def report(
     profile: Annotated[Path, typer.Argument(help="A profile.json, or the folder that holds it.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Default: report.html beside the profile.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default: report.html beside the profile.")
+    ] = None,
     verification: Annotated[
-        list[Path] | None, typer.Option("--verification", help="An exported folder whose verdict the report shows.")
+        list[Path] | None,
+        typer.Option("--verification", help="An exported folder whose verdict the report shows."),
     ] = None,
     convention: Conventions = "exact",
     costs: Costs = "45nm-fp32",
@@ -102,7 +122,9 @@ def convention_names(text: str) -> list[str]:
     """The conventions that a comma-separated option names, checked."""
     from snn_energy.energy import conventions, load_convention
 
-    names = list(conventions()) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    names = (
+        list(conventions()) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    )
     if not names:
         raise ConfigError(f"--convention {text!r}: give at least one name, such as exact")
     for name in names:
@@ -110,21 +132,25 @@ def convention_names(text: str) -> list[str]:
     return names
 
 
-def _progress(batches: Any, samples: int, batch_size: int) -> Any:
-    from rich.console import Console
-    from rich.progress import track
+def print_tables(measured: Profile, energies: list[Energy], by: str, format: str) -> None:
+    """The chosen table on standard output; as text, the headline and the spread of conventions too."""
+    from snn_energy.reports import tables
 
-    total = -(-samples // batch_size)
-    return track(batches, "profiling", total=total, console=Console(stderr=True), transient=True)
-
-
-def _write(measured: Profile, energies: list[Energy], folder: Path) -> None:
-    from snn_energy.files import write_text
-    from snn_energy.reports import report as write
-
-    write_text(folder / "layers.csv", measured.ops.to_csv(index=False))
-    write(measured, folder / "report.html", energies=energies)
-
-
-def _print(measured: Profile, energies: list[Energy], by: str, format: str) -> None:
-    raise NotImplementedError
+    table = {
+        "layer": lambda: tables.layer_table(measured, energies),
+        "block": lambda: tables.block_table(energies),
+        "step": lambda: tables.step_table(measured, energies),
+    }[by]()
+    typer.echo(tables.render(table, format).rstrip())
+    if format != "text":
+        return
+    if len(energies) > 1:
+        typer.echo("\n" + tables.render(tables.convention_table(energies)).rstrip())
+    first = energies[0]
+    accuracy = "no labels" if measured.accuracy is None else f"{measured.accuracy:.2%}"
+    typer.echo(
+        f"\n{measured.samples} samples of {measured.data}, T = {measured.time_steps}: accuracy {accuracy}, "
+        f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
+    )
+    for row in measured.uncounted:
+        typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")

@@ -12,13 +12,24 @@ from snn_energy.cli.options import Device
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (snn-energy list recipes) or a YAML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="epochs=3 T=6 lr=1e-3 …")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for checkpoints and log. Default: runs/RECIPE.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="epochs=3 T=6 lr=1e-3 …")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for checkpoints and log. Default: runs/RECIPE.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a network from a recipe; write best.pth, last.pth, log.csv and recipe.yaml."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from snn_energy.training import Step, load_recipe
     from snn_energy.training import train as run
@@ -26,8 +37,8 @@ def train(
     loaded = load_recipe(recipe, tuple(overrides or ()))
     console = Console()
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[scores]}"),
-        TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[scores]}"), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=None, scores="")
@@ -41,7 +52,9 @@ def train(
                 console.print(f"epoch {step.epoch - 1}/{loaded.epochs}:{test}")
             shown = step.epoch - 1
             description = f"epoch {step.epoch}/{loaded.epochs}"
-            progress.update(task, completed=step.done, total=step.total, description=description, scores=scores)
+            progress.update(
+                task, completed=step.done, total=step.total, description=description, scores=scores
+            )
 
         result = run(loaded, out or Path("runs") / loaded.name, device=device, on_step=on_step)
     typer.echo(f"best test accuracy {result.accuracy:.2%} in epoch {result.epoch}; {result.seconds:.0f} s")

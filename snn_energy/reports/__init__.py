@@ -1,4 +1,4 @@
-"""Reports: a Profile and its energies as tables, figures and one self-contained HTML page.  Never imports torch."""
+"""Reports: a Profile and its energies as tables, figures and one HTML page.  Never imports torch."""
 
 from snn_energy.reports.html import report
 

@@ -1,4 +1,4 @@
-"""The report's figures, as inline SVG (matplotlib): text stays text, colours hold in print and for the colour-blind."""
+"""The report's figures, as inline SVG (matplotlib): text stays text, colours differ in lightness too."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def energy_by_layer(energy: Energy) -> str:
 
 
 def firing_rates(profile: Profile) -> str:
-    """A map of firing rates: spiking layers in network order down, time steps across, the mean at the right."""
+    """A map of firing rates: spiking layers down in network order, time steps across, the mean at the right."""
     neurons = profile.neurons
     steps = max((len(row.output_nonzero_by_step) for row in neurons), default=0)
     table = [[*_rates(row, steps), row.output_rate] for row in neurons]
@@ -67,7 +67,12 @@ def conventions(energies: Sequence[Energy]) -> str:
     """One bar per convention: the same measurement, told by each."""
     figure, axes = _canvas(len(energies))
     values = [energy.total_pj / PJ_PER_MJ for energy in energies]
-    axes.barh(range(len(values)), values, color=[INK if e.convention.name == "exact" else AC for e in energies], height=0.6)
+    axes.barh(
+        range(len(values)),
+        values,
+        color=[INK if e.convention.name == "exact" else AC for e in energies],
+        height=0.6,
+    )
     for y, value in enumerate(values):
         axes.text(value, y, f" {value:.4g}", va="center", fontsize=8)
     _label_rows(axes, [energy.convention.name for energy in energies])
@@ -85,7 +90,9 @@ def _rates(row: OpRow, steps: int) -> list[float]:
 
 def _row_name(name: str, op: str, site: int) -> str:
     """A row in few characters: modules by path, functional operations with what they are."""
-    return name if op in ("conv2d", "linear") else f"{name or '(model)'} · {op}{f' {site + 1}' if site else ''}"
+    return (
+        name if op in ("conv2d", "linear") else f"{name or '(model)'} · {op}{f' {site + 1}' if site else ''}"
+    )
 
 
 def _canvas(rows: int, width: float = 7.2) -> tuple[Figure, Axes]:
@@ -110,7 +117,11 @@ def _svg(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "snn-energy", "font.family": "sans-serif"}
+    settings: dict[str, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "snn-energy",
+        "font.family": "sans-serif",
+    }
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()

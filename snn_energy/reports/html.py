@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_energy.errors import DataError
+from snn_energy.exporters.verify import read_verification
 from snn_energy.files import write_text
 from snn_energy.reports import figures
 
@@ -83,13 +82,7 @@ def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequen
 
 
 def _verification(folder: Path) -> dict[str, Any]:
-    path = folder / "verification.json" if folder.is_dir() else folder
-    try:
-        verdict = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a verification ({error})") from None
-    if not isinstance(verdict, dict):
-        raise DataError(f"{path}: not a verification: must be a table of keys")
+    verdict = read_verification(folder / "verification.json" if folder.is_dir() else folder)
     flat = {key: value for key, value in verdict.items() if not isinstance(value, dict | list)}
     return {"folder": str(folder), "facts": flat}
 

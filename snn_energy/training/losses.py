@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Cross-entropy of the mean over steps: logits (B, K) or (T, B, K), target (B,) classes or (B, K) shares."""
+    """Cross-entropy of the mean over steps: logits (B, K) or (T, B, K), target (B,) or shares (B, K)."""
     if logits.dim() == 3:
         logits = logits.mean(0)
     return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
