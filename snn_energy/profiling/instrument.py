@@ -28,12 +28,10 @@ class _Watch(TorchFunctionMode):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
-        self.inside_neuron = 0
+        self.aside: list[Any] = []  # guards that keep torch functions inside neurons from coming here
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.inside_neuron:
-            return func(*args, **kwargs)
         rec, name = self.recorder, getattr(func, "__name__", str(func))
         if name == "__get__":
             out = func(*args, **kwargs)
@@ -101,7 +99,9 @@ def _enter_neuron(watch: _Watch, name: str) -> Any:
     def hook(module: nn.Module, args: Any) -> None:
         watch.recorder.paths.append(name)
         watch.recorder.called.add(name)
-        watch.inside_neuron += 1
+        guard = torch._C.DisableTorchFunction()
+        guard.__enter__()
+        watch.aside.append(guard)
 
     return hook
 
@@ -110,10 +110,9 @@ def _leave_neuron(watch: _Watch) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         try:
             if out is not None:  # None: the neuron raised
-                with torch._C.DisableTorchFunction():
-                    neuron(watch.recorder, module, args, out)
+                neuron(watch.recorder, module, args, out)
         finally:
-            watch.inside_neuron -= 1
+            watch.aside.pop().__exit__(None, None, None)
             watch.recorder.paths.pop()
 
     return hook
