@@ -39,7 +39,7 @@ def report(
 def _environment() -> Any:
     import jinja2
 
-    folder = resources.files("snn_energy.reports").joinpath("templates")
+    folder = resources.files("snn_energy.reports") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
         autoescape=True,

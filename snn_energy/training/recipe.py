@@ -13,6 +13,7 @@ import yaml
 
 from snn_energy.errors import ConfigError, suggest
 
+RECIPES = resources.files("snn_energy") / "recipes"
 CHOICES = {"optimizer": ("adamw", "sgd", "lamb"), "loss": ("cross_entropy", "tet")}
 
 
@@ -66,7 +67,7 @@ class Recipe:
 
 def list_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
-    files = resources.files("snn_energy.recipes").iterdir()
+    files = RECIPES.iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
@@ -83,7 +84,7 @@ def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
         text, name = path.read_text(encoding="utf-8"), path.stem
     elif source in list_recipes():
         text, name = (
-            resources.files("snn_energy.recipes").joinpath(f"{source}.yaml").read_text("utf-8"),
+            RECIPES.joinpath(f"{source}.yaml").read_text("utf-8"),
             source,
         )
     else:

@@ -1,0 +1,102 @@
+"""The embedded digits, the user's own files, and the choice between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from snn_energy.data import load_data, read_input
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.samples import choose_samples
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    datasets = pytest.importorskip(
+        "sklearn.datasets", reason="scikit-learn is the oracle here: pip install scikit-learn"
+    )
+    theirs, data = datasets.load_digits(), load_data("digits")
+    ours = torch.cat([data.train.pixels, data.test.pixels])[:, 0].numpy()
+    labels = torch.cat([data.train.labels, data.test.labels]).numpy()
+    key = lambda images, y: sorted((int(c), i.tobytes()) for c, i in zip(y, images, strict=True))  # noqa: E731
+    assert key(ours.astype(np.uint8), labels) == key(theirs.images.astype(np.uint8), theirs.target)
+
+
+def test_the_split_is_fixed_and_balanced() -> None:
+    data = load_data("digits")
+    assert (len(data.train), len(data.test)) == (1437, 360)
+    assert data.test.labels.bincount().tolist() == [36] * 10
+    x, _ = data.train.batch(slice(None))
+    assert x.shape == (1437, 1, 8, 8)
+    assert x.mean().abs() < 1e-4
+    assert abs(x.std() - 1) < 1e-3
+
+
+def test_batches_cover_every_sample_once() -> None:
+    images = load_data("digits").test
+    generator = torch.Generator().manual_seed(3)
+    shuffled = [y for _, y in images.batches(50, generator)]
+    assert [len(y) for y in shuffled] == [50] * 7 + [10]
+    assert torch.cat(shuffled).bincount().tolist() == [36] * 10
+    assert not torch.equal(torch.cat(shuffled), images.labels)
+    assert torch.equal(torch.cat([y for _, y in images.batches(50)]), images.labels)
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 4, 3), (5, 6, 2, 4, 3)])
+def test_a_users_file_is_taken_as_it_is(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape)
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(5))
+    batch, labels = read_input(tmp_path / "mine.npz").batch(slice(None))
+    assert torch.equal(batch, torch.from_numpy(x).float())
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"z": np.zeros(3)}, "no array 'x'"),
+        ({"x": np.zeros((2, 3, 4))}, r"shape \(2, 3, 4\)"),
+        ({"x": np.zeros((0, 1, 2, 3))}, "N ≥ 1"),
+        ({"x": np.full((1, 1, 2, 3), np.nan)}, "finite"),
+        ({"x": np.zeros((2, 1, 2, 3)), "y": np.zeros(3, int)}, r"y has shape \(3,\)"),
+        ({"x": np.zeros((2, 1, 2, 3)), "y": np.zeros(2)}, "whole numbers"),
+        ({"x": np.array([[[["a"]]]], dtype=object)}, "plain arrays"),
+    ],
+)
+def test_a_users_file_that_cannot_be_used(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message):
+        read_input(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
+def test_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="not an .npz"):
+        read_input(path)
+
+
+def test_which_samples_are_chosen(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.zeros((3, 1, 8, 8)))
+    assert len(choose_samples({"data": "digits"}).images) == 360
+    assert len(choose_samples(None, data="digits", count=7).images) == 7
+    assert len(choose_samples({"data": "digits"}, input_file=tmp_path / "mine.npz").images) == 3
+    with pytest.raises(DataError, match="--data NAME or --input"):
+        choose_samples(None)
+    with pytest.raises(ConfigError, match="give one of them"):
+        choose_samples(None, data="digits", input_file=tmp_path / "mine.npz")
+    with pytest.raises(ConfigError, match="has 360"):
+        choose_samples(None, data="digits", count=361)
+    with pytest.raises(ConfigError, match="at least 1"):
+        choose_samples(None, data="digits", count=0)
+    with pytest.raises(DataError, match="did you mean 'digits'"):
+        choose_samples(None, data="digit")
+    with pytest.raises(DataError, match="no such file"):
+        choose_samples(None, input_file=tmp_path / "none.npz")

@@ -1,0 +1,94 @@
+"""Data flows one way: which room may import which, and which rooms live without torch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import snn_energy
+
+ROOT = Path(snn_energy.__file__).parent
+RECORDS = {"profiling.profile", "profiling.kinds", "profiling.resolve", "graph.graph", "exporters.netlist"}
+
+# room -> rooms that it may import besides itself, `errors` and `files`; records may be read by everyone
+MAY_IMPORT = {
+    "errors": set(),
+    "files": set(),
+    "data": set(),
+    "models": set(),
+    "safe_load": set(),
+    "checkpoints": {"models", "safe_load"},
+    "samples": {"data"},
+    "training": {"models", "data", "checkpoints"},
+    "profiling": {"models", "energy"},  # energy: only inside Profile.energy(), at call time
+    "energy": {"profiling"},
+    "graph": {"models"},
+    "exporters": {"graph", "models", "profiling", "energy"},
+    "reports": {"energy", "profiling", "exporters"},
+}
+EVERYTHING = {"cli", "__init__", "__main__"}
+WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "profiling/profile.py", "graph/graph.py")
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in ROOT.rglob("*.py") if "lava_package" not in p.parts)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports; `top_level`: only what runs when the file itself is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(_import_time(tree)) if top_level else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def _import_time(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        if not typing_only and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from _import_time(node)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room in EVERYTHING:
+        return
+    allowed = MAY_IMPORT[room] | {room, "errors", "files"}
+    for name in imports(path):
+        if not name.startswith("snn_energy."):
+            continue
+        target = name.removeprefix("snn_energy.")
+        is_record = any(target == r or target.startswith(r + ".") for r in RECORDS)
+        assert target.split(".")[0] in allowed or is_record, f"{room} imports {name}"
+
+
+def test_every_room_is_on_the_map() -> None:
+    assert {room_of(p) for p in modules()} - EVERYTHING == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("place", WITHOUT_TORCH)
+def test_no_torch_here(place: str) -> None:
+    where = ROOT / place
+    for path in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
+        assert not [n for n in imports(path) if n.split(".")[0] in ("torch", "spikingjelly", "timm")], path
+
+
+def test_optional_packages_are_imported_where_they_are_needed() -> None:
+    optional = {"onnx", "onnxruntime", "onnxscript", "h5py", "nir", "sanafe", "lava", "cupy", "fvcore"}
+    for path in modules():
+        found = {n.split(".")[0] for n in imports(path, top_level=True)} & optional
+        assert not found, f"{path.relative_to(ROOT)} imports {found} when it is imported"
