@@ -38,8 +38,8 @@ def spikformer(
         for part in "qkv":
             net.linear(f"{block}.attn.{part}", shape, dim, bias=qkv_bias, norm=True, role="attention")
         tokens, width = shape[1] * shape[2], dim // heads
-        scores = net.product(f"{block}.attn.qk", (heads, tokens, width), (heads, width, tokens))
-        net.product(f"{block}.attn.qkv", scores, (heads, tokens, width), fed=("real", "spikes"))
+        scores = net.product(f"{block}.attn", (heads, tokens, width), (heads, width, tokens))
+        net.product(f"{block}.attn", scores, (heads, tokens, width), fed=("real", "spikes"), site=1)
         net.linear(f"{block}.attn.proj", shape, dim, norm=True, role="attention")
         hidden = net.linear(f"{block}.mlp.fc1", shape, 4 * dim, norm=True)
         net.linear(f"{block}.mlp.fc2", hidden, dim, norm=True)
@@ -76,8 +76,8 @@ def spike_driven(
         for part in "qkv":
             net.conv(f"{block}.attn.{part}_conv", shape, dim, role="attention")
         if not mask:
-            state = net.product(f"{block}.attn.kv", (heads, width, tokens), (heads, tokens, width))
-            net.product(f"{block}.attn.qkv", (heads, tokens, width), state, fed=("spikes", "real"))
+            state = net.product(f"{block}.attn", (heads, width, tokens), (heads, tokens, width))
+            net.product(f"{block}.attn", (heads, tokens, width), state, fed=("spikes", "real"), site=1)
         net.conv(f"{block}.attn.proj_conv", shape, dim, bias=True, role="attention")
         hidden = net.conv(f"{block}.mlp.fc1_conv", shape, 4 * dim, bias=True)
         net.conv(f"{block}.mlp.fc2_conv", hidden, dim, bias=True)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from snn_energy.energy.conventions import Convention
+from snn_energy.energy.structure import attention_rows, drivers
 from snn_energy.profiling.profile import OpRow, Profile
-from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
+from snn_energy.profiling.resolve import SYNAPTIC
 
 POOLS = ("max_pool", "avg_pool")
 
@@ -39,21 +40,18 @@ class Rates:
 
     @classmethod
     def of(cls, profile: Profile) -> Rates:
-        """Firing rates of every neuron, and for every convolution that drives an attention operand the mean
-        rate of its block's attention operands."""
+        """Firing rates of every neuron; and for every layer that drives an operand of an attention, the mean
+        rate of the operands that such layers drive (Q, K and V)."""
         neurons = {row.name: row.output_rate for row in profile.rows if row.neuron_cmp}
-        operands: dict[str, list[str]] = {}
-        for row in profile.rows:
-            if row.role == "attention" and row.op not in WEIGHTED:
-                operands.setdefault(row.block, []).extend(s for s in row.sources if s in neurons)
-        driven = [
-            r for r in profile.rows if r.op in WEIGHTED and set(r.feeds) & set(operands.get(r.block, ()))
-        ]
-        heard: dict[str, set[str]] = {}
-        for row in driven:
-            heard.setdefault(row.block, set()).update(set(row.feeds) & set(operands[row.block]))
-        mean = {block: sum(neurons[n] for n in names) / len(names) for block, names in heard.items()}
-        return cls(neurons, {row.key: mean[row.block] for row in driven})
+        qkv: dict[tuple[str, str, int], float] = {}
+        for attention in attention_rows(profile.rows).values():
+            operands = {source for row in attention for source in row.sources if source in neurons}
+            layers = drivers(profile.rows, attention)
+            heard = {name for row in layers for name in row.feeds} & operands
+            if heard:
+                mean = sum(neurons[name] for name in heard) / len(heard)
+                qkv |= {row.key: mean for row in layers}
+        return cls(neurons, qkv)
 
 
 def is_event(row: OpRow, convention: Convention) -> bool:
@@ -168,11 +166,9 @@ def _neuron(row: OpRow, convention: Convention) -> Charged:
 
 def _elementwise(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     if row.op in POOLS and convention.pool == "per-input":
-        if is_event(row, convention):
-            return Charged(ac=row.input_nonzero)
-        return Charged(mac=row.input_elements, spread="constant")
-    if row.role == "attention" and row.op == "sum" and convention.products == "sum-of-rates":
-        return Charged(ac=row.input_elements * sum(rates.neurons.get(s, 0.0) for s in row.sources))
+        return _pool(row, convention, rates)
+    if row.op == "sum" and convention.products == "sum-of-rates" and set(row.sources) <= set(rates.neurons):
+        return Charged(ac=row.input_elements * sum(rates.neurons[s] for s in row.sources))
     compare = row.pool_cmp if convention.pool == "compare" else 0
     scale = row.scale_muls if convention.scale == "mul" else 0
     if convention.elementwise == "none":
@@ -181,6 +177,16 @@ def _elementwise(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     ac = row.ac_executed or row.ac if executed else row.ac
     mac = row.mac_executed or row.mac if executed else row.mac
     return Charged(ac, mac, scale, compare, "row" if (ac, mac) == (row.ac, row.mac) else "unknown")
+
+
+def _pool(row: OpRow, convention: Convention, rates: Rates) -> Charged:
+    """One operation per input element.  A max pool's input is not looked at: its sources tell what it is."""
+    looked_at = bool(row.input_kind) and bool(row.input_nonzero or row.two_valued_input)
+    spikes = bool(row.sources) and set(row.sources) <= set(rates.neurons)
+    if is_event(row, convention) or (spikes and not looked_at and row.op == "max_pool"):
+        rate = row.input_rate if looked_at else rates.neurons.get(row.sources[0], 0.0) if spikes else 0.0
+        return Charged(ac=row.input_elements * rate)
+    return Charged(mac=row.input_elements, spread="constant")
 
 
 def _listed(kind: str, convention: Convention) -> bool:

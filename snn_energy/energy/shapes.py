@@ -150,7 +150,13 @@ class Net:
         return out
 
     def product(
-        self, name: str, left: Shape, right: Shape, *, fed: tuple[Fed, Fed] = ("spikes", "spikes")
+        self,
+        name: str,
+        left: Shape,
+        right: Shape,
+        *,
+        fed: tuple[Fed, Fed] = ("spikes", "spikes"),
+        site: int = 0,
     ) -> Shape:
         """A batched matrix product (…, m, k) × (…, k, n), once per step."""
         out = (*left[:-1], right[-1])
@@ -159,6 +165,7 @@ class Net:
             OpRow(
                 name,
                 "matmul",
+                site,
                 role="attention",
                 block=_block(name),
                 input_kind=_kind(fed[0]),

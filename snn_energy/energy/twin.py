@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import defaultdict
 from fractions import Fraction
 from math import prod
 
+from snn_energy.energy.structure import MASKS, attention_rows, drivers
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import ADDITIONS, REDUCTIONS, SYNAPTIC, WEIGHTED
 
-MASKS = ("mul", "sum")
+Key = tuple[str, str, int]
 
 
 def dense_twin(profile: Profile) -> Profile:
@@ -30,9 +30,8 @@ def dense_twin(profile: Profile) -> Profile:
     rows: list[OpRow] = []
     for row in profile.rows:
         if row.key in attention:
-            rows.append(attention[row.key])
-        elif row.role == "attention" and row.op in MASKS:
-            continue
+            replacement = attention[row.key]
+            rows += [replacement] if replacement is not None else []
         elif row.op in SYNAPTIC:
             rows.append(_synapse(row, samples, steps))
         elif row.op == "uncounted":
@@ -118,30 +117,37 @@ def _other(row: OpRow, divisor: int) -> OpRow:
     )
 
 
-def _attention(profile: Profile) -> dict[tuple[str, str, int], OpRow]:
-    """The twin's Q Kᵀ and A V rows, by the key of the row whose place they take."""
-    blocks: dict[str, list[OpRow]] = defaultdict(list)
-    for row in profile.rows:
-        if row.role == "attention":
-            blocks[row.block].append(row)
-    found: dict[tuple[str, str, int], OpRow] = {}
-    for rows in blocks.values():
-        products = [row for row in rows if row.op == "matmul"]
-        masks = [row for row in rows if row.op in MASKS]
-        for first, second in itertools.pairwise(products):
+def _attention(profile: Profile) -> dict[Key, OpRow | None]:
+    """The twin's Q Kᵀ and A V rows, by the key of the row whose place they take; None for a row that goes."""
+    placed: dict[Key, OpRow | None] = {}
+    for rows in attention_rows(profile.rows).values():
+        channels = _projected(profile, rows)
+        if rows[0].op in MASKS:
+            placed |= _unmasked(rows, _mask_size(rows, channels, profile))
+            continue
+        for first, second in itertools.pairwise(rows):
             if _chained(first, second):
-                size = _product_size(second, profile)
-                found |= {first.key: _softmax(first, *size), second.key: _product(second, *size)}
-        if masks and not products:
-            found |= _unmasked(masks, _mask_size(masks, rows, profile))
-    return found
+                size = _product_size(second, channels, profile)
+                placed |= {first.key: _softmax(first, *size), second.key: _product(second, *size)}
+    return placed
 
 
-def _unmasked(masks: list[OpRow], size: tuple[int, int, int] | None) -> dict[tuple[str, str, int], OpRow]:
-    """The products in the places of the first and the last mask of a block."""
-    if size is None or len(masks) < 2:
+def _projected(profile: Profile, attention: list[OpRow]) -> int:
+    """Channels handed to the projection, the next weighted layer of the block; without one those of Q, K, V."""
+    block = [row for row in profile.rows if row.block == attention[-1].block]
+    for row in block[block.index(attention[-1]) + 1 :]:
+        if row.op in WEIGHTED and row.input_shape:
+            tokens_first = row.op == "linear" and len(row.input_shape) < 3
+            return row.input_shape[-1 if tokens_first else 0]
+    return min((r.output_shape[0] for r in drivers(profile.rows, attention) if r.output_shape), default=0)
+
+
+def _unmasked(masks: list[OpRow], size: tuple[int, int, int] | None) -> dict[Key, OpRow | None]:
+    """The products in the places of the first and the last mask; the masks between them go."""
+    if size is None:
         return {}
-    return {masks[0].key: _softmax(masks[0], *size), masks[-1].key: _product(masks[-1], *size)}
+    gone: dict[Key, OpRow | None] = {row.key: None for row in masks}
+    return gone | {masks[0].key: _softmax(masks[0], *size), masks[-1].key: _product(masks[-1], *size)}
 
 
 def _chained(first: OpRow, second: OpRow) -> bool:
@@ -155,21 +161,27 @@ def _chained(first: OpRow, second: OpRow) -> bool:
     return (m1, n1, k1) == (m2, k2, n2) or (k1, n1, m1) == (m2, n2, k2)
 
 
-def _product_size(second: OpRow, profile: Profile) -> tuple[int, int, int]:
-    """(tokens of one step, channels, heads) from the second product, whose output is (heads, tokens, d)."""
-    heads, width = prod(second.output_shape[:-2]), second.output_shape[-1]
+def _product_size(second: OpRow, channels: int, profile: Profile) -> tuple[int, int, int]:
+    """(tokens of one step, channels, heads) from the second product: (heads, tokens, d), or
+    (heads, d, tokens).
+
+    `channels`, where known, tells the two apart.
+    """
+    heads, height, width = prod(second.output_shape[:-2]), *second.output_shape[-2:]
+    if heads * width != channels == heads * height:
+        width = height
     channels = heads * width
     tokens = second.output_elements // (profile.samples * profile.time_steps * channels)
     return max(tokens, 1), channels, heads
 
 
-def _mask_size(masks: list[OpRow], rows: list[OpRow], profile: Profile) -> tuple[int, int, int] | None:
-    """(tokens, channels, heads) of an attention of masks: the channels are those of its convolutions."""
-    channels = next((row.output_shape[0] for row in rows if row.op in WEIGHTED and row.output_shape), 0)
+def _mask_size(masks: list[OpRow], channels: int, profile: Profile) -> tuple[int, int, int] | None:
+    """(tokens, channels, heads) of an attention of masks, whose tensors are (heads, tokens and d)."""
     if not channels:
         return None
     elements = max(row.input_elements for row in masks) // (profile.samples * profile.time_steps)
-    heads = int(masks[0].details.get("heads", 1))
+    shape = masks[0].input_shape
+    heads = shape[0] if len(shape) == 3 else int(masks[0].details.get("heads", 1))
     return max(elements // channels, 1), channels, heads
 
 

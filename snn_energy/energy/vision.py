@@ -90,8 +90,8 @@ def _reduced_block(
 
 def _products(net: Net, name: str, groups: int, queries: int, keys: int, width: int) -> None:
     both = ("real", "real")
-    scores = net.product(f"{name}.attn.qk", (groups, queries, width), (groups, width, keys), fed=both)  # type: ignore[arg-type]
-    net.product(f"{name}.attn.av", scores, (groups, keys, width), fed=both)  # type: ignore[arg-type]
+    scores = net.product(f"{name}.attn", (groups, queries, width), (groups, width, keys), fed=both)  # type: ignore[arg-type]
+    net.product(f"{name}.attn", scores, (groups, keys, width), fed=both, site=1)  # type: ignore[arg-type]
 
 
 def _rest(net: Net, name: str, dim: int, tokens: int, ratio: int) -> None:

@@ -119,14 +119,15 @@ def block_table(energies: Sequence[Energy]) -> Table:
 def step_table(profile: Profile, energies: Sequence[Energy]) -> Table:
     """One row per time step: firing rate, measured AC and MAC, pJ.
 
-    A row's pJ is divided over steps as its measured operations are; operations that joined several steps are
-    divided equally among them.  What cannot be divided is a row of its own.
+    A row's pJ is divided over steps as its measured operations are; operations that joined several steps, and
+    a static input that a convention charges at every step, equally.  What cannot be divided stands apart.
     """
     steps = profile.time_steps
-    shares = [_by_step(row, steps) for row in profile.rows]
     pj = [[0.0] * len(energies) for _ in range(steps + 1)]
     for i, energy in enumerate(energies):
-        for share, charge in zip(shares, energy.rows, strict=True):
+        for row, charge in zip(profile.rows, energy.rows, strict=True):
+            once = charge.ac + charge.mac <= (row.ac + row.mac) / profile.samples
+            share = _by_step(row, steps) if once or row.static_repeats == 1 else [1 / steps] * steps
             for step, part in enumerate(share or [0.0] * steps + [1.0]):
                 pj[step][i] += part * charge.pj
     rows: list[dict[str, Any]] = []

@@ -57,21 +57,42 @@ def test_the_twin_of_a_linear_attention_has_quadratic_attention() -> None:
     assert not any(r.neuron_cmp for r in twin.rows)
 
 
-def test_the_twin_of_masks_gets_the_products_they_replace() -> None:
-    net = small()
+def masked() -> Profile:
+    """The Spike-driven Transformer's attention as the counter sees it: K and V, summed over tokens, and Q."""
     rows = []
-    for row in net.profile(0.2).rows:
-        rows.append(row)
-        if row.name.endswith("v_conv"):
-            given = {"role": "attention", "block": row.block, "input_elements": STEPS * TOKENS * DIM}
-            name = row.name.replace("v_conv", "mask")
+    for row in small().profile(0.2).rows:
+        block = row.block
+        names = {part: f"{block}.attn.{part}_lif" for part in "qkv"}
+        part = row.name.removesuffix("_conv")[-1]
+        if row.role == "attention" and part in names and not row.name.endswith("proj_conv"):
             rows += [
-                OpRow(name, "mul", 0, **given),
-                OpRow(name, "sum", 0, **given),
-                OpRow(name, "mul", 1, **given),
+                dataclasses.replace(row, feeds=(names[part],)),
+                OpRow(names[part], "lif", block=block, **neuron(90, 9)),
             ]
-    twin = dense_twin(Profile(tuple(rows), 1, STEPS))
+        else:
+            rows.append(row)
+        if row.name.endswith("v_conv"):
+            given = {"block": block, "input_kind": "binary", "input_elements": STEPS * TOKENS * DIM,
+                     "input_shape": (HEADS, TOKENS, DIM // HEADS)}  # fmt: skip
+            both = (names["k"], names["v"])
+            rows += [
+                OpRow(f"{block}.attn", "mul", 0, **given, right_kind="binary", sources=both),
+                OpRow(f"{block}.attn", "sum", 0, **given, sources=both),
+                OpRow(f"{block}.attn", "mul", 1, **given, right_kind="binary", sources=(names["q"],)),
+            ]
+    return Profile(tuple(rows), 1, STEPS)
+
+
+def test_the_twin_of_masks_gets_the_products_they_replace() -> None:
+    twin = dense_twin(masked())
     assert sum(r.mac for r in twin.rows) == twin_macs()
+    assert [r.special_evals for r in twin.rows if r.op == "matmul"] == [HEADS * TOKENS**2, 0] * DEPTH
+
+
+def test_sdt_charges_the_sum_of_a_masked_attention_at_the_rates_of_its_sources() -> None:
+    charges = {(r.name, r.op, r.site): r for r in estimate(masked(), "sdt").rows}
+    assert charges["block.0.attn", "sum", 0].ac == pytest.approx(STEPS * TOKENS * DIM * (0.1 + 0.1))
+    assert charges["block.0.attn", "mul", 0].pj == charges["block.0.attn", "mul", 1].pj == 0
 
 
 def test_the_twin_of_the_twin_is_itself() -> None:
