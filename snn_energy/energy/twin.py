@@ -133,7 +133,7 @@ def _attention(profile: Profile) -> dict[Key, OpRow | None]:
 
 
 def _projected(profile: Profile, attention: list[OpRow]) -> int:
-    """Channels handed to the projection, the next weighted layer of the block; without one those of Q, K, V."""
+    """Channels handed to the projection, the next weighted layer of the block; else those of Q, K, V."""
     block = [row for row in profile.rows if row.block == attention[-1].block]
     for row in block[block.index(attention[-1]) + 1 :]:
         if row.op in WEIGHTED and row.input_shape:
