@@ -37,7 +37,7 @@ BIAS_EXPONENT_MAX = 7  # 3 bits
 WEIGHT_EXPONENT_MAX = 7
 WEIGHTS_MIXED = (-256, 254)  # 8 bits with a sign bit: even numbers
 WEIGHTS_EXCITATORY_MAX = 255
-WEIGHTS_INHIBITORY_MIN = -256
+WEIGHTS_INHIBITORY_MIN = -255  # Lava clips the magnitude of one-signed weights to 8 bits
 DELAY_MAX = 62  # 6 bits
 MESSAGE_BITS_MAX = 24
 
@@ -127,7 +127,7 @@ def _synapse_problems(node: Conv | Dense | Sparse | Identity) -> list[str]:
         if np.any(weights % 2):
             problems.append("weights of both signs must be even: the sign takes one of the 8 bits")
     elif low < WEIGHTS_INHIBITORY_MIN or high > WEIGHTS_EXCITATORY_MAX:
-        problems.append(f"weights {low} to {high} do not fit 8 bits (0 to 255, or -256 to 0)")
+        problems.append(f"weights {low} to {high} do not fit 8 bits (0 to 255, or -255 to 0)")
     if not 0 <= node.exponent <= WEIGHT_EXPONENT_MAX:
         problems.append(f"weight exponent {node.exponent} is outside 0 to {WEIGHT_EXPONENT_MAX}")
     match node:

@@ -1,0 +1,198 @@
+"""The Lava target: a package that runs by itself in a plain Lava environment, and the runner that calls it.
+
+Lava is archived (lava-nc 0.10.0 is the last release) and wants Python 3.10, so it never shares an
+environment with us: the package brings its own reader (`lava_package/`), and we call that environment's
+Python as a program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_energy.errors import ConfigError, DataError, MissingDependency, VerificationError
+from snn_energy.exporters.lava_netx import netx_obstacle, write_netx
+from snn_energy.exporters.netlist import CURRENT_LIMIT, OWN_PROCESSES, Array, Netlist, Population, Readout
+from snn_energy.exporters.netlist_io import content_digest, load, save, sha256
+from snn_energy.exporters.netlist_listing import listing
+from snn_energy.exporters.simulate import Activity, Counts, as_messages, largest_outputs
+from snn_energy.files import atomic_write, write_text
+
+OVERFLOWED = 3  # exit code of run.py
+PYTHON_VARIABLE = "SNN_ENERGY_LAVA_PYTHON"
+PROGRAM = ("run.py", "network.py", "shim.py", "processes/process.py", "processes/models.py")
+SAMPLES_FILE, NETX_FILE, PACKAGE_FILE = "samples.npz", "model.net", "manifest.json"
+
+
+def write_package(
+    netlist: Netlist, directory: str | Path, samples: Mapping[str, Array] | None = None
+) -> Path:
+    """Write `directory`: netlist, program, README, `model.net` where netx can hold it, hashes of all.
+
+    `samples`: arrays for samples.npz; `x` must be messages that the input takes (see `simulate.encode`).
+    A directory that holds something else than an earlier package is refused.
+    """
+    directory = Path(directory)
+    if directory.exists() and any(directory.iterdir()) and not (directory / PACKAGE_FILE).exists():
+        raise ConfigError(f"{directory} is not empty and no earlier export: name a new directory")
+    save(netlist, directory)
+    for name in PROGRAM:
+        source = resources.files("snn_energy.exporters") / "lava_package" / name
+        write_text(directory / name, source.read_text(encoding="utf-8"))
+    files = ["netlist.json", "netlist.h5", *PROGRAM, "README.md"]
+    obstacle = netx_obstacle(netlist)
+    if obstacle is None:
+        write_netx(netlist, directory / NETX_FILE)
+        files.append(NETX_FILE)
+    else:
+        (directory / NETX_FILE).unlink(missing_ok=True)
+    if samples is not None:
+        as_messages(netlist, samples["x"])
+        with atomic_write(directory / SAMPLES_FILE) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **dict(samples))  # type: ignore[arg-type]
+        files.append(SAMPLES_FILE)
+    write_text(directory / "README.md", _readme(netlist, obstacle))
+    content: dict[str, Any] = {
+        "watch": watched(netlist),
+        "netx": obstacle or NETX_FILE,
+        "files": {name: sha256(directory / name) for name in sorted(files)},
+    }
+    write_text(
+        directory / PACKAGE_FILE, json.dumps(content | {"sha256": content_digest(content)}, indent=1) + "\n"
+    )
+    return directory
+
+
+def watched(netlist: Netlist) -> list[str]:
+    """Populations whose current could leave its register for some input: the program checks them as it runs."""
+    largest = largest_outputs(netlist, netlist.order())
+    return [name for name in netlist.populations()
+            if sum(largest[e.source] for e in netlist.inputs_of(name)) >= CURRENT_LIMIT]  # fmt: skip
+
+
+def read_package(directory: str | Path) -> tuple[Netlist, dict[str, Array]]:
+    """Check every hash of an exported package; return its netlist and its samples ({} if none)."""
+    directory = Path(directory)
+    try:
+        manifest = json.loads((directory / PACKAGE_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{directory} is no exported package: {PACKAGE_FILE}: {error}") from error
+    if manifest.get("sha256") != content_digest(manifest):
+        raise DataError(f"{directory / PACKAGE_FILE} was changed after export")
+    for name, digest in manifest["files"].items():
+        if sha256(directory / name) != digest:
+            raise DataError(f"{directory / name} was changed after export: its SHA-256 is not the manifest's")
+    samples: dict[str, Array] = {}
+    if SAMPLES_FILE in manifest["files"]:
+        with np.load(directory / SAMPLES_FILE, allow_pickle=False) as file:
+            samples = dict(file)
+    return load(directory), samples
+
+
+def lava_python(python: str | Path | None = None) -> Path:
+    """The Python of a Lava environment: the argument, $SNN_ENERGY_LAVA_PYTHON, or ./.lava-env/bin/python."""
+    candidates = [python, os.environ.get(PYTHON_VARIABLE), Path(".lava-env/bin/python")]
+    for candidate in candidates:
+        if candidate is None or candidate == "":
+            continue
+        path = Path(candidate)
+        if path.exists():
+            return path.absolute()
+        if candidate in candidates[:2]:
+            raise ConfigError(f"no Python at {path}, named as the Lava environment's")
+    raise MissingDependency(
+        f"a Lava environment (make lava-env, or --python PATH, or ${PYTHON_VARIABLE})", "lava", "running Lava"
+    )
+
+
+def run_lava(
+    directory: str | Path, x: Array, *, python: str | Path | None = None, timeout: float = 3600
+) -> Activity:
+    """Run an exported package in the real Lava runtime on messages `x`, (B, C, H, W) or (B, T, C, H, W).
+
+    Returns what `simulate` returns, with spikes as the only counts.  Raises VerificationError if a register
+    overflowed, DataError if the package or the samples are refused or Lava itself failed.
+    """
+    directory, interpreter = Path(directory), lava_python(python)
+    netlist, _ = read_package(directory)
+    x = as_messages(netlist, x)
+    with tempfile.TemporaryDirectory() as scratch:
+        given, made = Path(scratch, "x.npz"), Path(scratch, "spikes.npz")
+        np.savez_compressed(given, x=x)
+        command = [str(interpreter), str(directory / "run.py"), "--input", str(given), "--out", str(made)]
+        code, log = _call(command, Path(scratch, "log"), timeout)
+        if code == OVERFLOWED:
+            raise VerificationError(f"Lava: {_last_line(log)}")
+        if code or not made.exists():
+            raise DataError(f"Lava failed with code {code}: {_last_line(log)}")
+        with np.load(made) as file:
+            recorded = dict(file)
+    logits = {n: recorded.pop(f"{n}:logits") for n in netlist.named(Readout) if f"{n}:logits" in recorded}
+    counts = {
+        n: Counts(spikes=int(v.sum()))
+        for n, v in recorded.items()
+        if isinstance(netlist.nodes[n], Population)
+    }
+    return Activity(recorded, logits, counts, len(x))
+
+
+def _call(command: list[str], log: Path, timeout: float) -> tuple[int, str]:
+    """(exit code, output) of a program; after `timeout` seconds it and all its children are killed."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    with log.open("w") as file:  # a file: Lava's children would keep a pipe open after their parent's end
+        program = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            code = program.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise DataError(f"Lava did not finish within {timeout:.0f} s; see --timeout") from error
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            program.wait()
+    return code, log.read_text(errors="replace")
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and "resource_tracker" not in line]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _readme(netlist: Netlist, obstacle: str | None) -> str:
+    own = sorted({type(n).__name__ for n in netlist.nodes.values() if isinstance(n, OWN_PROCESSES)})
+    extra = (f"Own Processes, for which only CPU models exist: {', '.join(own)}." if own
+             else "Every Process is a stock one of Lava.")  # fmt: skip
+    chain = f"`{NETX_FILE}` holds the same network for lava.lib.dl.netx." if obstacle is None else (
+        f"There is no netx file: {obstacle}."
+    )  # fmt: skip
+    return f"""# A spiking network for Lava
+
+Exported by snn-energy.  It runs in a plain Lava environment:
+
+    python3.10 -m venv lava && lava/bin/pip install lava-nc==0.10.0 numpy==1.26.4 'h5py>=3.7,<4'
+    lava/bin/python run.py --input {SAMPLES_FILE} --out spikes.npz
+
+`{SAMPLES_FILE}` holds `x`, integers as the input takes them: clip(round(sample · scale)).  `spikes.npz` gets
+each population's spikes under its name, (B, T, C, H, W), and logits, (B, K), under `<readout>:logits`.  {extra}
+{chain}
+`netlist.json` is the network, `netlist.h5` its weights, in PyTorch's (C, H, W) order; `{PACKAGE_FILE}` holds
+the SHA-256 of every file, which run.py checks before it starts.
+
+The first column is the step at which a sample's first step arrives:
+
+```
+{listing(netlist)}
+```
+"""

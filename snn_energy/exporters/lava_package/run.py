@@ -1,0 +1,104 @@
+"""Run this package in Lava: python run.py --input samples.npz --out spikes.npz
+
+Needs lava-nc 0.10, numpy, scipy and h5py; neither snn-energy nor torch.  The input holds `x`: integers as
+the netlist's input takes them, (B, C, H, W) held for every step or (B, T, C, H, W).  The output holds every
+probed population under its name, (B, T, C, H, W), and a readout's logits, (B, K), under `<name>:logits`.
+Exit codes: 0 done, 2 bad input or a changed package, 3 a current left the range of its register.
+"""
+
+import argparse
+import logging
+import pathlib
+import sys
+import time
+import warnings
+
+import numpy as np
+
+LOGITS = ":logits"
+FOLDER = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
+import shim  # noqa: E402
+
+shim.install()
+import network  # noqa: E402
+from lava.magma.core.run_conditions import RunSteps  # noqa: E402
+from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", required=True, help="x.npz")
+    parser.add_argument("--out", required=True, help="where to write the spikes (.npz)")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    try:
+        manifest = network.check_files(FOLDER)
+        netlist, arrays = network.read(FOLDER)
+        x = messages(netlist, arguments.input)
+    except (network.ChangedFile, OSError, KeyError, ValueError) as error:
+        sys.exit(fail(2, f"{type(error).__name__}: {error}"))
+    started = time.time()
+    recorded, watched = run(netlist, arrays, x, manifest["watch"])
+    for name, values in watched.items():
+        if np.abs(values).max() >= network.CURRENT_LIMIT:
+            sys.exit(fail(3, f"{name}: a current of {np.abs(values).max()} does not fit its register"))
+    for row in netlist["nodes"]:
+        if row["kind"] == "Readout" and row["name"] in recorded:
+            sums = recorded[row["name"]].astype(np.int64).reshape(*x.shape[:2], -1).sum(axis=1)
+            recorded[row["name"] + LOGITS] = row["scale"] * sums / x.shape[1] + arrays[row["name"]][
+                "bias"
+            ].reshape(-1)
+    np.savez_compressed(arguments.out, **recorded)
+    print(f"{len(x)} samples, {len(recorded)} records, {time.time() - started:.1f} s")
+
+
+def fail(code, message):
+    print(message, file=sys.stderr)
+    return code
+
+
+def messages(netlist, path):
+    """Read and check the samples: (B, T, C, H, W) integers."""
+    with np.load(path) as file:
+        x = file["x"]
+    (row,) = (r for r in netlist["nodes"] if r["kind"] == "Input")
+    if x.dtype.kind not in "iub":
+        raise ValueError(f"the input takes integers, not {x.dtype}")
+    x = x.astype(np.int32)
+    if x.ndim == 4:
+        x = np.repeat(x[:, None], netlist["time_steps"], axis=1)
+    if x.ndim != 5 or list(x.shape[1:]) != [netlist["time_steps"], *row["shape"]]:
+        raise ValueError(f"the input takes samples of {row['shape']}, not {list(x.shape[1:])}")
+    half = 1 << row["message_bits"] >> 1
+    low, high = (-half, half - 1) if half else (0, 1)
+    if x.size and (x.min() < low or x.max() > high):
+        raise ValueError(f"messages go from {low} to {high}; the samples reach from {x.min()} to {x.max()}")
+    return x
+
+
+def run(netlist, arrays, x, watch):
+    """-> ({probe: (B, T, C, H, W)}, {watched node: its currents}), samples streamed back to back."""
+    samples, steps = x.shape[:2]
+    depth = max(row["offset"] for row in netlist["nodes"])
+    flushed = np.concatenate([x.reshape(-1, *x.shape[2:]), np.zeros((depth, *x.shape[2:]), x.dtype)])
+    net = network.Network(netlist, arrays, np.moveaxis(flushed, 0, -1), netlist["probes"], watch)
+    net.source.run(condition=RunSteps(num_steps=len(flushed)), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+
+    def cut(name, ring):
+        offset = net.rows[name]["offset"]
+        kind = np.int8 if net.rows[name]["kind"] == "Population" else np.int32
+        values = ring.data.get()[..., offset : offset + samples * steps].transpose(3, 2, 1, 0)
+        return values.reshape(samples, steps, *values.shape[1:]).astype(kind)
+
+    recorded = {name: cut(name, ring) for name, ring in net.sinks.items()}
+    watched = {name: cut(name, ring).astype(np.int64) for name, ring in net.watched.items()}
+    net.source.stop()
+    return recorded, watched
+
+
+if __name__ == "__main__":
+    main()
