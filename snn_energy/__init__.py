@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from snn_energy.energy import estimate
     from snn_energy.errors import SnnEnergyError
     from snn_energy.exporters import export, verify
+    from snn_energy.models.ann_twin import ann_twin
     from snn_energy.models.zoo import create_model, list_models
     from snn_energy.profiling import Profile, profile, record_spikes
     from snn_energy.reports import report
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Profile",
     "SnnEnergyError",
+    "ann_twin",
     "create_model",
     "estimate",
     "export",
@@ -46,6 +48,7 @@ __all__ = [
 _HOME = {
     "Profile": "profiling",
     "SnnEnergyError": "errors",
+    "ann_twin": "models.ann_twin",
     "create_model": "models.zoo",
     "estimate": "energy",
     "export": "exporters",

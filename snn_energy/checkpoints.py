@@ -20,13 +20,11 @@ from torch import nn
 from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
 from snn_energy.models import official
+from snn_energy.models.flags import flag_of
 from snn_energy.models.zoo import ZOO, make_config
 from snn_energy.safe_load import safe_load
 
 FORMAT, VERSION = "snn-energy", 1
-
-FLAGS = {"T": "--time-steps", "embed_dims": "--dim", "depths": "--depth", "mlp_ratios": "--mlp-ratio"}
-"""Command-line flags that are not the field's own name with hyphens."""
 
 UNKNOWABLE = ("T", "chunk_size", "pooling_stat", "dvs_mode", "num_heads")
 """Fields of `STAttenConfig` that change the result and leave no trace in the shape of a tensor."""
@@ -140,11 +138,6 @@ def save_checkpoint(
     plain = {key: _plain(value, key) for key, value in content.items()}
     with atomic_write(path) as temporary:
         torch.save(plain, temporary)
-
-
-def flag(name: str) -> str:
-    """The command-line flag of a configuration field: `T` -> `--time-steps`."""
-    return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -316,7 +309,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     if unknown:
         raise CheckpointError(
             f"{path}: neither the file nor its tensors say {', '.join(unknown)}; "
-            f"give {', '.join(flag(key) for key in unknown)}"
+            f"give {', '.join(flag_of(key) for key in unknown)}"
         )
     return name, fields
 

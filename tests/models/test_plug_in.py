@@ -10,13 +10,8 @@ from spikingjelly.activation_based import model as zoo
 from torch import nn
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.plug_in import (
-    SpatialTemporalAttention,
-    SpatialTemporalMaxCifarSSA,
-    SpatialTemporalSDSA,
-    SpatialTemporalSSA,
-    replace_attention,
-)
+from snn_energy.models.plug_in import SpatialTemporal, replace_attention
+from snn_energy.models.rewire import Connector
 from snn_energy.models.statten import STAtten, STAttenConfig
 from snn_energy.models.zoo import create_model
 
@@ -81,9 +76,7 @@ def test_what_is_replaced_and_that_the_state_dict_stays(name: str) -> None:
     model = BACKBONES[name]()
     before = {key: value.shape for key, value in model.state_dict().items()}
     assert replace_attention(model, chunk=2) is model
-    replaced = [
-        path for path, module in model.named_modules() if isinstance(module, SpatialTemporalAttention)
-    ]
+    replaced = [path for path, module in model.named_modules() if isinstance(module, Connector)]
     assert replaced == REPLACED[name]
     assert {key: value.shape for key, value in model.state_dict().items()} == before
 
@@ -100,33 +93,26 @@ def test_a_chunk_of_one_step_is_the_layer_it_replaces(name: str) -> None:
 def test_attention_sees_the_other_steps_of_its_chunk_and_no_others(name: str) -> None:
     """Chunks of 3 steps in 6: a value changed at step 1 moves the product at steps 0, 1, 2 and no others."""
     model = replace_attention(BACKBONES[name](), chunk=3)
-    attention = model.get_submodule(REPLACED[name][0])
-    heads = attention.num_heads
-    currents: list[torch.Tensor] = []
-    attention.attn_lif = nn.Identity()
-    attention.attn_lif.register_forward_hook(lambda module, args, out: currents.append(out))
-    q, k, v = torch.ones(3, T, 1, heads * 4, 2, 5).unbind(0)
+    product = model.get_submodule(REPLACED[name][0]).product
+    q, k, v = torch.ones(3, T, 1, product.heads * 4, 2, 5).unbind(0)
     changed = v.clone()
     changed[1] = 0
-    attention.attend(q, k, v)
-    attention.attend(q, k, changed)
-    moved = (currents[0] != currents[1]).flatten(1).any(1)
+    moved = (product(q, k, v) != product(q, k, changed)).flatten(1).any(1)
     assert moved.tolist() == [True, True, True, False, False, False]
 
 
-@pytest.mark.parametrize("kind", [SpatialTemporalSSA, SpatialTemporalMaxCifarSSA, SpatialTemporalSDSA])
-def test_values_of_the_product(kind: type[SpatialTemporalAttention]) -> None:
+@pytest.mark.parametrize(("name", "scale"), [("SpikeDrivenTransformer", 1 / 2), ("Spikformer", 1 / 16)])
+def test_values_of_the_product(name: str, scale: float) -> None:
     """Against the plain equation, on 2×5 tokens, 3 heads of 4 channels, chunks of 2."""
-    holder = nn.Module()
-    holder.num_heads, holder.attn_lif = 3, nn.Identity()
-    attention = kind(holder, 2, None).double()
+    product = replace_attention(BACKBONES[name](), chunk=2).get_submodule("blocks.0.attn").product
+    assert (product.heads, product.chunk) == (3, 2)
     generator = torch.Generator().manual_seed(7)
     q, k, v = torch.randint(0, 2, (3, T, 1, 12, 2, 5), generator=generator).double().unbind(0)
-    shape = q.shape if kind is SpatialTemporalSDSA else (T, 1, 12, 10)
-    ours = attention.attend(q.reshape(shape), k.reshape(shape), v.reshape(shape)).reshape(T, 12, 2, 5)
     expected = torch.from_numpy(reference.statten(*(s[:, 0].numpy() for s in (q, k, v)), 3, 2, dvs=False))
-    scale = 1.0 if kind is SpatialTemporalSDSA else 2 / 16  # 1/H = 1/2; the others 1/(8·chunk) = 1/16
-    torch.testing.assert_close(ours, expected * scale)
+    ours = product(q, k, v)[:, 0]
+    torch.testing.assert_close(ours, expected * 2 * scale)  # the reference has 1/H = 1/2
+    flat = SpatialTemporal(3, 2, scale)(*(s.flatten(3) for s in (q, k, v)))[:, 0]
+    torch.testing.assert_close(flat, ours.flatten(2))
 
 
 def test_a_converted_spike_driven_transformer_is_our_statten() -> None:
@@ -219,7 +205,7 @@ def test_registered_variants_keep_our_conventions(name: str, prefix: str) -> Non
         assert logits.shape == (B, K)
         assert torch.equal(model(x), logits)
         assert torch.equal(model(x.unsqueeze(1).expand(B, T, C, H, W)), logits)
-    assert any(isinstance(m, SpatialTemporalAttention) for m in model.modules()) == bool(prefix)
+    assert any(isinstance(m, Connector) for m in model.modules()) == bool(prefix)
 
 
 @pytest.mark.parametrize("name", SMALL)
