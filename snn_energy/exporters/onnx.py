@@ -81,12 +81,13 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
 
     from snn_energy.exporters.onnx_verify import weights_hash
     from snn_energy.exporters.onnx_write import Writer
+    from snn_energy.graph.attention import direct_attention
     from snn_energy.graph.simplify import fold_norms, hoist_static
     from snn_energy.graph.streaming import steps_per_call, with_steps
 
     single = form == "single-step"
     steps = steps_per_call(graph) if single else graph.time_steps
-    small = hoist_static(fold_norms(with_steps(graph, steps)))
+    small = direct_attention(hoist_static(fold_norms(with_steps(graph, steps))))
     rest = {f"{node.name}.v": node.attributes()["v_reset"] or 0.0 for node in graph.neurons}
     metadata = {
         "form": form,

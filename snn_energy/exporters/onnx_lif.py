@@ -1,68 +1,76 @@
 """Spiking neurons as ONNX functions: one definition for a whole file, whatever the number of layers and
 steps.
 
-`LifStep(x, v) -> (spikes, v')` is one time step with the membrane outside; `Lif(x) -> spikes` runs T steps
-from rest over x (T·B, ...), `LifHeld(x)` does so with the same current x (B, ...) at every step, as a static
-image gives, and `LifFrom(x, v) -> (spikes, v')` goes on from a given membrane.  Time constant, threshold and
-reset are attributes, so layers share the definition.  Variants (soft reset, undecayed input, learned τ, no
-leak) are functions of their own, made only where they occur.
+`Lif(x) -> spikes` runs T steps from rest over x (T·B, ...); `LifHeld(x)` does so with the same current x (B,
+...) at every step, as a static image gives; `LifFrom(x, v) -> (spikes, v')` goes on from a given membrane.
+They call `LifCharge(x, v) -> h` and `LifReset(h, fires) -> v`.  Time constant, threshold and reset are
+attributes, so layers share the definition.  Variants (soft reset, undecayed input, τ that must be divided by,
+no leak) are functions of their own, made only where they occur.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import frexp
+from typing import Any, Literal
+
+import numpy as np
 
 from snn_energy.graph.nodes import If, Lif
 
 DOMAIN = "snn_energy"
 OPSET = 20
+Reset = Literal["zero", "value", "soft"]
 
 
 @dataclass(frozen=True)
 class Variant:
     """What distinguishes one definition from another."""
 
-    leak: str  # "divide" by τ, "multiply" by 1/τ (PLIF), or "none"
+    leak: Literal["divide", "multiply", "none"]  # by τ, by 1/τ, or an IF neuron
     decay_input: bool
-    soft: bool
-
-    @classmethod
-    def of(cls, node: Lif | If) -> Variant:
-        """The definition that a neuron needs."""
-        if isinstance(node, If):
-            return cls("none", False, node.v_reset is None)
-        return cls("multiply" if node.learned else "divide", node.decay_input, node.v_reset is None)
+    reset: Reset
 
     @property
     def name(self) -> str:
-        """`Lif`, `PlifSoft`, `LifUndecayed`, `If` …"""
-        base = {"divide": "Lif", "multiply": "Plif", "none": "If"}[self.leak]
+        """`Lif`, `LifSoft`, `LifUndecayed`, `IfToValue` …"""
+        base = {"divide": "LifDivided", "multiply": "Lif", "none": "If"}[self.leak]
         undecayed = "Undecayed" if self.leak != "none" and not self.decay_input else ""
-        return base + undecayed + ("Soft" if self.soft else "")
+        return base + undecayed + {"zero": "", "value": "ToValue", "soft": "Soft"}[self.reset]
 
     @property
     def attributes(self) -> list[str]:
         """The attributes that its functions take."""
-        return ["v_threshold", "v_reset"] + ([] if self.leak == "none" else ["tau"])
+        below = ["below"] if self.reset == "zero" else []
+        return ["v_threshold", "v_reset", *below] + ([] if self.leak == "none" else ["tau"])
+
+
+def variant_of(node: Lif | If) -> Variant:
+    """The definition that a neuron needs.  Dividing by a power of two is multiplying, exactly and faster."""
+    reset: Reset = "soft" if node.v_reset is None else "value" if node.v_reset else "zero"
+    if isinstance(node, If):
+        return Variant("none", False, reset)
+    exact = node.learned or frexp(node.tau)[0] == 0.5
+    return Variant("multiply" if exact else "divide", node.decay_input, reset)
 
 
 def attributes(node: Lif | If) -> dict[str, float]:
     """What a call of the function states about its layer."""
+    variant = variant_of(node)
     values = {"v_threshold": node.v_threshold, "v_reset": node.v_reset or 0.0}
+    threshold = np.float32(node.v_threshold)
+    values["below"] = float(np.nextafter(threshold, np.float32(-np.inf)))
     if isinstance(node, Lif):
-        values["tau"] = 1 / node.tau if node.learned else node.tau
-    return values
+        values["tau"] = 1 / node.tau if variant.leak == "multiply" else node.tau
+    return {name: values[name] for name in variant.attributes}
 
 
 def _parameter(name: str, attribute: str) -> Any:
     """A scalar constant whose value is an attribute of the enclosing function."""
-    from onnx import AttributeProto, helper
+    from onnx import helper
 
     node = helper.make_node("Constant", [], [name])
-    node.attribute.append(
-        AttributeProto(name="value_float", ref_attr_name=attribute, type=AttributeProto.FLOAT)
-    )
+    node.attribute.append(_reference("value_float", attribute))
     return node
 
 
@@ -73,57 +81,83 @@ def _function(name: str, inputs: list[str], outputs: list[str], nodes: list[Any]
     return helper.make_function(DOMAIN, name, inputs, outputs, nodes, opsets, variant.attributes)
 
 
-def step_function(variant: Variant) -> Any:
-    """`LifStep`: charge, fire, reset, in the order of operations that SpikingJelly uses."""
+def charge_function(variant: Variant) -> Any:
+    """`LifCharge(x, v) -> h`, in the order of operations that SpikingJelly uses."""
+    return _function(variant.name + "Charge", ["x", "v"], ["h"], _charge(variant), variant)
+
+
+def reset_function(variant: Variant) -> Any:
+    """`LifReset(h, fires) -> v`.
+
+    A hard reset to 0 is h - ThresholdedRelu(h), which is 0 where h is at least the threshold and takes fewer
+    passes over memory than a `Where`: `below` is the largest float32 under the threshold, since
+    ThresholdedRelu is strict.
+    """
     from onnx import TensorProto, helper
 
     make = helper.make_node
-    nodes = [_parameter("threshold", "v_threshold"), _parameter("rest", "v_reset")]
+    if variant.reset == "soft":
+        nodes = [_parameter("threshold", "v_threshold"), make("Cast", ["fires"], ["s"], to=TensorProto.FLOAT)]
+        nodes += [make("Mul", ["s", "threshold"], ["fall"]), make("Sub", ["h", "fall"], ["v"])]
+    elif variant.reset == "value":
+        nodes = [_parameter("rest", "v_reset"), make("Where", ["fires", "rest", "h"], ["v"])]
+    else:
+        nodes = [make("ThresholdedRelu", ["h"], ["fall"]), make("Sub", ["h", "fall"], ["v"])]
+        nodes[0].attribute.append(_reference("alpha", "below"))
+    return _function(variant.name + "Reset", ["h", "fires"], ["v"], nodes, variant)
+
+
+def _charge(variant: Variant) -> list[Any]:
+    """x, v -> h."""
+    from onnx import helper
+
+    make = helper.make_node
     if variant.leak == "none":
-        nodes += [make("Add", ["v", "x"], ["h"])]
-    else:
-        leak = "Mul" if variant.leak == "multiply" else "Div"
-        nodes += [_parameter("tau", "tau"), make("Sub", ["v", "rest"], ["above"])]
-        if variant.decay_input:
-            nodes += [make("Sub", ["x", "above"], ["drive"]), make(leak, ["drive", "tau"], ["change"])]
-            nodes += [make("Add", ["v", "change"], ["h"])]
-        else:
-            nodes += [make(leak, ["above", "tau"], ["lost"]), make("Sub", ["v", "lost"], ["kept"])]
-            nodes += [make("Add", ["kept", "x"], ["h"])]
-    nodes += [
-        make("GreaterOrEqual", ["h", "threshold"], ["fires"]),
-        make("Cast", ["fires"], ["spikes"], to=TensorProto.FLOAT),
-    ]
-    if variant.soft:
-        nodes += [make("Mul", ["spikes", "threshold"], ["fall"]), make("Sub", ["h", "fall"], ["v_next"])]
-    else:
-        nodes += [make("Where", ["fires", "rest", "h"], ["v_next"])]
-    return _function(variant.name + "Step", ["x", "v"], ["spikes", "v_next"], nodes, variant)
+        return [make("Add", ["v", "x"], ["h"])]
+    leak = "Mul" if variant.leak == "multiply" else "Div"
+    start = [_parameter("tau", "tau"), _parameter("rest", "v_reset"), make("Sub", ["v", "rest"], ["above"])]
+    if variant.decay_input:
+        change = [make("Sub", ["x", "above"], ["drive"]), make(leak, ["drive", "tau"], ["change"])]
+        return [*start, *change, make("Add", ["v", "change"], ["h"])]
+    change = [make(leak, ["above", "tau"], ["lost"]), make("Sub", ["v", "lost"], ["kept"])]
+    return [*start, *change, make("Add", ["kept", "x"], ["h"])]
 
 
 def sequence_function(variant: Variant, steps: int, *, held: bool, stateful: bool) -> Any:
-    """`Lif`, `LifHeld`, `LifFrom`, `LifHeldFrom`: `steps` calls of the step function.
+    """`Lif`, `LifHeld`, `LifFrom`, `LifHeldFrom`: `steps` times charge, fire, reset.
 
     `held`: one current (B, ...) at every step, instead of (T·B, ...).  `stateful`: the membrane (B, ...) is
     an input and an output; otherwise it starts at rest and is dropped.
     """
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     make = helper.make_node
-    nodes = [] if stateful else [_parameter("v", "v_reset")]
+    nodes = [_parameter("threshold", "v_threshold")] + ([] if stateful else [_parameter("v", "v_reset")])
     currents = ["x"] * steps if held or steps == 1 else [f"x{t}" for t in range(steps)]
     if not held and steps > 1:
         nodes.append(make("Split", ["x"], currents, axis=0, num_outputs=steps))
-    spikes = [f"s{t}" for t in range(steps)]
+    fires = [f"fires{t}" for t in range(steps)]
+    v = "v"
     for t, current in enumerate(currents):
-        before = f"v{t - 1}" if t else "v"
-        after = f"v{t}" if t < steps - 1 else "v_next"
-        call = make(variant.name + "Step", [current, before], [spikes[t], after], domain=DOMAIN)
-        call.attribute.extend(_reference(name) for name in variant.attributes)
-        nodes.append(call)
-    nodes.append(make("Concat", spikes, ["spikes"], axis=0))
+        nodes.append(_call(variant, "Charge", [current, v], f"h{t}"))
+        nodes.append(make("GreaterOrEqual", [f"h{t}", "threshold"], [fires[t]]))
+        last = t == steps - 1
+        v = "v_next" if last else f"v{t}"
+        if stateful or not last:
+            nodes.append(_call(variant, "Reset", [f"h{t}", fires[t]], v))
+    nodes.append(make("Concat", fires, ["fires"], axis=0))
+    nodes.append(make("Cast", ["fires"], ["spikes"], to=TensorProto.FLOAT))
     inputs, outputs = (["x", "v"], ["spikes", "v_next"]) if stateful else (["x"], ["spikes"])
     return _function(sequence_name(variant, held=held, stateful=stateful), inputs, outputs, nodes, variant)
+
+
+def _call(variant: Variant, part: str, inputs: list[str], output: str) -> Any:
+    """A call of a part of the neuron, which gets its attributes."""
+    from onnx import helper
+
+    node = helper.make_node(variant.name + part, inputs, [output], domain=DOMAIN)
+    node.attribute.extend(_reference(name, name) for name in variant.attributes)
+    return node
 
 
 def sequence_name(variant: Variant, *, held: bool, stateful: bool) -> str:
@@ -131,7 +165,8 @@ def sequence_name(variant: Variant, *, held: bool, stateful: bool) -> str:
     return variant.name + ("Held" if held else "") + ("From" if stateful else "")
 
 
-def _reference(name: str) -> Any:
+def _reference(name: str, attribute: str) -> Any:
+    """`name` of an inner node is `attribute` of the enclosing function."""
     from onnx import AttributeProto
 
-    return AttributeProto(name=name, ref_attr_name=name, type=AttributeProto.FLOAT)
+    return AttributeProto(name=name, ref_attr_name=attribute, type=AttributeProto.FLOAT)

@@ -16,11 +16,12 @@ from snn_energy.errors import UnsupportedOp
 from snn_energy.exporters.onnx_lif import (
     DOMAIN,
     OPSET,
-    Variant,
     attributes,
+    charge_function,
+    reset_function,
     sequence_function,
     sequence_name,
-    step_function,
+    variant_of,
 )
 from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import Dim, Shape, value
@@ -194,11 +195,13 @@ class Writer:
 
     def neuron(self, node: n.Lif | n.If) -> None:
         """A call of the neuron's function; `stateful`: the membrane is `<name>.v` and `<name>.v_next`."""
-        variant, source = Variant.of(node), self.graph[node.inputs[0]]
+        variant, source = variant_of(node), self.graph[node.inputs[0]]
         held = isinstance(source, n.Expand) and self.graph[source.inputs[0]].shape == source.shape[1:]
         name = sequence_name(variant, held=held, stateful=self.stateful)
         if name not in self.functions:
-            self.functions.setdefault(variant.name + "Step", step_function(variant))
+            self.functions.setdefault(variant.name + "Charge", charge_function(variant))
+            if self.stateful or self.steps > 1:
+                self.functions.setdefault(variant.name + "Reset", reset_function(variant))
             self.functions[name] = sequence_function(variant, self.steps, held=held, stateful=self.stateful)
         inputs = [self.get(source.inputs[0], "full") if held else self.get(source.name, "flat")]
         results = [self.put(node, "flat")]

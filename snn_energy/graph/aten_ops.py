@@ -304,7 +304,9 @@ def reduce(call: Call) -> str:
     *(
         f"aten.{name}"
         for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze")
-    )
+    ),
+    "aten.view_as",
+    "aten.reshape_as",
 )
 def reshape(call: Call) -> str:
     return call.emit(n.Reshape, call["self"])
