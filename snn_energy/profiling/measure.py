@@ -45,7 +45,7 @@ def _clearly_real(x: torch.Tensor) -> bool:
         x = x.flatten(-2)
     while x.dim() > 1:
         x = x[0]
-    seen = {v for v in x[:_SAMPLE].tolist() if v}
+    seen = {v for v in x.reshape(-1)[:_SAMPLE].tolist() if v}
     return len(seen) > 2 and not all(float(v).is_integer() for v in seen)
 
 

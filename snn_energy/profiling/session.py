@@ -169,22 +169,21 @@ def _forward(
     recorder.begin(layout)
     attach(x, Tag(recorder.epoch, sources=("input",)))
     with instrumented(model, recorder):
-        out = _run(model, x, layout)
+        outs = _run(model, x, layout)
     recorder.flush()
     if steps is not None and layout.steps != steps:
         raise DataError(f"batches of {steps} and of {layout.steps} time steps cannot be profiled together")
-    return out, layout.steps
+    return outs[0] if len(outs) == 1 else sum(outs[1:], outs[0]) / len(outs), layout.steps
 
 
-def _run(model: nn.Module, x: torch.Tensor, layout: Layout) -> Any:
+def _run(model: nn.Module, x: torch.Tensor, layout: Layout) -> list[Any]:
     """Reset, then call: once, or once per step where the network itself knows nothing of time."""
     from spikingjelly.activation_based import functional
 
     functional.reset_net(model)
     if layout.steps_in_tensors or layout.steps is None or layouts.declared_steps(model) is not None:
-        return model(x)
-    outs = [model(x[t] if layout.time_first else x) for t in range(layout.steps)]
-    return sum(outs[1:], outs[0]) / len(outs)
+        return [model(x)]
+    return [model(x[t] if layout.time_first else x) for t in range(layout.steps)]
 
 
 def _pairs(batches: Iterable[Any]) -> Iterator[tuple[torch.Tensor, Any]]:

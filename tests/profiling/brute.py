@@ -51,8 +51,8 @@ def products(a: torch.Tensor, b: torch.Tensor) -> dict[str, int]:
     m, k = a.shape
     n = b.shape[1]
     counts = {"coincident": 0, "left": 0, "right": 0, "valid": 0}
-    for i, j, l in product(range(m), range(n), range(k)):
-        left, right = a[i, l].item() != 0, b[l, j].item() != 0
+    for i, j, inner in product(range(m), range(n), range(k)):
+        left, right = a[i, inner].item() != 0, b[inner, j].item() != 0
         counts["coincident"] += left and right
         counts["left"] += left
         counts["right"] += right

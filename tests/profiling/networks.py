@@ -46,10 +46,19 @@ def resnet(package: object, block: type, **kwargs: object) -> nn.Module:
     return cls(block, [1, 1, 1, 1], num_classes=7, width_per_group=64, **kwargs)
 
 
+def sew(join: str, block: type) -> nn.Module:
+    return resnet(sew_resnet, block, cnf=join)
+
+
 def vgg(batch_norm: bool) -> nn.Module:
     norm = layer.BatchNorm2d if batch_norm else None
     return spiking_vgg.SpikingVGG(
-        TINY_VGG, batch_norm=batch_norm, norm_layer=norm, num_classes=7, spiking_neuron=neuron.LIFNode
+        TINY_VGG,
+        batch_norm=batch_norm,
+        norm_layer=norm,
+        num_classes=7,
+        spiking_neuron=neuron.LIFNode,
+        v_threshold=0.02,
     )
 
 
@@ -59,6 +68,13 @@ def snas() -> Case:
     )
     connections = torch.tensor([[0, 1, 2, 3], [0, 0, 4, 1], [0, 0, 0, 2], [0, 0, 0, 0]])
     return snas_net.SNASNet(args, connections), image(2, 3, 32, 32)
+
+
+def ottt(standardised: bool) -> Case:
+    net = spiking_vggws_ottt.OTTTSpikingVGG(
+        TINY_VGG, standardised, num_classes=7, spiking_neuron=neuron.OTTTLIFNode, v_threshold=0.2
+    )
+    return net, image(2, 3, 32, 48)
 
 
 def dhs() -> Case:
@@ -83,12 +99,15 @@ ZOO: dict[str, Callable[[], Case]] = {
         model.QKFormer(T=3, num_classes=7, embed_dims=64, num_heads=(1, 2, 4), depths=(1, 1, 1)),
         image(2, 3, 64, 96),
     ),
-    "maxformer": lambda: (model.MaxFormer(T=3, num_classes=7, embed_dims=64, depths=(1, 1, 1)), image(2, 3, 64, 96)),
+    "maxformer": lambda: (
+        model.MaxFormer(T=3, num_classes=7, embed_dims=64, depths=(1, 1, 1)), image(2, 3, 64, 96)
+    ),
     "maxformer_cifar": lambda: (
         model.MaxFormer(T=3, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True), image(2, 3, 32, 32)
     ),
     "sdt": lambda: (
-        model.SpikeDrivenTransformer(T=3, num_classes=7, embed_dims=32, num_heads=4, depths=2), image(2, 3, 32, 48)
+        model.SpikeDrivenTransformer(T=3, num_classes=7, embed_dims=32, num_heads=4, depths=2),
+        image(2, 3, 32, 48),
     ),
     "masnn": lambda: (
         model.MASNN(T=6, num_classes=7, input_size=(16, 16), channels=(8, 16, 16), fc_hidden=24, reduction_t=2,
@@ -104,17 +123,17 @@ ZOO: dict[str, Callable[[], Case]] = {
     "max_resnet": lambda: (
         model.MaxResNet(T=2, num_classes=7, layers=(1, 1, 1, 1), base_channels=8), image(3, 3, 32, 48)
     ),
-    "sew_resnet_add": lambda: sequence(resnet(sew_resnet, sew_resnet.BasicBlock, cnf="ADD"), 2, 3, 3, 32, 48),
-    "sew_resnet_and": lambda: sequence(resnet(sew_resnet, sew_resnet.BasicBlock, cnf="AND"), 2, 3, 3, 32, 32),
-    "sew_resnet_iand": lambda: sequence(resnet(sew_resnet, sew_resnet.Bottleneck, cnf="IAND"), 2, 3, 3, 32, 32),
+    "sew_resnet_add": lambda: sequence(sew("ADD", sew_resnet.BasicBlock), 2, 3, 3, 32, 48),
+    "sew_resnet_and": lambda: sequence(sew("AND", sew_resnet.BasicBlock), 2, 3, 3, 32, 32),
+    "sew_resnet_iand": lambda: sequence(sew("IAND", sew_resnet.Bottleneck), 2, 3, 3, 32, 32),
     "spiking_resnet": lambda: sequence(resnet(spiking_resnet, spiking_resnet.BasicBlock), 2, 3, 3, 32, 48),
     "spiking_resnext": lambda: sequence(
         resnet(spiking_resnet, spiking_resnet.Bottleneck, groups=4), 2, 1, 3, 32, 32
     ),
     "spiking_vgg": lambda: sequence(vgg(False), 2, 1, 3, 32, 48),
     "spiking_vgg_bn": lambda: sequence(vgg(True), 2, 1, 3, 32, 48),
-    "ottt_vgg": lambda: (spiking_vggws_ottt.ottt_spiking_vgg11(num_classes=7), image(2, 3, 32, 32)),
-    "ottt_vggws": lambda: (spiking_vggws_ottt.ottt_spiking_vgg11_ws(num_classes=7), image(2, 3, 32, 32)),
+    "ottt_vgg": lambda: ottt(False),
+    "ottt_vggws": lambda: ottt(True),
     "spike_dhs": dhs,
     "snas_net": snas,
     "plif_mnist": lambda: plif(parametric_lif_net.MNISTNet, 3, 2, 1, 28, 28),

@@ -72,7 +72,7 @@ def test_convolutions(name: str, values: str) -> None:
 
 
 class Products(nn.Module):
-    """One product of activations, written in the way `form` says; q (T,B,h,n,d), k (T,B,h,m,d) or its transpose."""
+    """One product of activations, written in the way `form` says, on (T, B, heads, tokens, d)."""
 
     def __init__(self, form: str) -> None:
         super().__init__()

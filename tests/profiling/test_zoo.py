@@ -1,0 +1,51 @@
+"""Every network of SpikingJelly's zoo: nothing uncounted, nothing changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import ZOO, lively
+from spikingjelly.activation_based import functional
+
+from snn_energy.profiling import profile, record_spikes
+from snn_energy.profiling.resolve import SYNAPTIC
+
+SLOW = {"spike_dhs", "snas_net", "spiking_vgg", "spiking_vgg_bn"}
+CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ZOO]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_network_is_counted_completely_and_left_alone(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = ZOO[name]()
+    lively(model).train()
+    steps = 3 if name.startswith("ottt") else None
+    measured = profile(model, [x], strict=True, time_steps=steps)
+    assert measured.uncounted == ()
+    assert model.training
+    rows = {r.name: r for r in measured.rows if r.op in SYNAPTIC}
+    layers = {n for n, m in model.named_modules() if hasattr(m, "weight") and m.weight.dim() > 1}
+    assert layers <= set(rows) | set(measured.uncalled)
+    assert any(r.role == "encoder" for r in rows.values()) and any(r.role == "head" for r in rows.values())
+    assert all(r.ac_square_sum is not None and r.mac_square_sum is not None for r in rows.values())
+    assert sum(r.ac for r in rows.values()) > 0
+    spikes = record_spikes(model, x, time_steps=steps)
+    fired = {n: int(s.sum()) for n, s in spikes.items() if "#" not in n}
+    assert fired == {r.name: r.output_nonzero for r in measured.rows if r.name in fired and r.output_elements}
+    assert all(s.shape[0] == measured.time_steps for s in spikes.values())
+
+
+@pytest.mark.parametrize("name", ["spikformer", "sew_resnet_add", "att_ms_resnet"])
+def test_output_is_bit_identical_under_instrumentation(name: str) -> None:
+    from snn_energy.profiling import layout
+    from snn_energy.profiling.recorder import Recorder
+    from snn_energy.profiling.session import _forward, undisturbed
+
+    torch.manual_seed(0)
+    model, x = ZOO[name]()
+    lively(model).eval()
+    with undisturbed(model, x.device):
+        functional.reset_net(model)
+        plain = model(x)
+        watched, _ = _forward(model, x, layout.infer(model, x, None, None, None), Recorder(model), None)
+    assert torch.equal(plain, watched)
