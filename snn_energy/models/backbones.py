@@ -23,7 +23,7 @@ NeuronFactory = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class Shape:
-    """A backbone: `stem` name, channels of the stages, residual blocks in each, hidden channels of the head."""
+    """A backbone: name of its stem, channels and blocks of its stages, hidden channels of its head."""
 
     stem: str
     widths: tuple[int, ...]
@@ -141,8 +141,8 @@ def scaled(channels: int, width: float) -> int:
 def make_stem(kind: str, in_channels: int, channels: int, neuron: NeuronFactory) -> nn.Sequential:
     """The convolutions in front of the stages and the pool behind them.
 
-    `triple`: three 3×3, then 2×2 average pooling; `single`: one 3×3; `imagenet`: 7×7 of stride 2, then 3×3 max
-    pooling of stride 2 (of spikes, so still spikes).
+    `triple`: three 3×3, then 2×2 average pooling; `single`: one 3×3; `imagenet`: 7×7 of stride 2, then 3×3
+    max pooling of stride 2 (of spikes, so still spikes).
     """
     if kind == "triple":
         ins = (in_channels, channels, channels)
@@ -168,7 +168,7 @@ def residual_stage(
 
 
 class Head(nn.Module):
-    """Spatial mean, an optional hidden layer with its neuron, a linear layer: (T, B, C, H, W) -> (T, B, K)."""
+    """Spatial mean, a hidden layer with its neuron or none, a linear layer: (T, B, C, H, W) -> (T, B, K)."""
 
     def __init__(self, channels: int, hidden: int, num_classes: int, neuron: NeuronFactory) -> None:
         super().__init__()
@@ -199,9 +199,10 @@ def check_network(
         raise ConfigError(f"width = {width!r}: must be a positive number")
 
 
-def check_input(x: torch.Tensor, in_channels: int) -> None:
-    """Raise `DataError` unless `x` is (B, in_channels, H, W) or (B, T, in_channels, H, W)."""
-    if x.dim() not in (4, 5) or x.shape[-3] != in_channels:
-        raise DataError(
-            f"input of shape {tuple(x.shape)}: must be (B, {in_channels}, H, W) or (B, T, {in_channels}, H, W)"
-        )
+def check_input(x: torch.Tensor, in_channels: int, steps: int | None) -> None:
+    """Raise `DataError` unless `x` is (B, in_channels, H, W) or (B, steps, in_channels, H, W), any steps if None."""
+    fits = x.dim() in (4, 5) and x.shape[-3] == in_channels
+    if not fits or (x.dim() == 5 and steps not in (None, x.shape[1])):
+        t = "T" if steps is None else steps
+        wanted = f"(B, {in_channels}, H, W) or (B, {t}, {in_channels}, H, W)"
+        raise DataError(f"input of shape {tuple(x.shape)}: must be {wanted}")

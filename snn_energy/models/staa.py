@@ -70,6 +70,6 @@ class STAASNN(nn.Module):
         self.head = Head(self.backbone.out_channels, hidden, config.num_classes, neuron)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_input(x, self.config.in_channels)
+        check_input(x, self.config.in_channels, self.config.T if self.config.pe != "off" else None)
         logits = self.head(self.backbone(to_sequence(x, self.config.T)))
         return logits if self.config.TET and self.training else logits.mean(0)

@@ -6,7 +6,7 @@ docs/staa.md.  With input X[t] and membrane H[t-1], both (B, C, H, W), step t is
 
     U[t] = N ⊙ GC1(X[t] + P[t])  ⊕  M ⊙ GC2(H[t-1])      (global context, position encoding)
     V[t] = U[t] ⊙ SA(U[t])                               (step attention)
-    S[t] = Θ(V[t] - v_threshold),  Θ(0) = 1
+    S[t] = Θ(V[t] - v_threshold),  Θ(0) = 1              (fire)
     H[t] = V[t] · (1 - S[t])                             (hard reset to 0, detached)
 
 GC1, P and N do not depend on H[t-1] and run over all steps at once.  Each gate is a module of its own and
@@ -112,6 +112,10 @@ class GlobalContext(nn.Module):
         pooled = torch.matmul(x.flatten(2), attention).squeeze(2)
         return x + self.context(pooled)[..., None, None]
 
+    def of_zeros(self) -> torch.Tensor:
+        """What a map of zeros becomes, (1, C, 1, 1): nothing is pooled, the biases remain."""
+        return self.value(torch.relu(self.norm(self.query.bias)))[None, :, None, None]
+
     def context(self, pooled: torch.Tensor) -> torch.Tensor:
         """W_v from W_k: (N, C) -> (N, C)."""
         return self.value(torch.relu(self.norm(self.query(pooled))))
@@ -163,61 +167,66 @@ class StepAttention(nn.Module):
         return self.conv2(torch.relu(self.conv1(self.alpha * mean.unsqueeze(1)))).squeeze(1)
 
 
-class STAALIF(nn.Module):
-    """The STAA neuron, multi-step: input currents (T, B, C, H, W) -> spikes {0, 1} of the same shape.
+class Fire(nn.Module):
+    """S = Θ(V - v_threshold), Θ(0) = 1; gradient: a rectangle of width 1 and height 1 around the threshold.
 
-    Surrogate gradient: rectangle of width 1 and height 1 around the threshold.  The membrane lives only
-    inside `forward`, so there is no state to leak or to reset.  In training, where it can, the recurrence runs
-    fused (see staa_fused): the same equations, fewer passes over memory; forward hooks on the gates then do
-    not fire.
+    The part of a STAA neuron that spikes, for profiling and recording; it has no state of its own.
     """
 
     spiking = True
-    """Marks the class as a spiking neuron for profiling and capture."""
+
+    def __init__(self, v_threshold: float) -> None:
+        super().__init__()
+        self.v_threshold = v_threshold
+        self.surrogate_function = surrogate.Rect(alpha=1.0)
+
+    def forward(self, v: torch.Tensor) -> torch.Tensor:
+        return self.surrogate_function(v - self.v_threshold)
+
+
+class STAALIF(nn.Module):
+    """The STAA neuron, multi-step: input currents (T, B, C, H, W) -> spikes {0, 1} of the same shape.
+
+    The membrane lives only inside `forward`, so there is no state to leak or to reset.  In training, where it
+    can, the recurrence runs fused (see staa_fused): the same equations, fewer passes over memory; forward hooks
+    on gates and `fire` then do not run.
+    """
 
     def __init__(self, channels: int, config: NeuronConfig) -> None:
         super().__init__()
         self.config = config
-        self.pe: PositionEncoding | None = None
-        self.gc_in: GlobalContext | None = None
-        self.gc_state: GlobalContext | None = None
-        self.sa: StepAttention | None = None
-        if config.pe != "off":
-            self.pe = PositionEncoding(config.T, channels, config.pe)
-        if config.gc:
-            self.gc_in = GlobalContext(channels, config.r)
-            self.gc_state = GlobalContext(channels, config.r)
-        if config.sa:
-            self.sa = StepAttention(config.alpha)
+        self.pe = None if config.pe == "off" else PositionEncoding(config.T, channels, config.pe)
+        self.gc_in = GlobalContext(channels, config.r) if config.gc else None
+        self.gc_state = GlobalContext(channels, config.r) if config.gc else None
+        self.sa = StepAttention(config.alpha) if config.sa else None
+        self.fire = Fire(config.v_threshold)
         keep, gain = (1.0, 1.0) if config.gc else (1 - 1 / config.tau, 1 / config.tau)
-        if config.adaptive:
-            self.M = nn.Parameter(torch.tensor(keep))
-            self.N = nn.Parameter(torch.tensor(gain))
-        else:
-            self.M, self.N = keep, gain
-        self.surrogate = surrogate.Rect(alpha=1.0)
+        self.M: float | nn.Parameter = nn.Parameter(torch.tensor(keep)) if config.adaptive else keep
+        self.N: float | nn.Parameter = nn.Parameter(torch.tensor(gain)) if config.adaptive else gain
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.pe is not None and x.shape[0] != self.config.T:
             raise DataError(f"{x.shape[0]} time steps: the position encoding has T = {self.config.T}")
-        kept = self.draw_kept(x)
-        if self.training and staa_fused.covers(self.config):
+        kept = self.draw_kept(x.shape[0])
+        if self.training and staa_fused.covers(self.config) and not torch.is_autocast_enabled(x.device.type):
             return staa_fused.run(self, x, kept)
-        h = torch.zeros_like(x[0])
-        spikes = []
+        if kept is not None:
+            kept = kept.to(x.device)
+        h = None
+        membranes = []
         for t, current in enumerate(self.currents(x, kept).unbind(0)):
-            s, h = self.step(current, h, t, None if kept is None else kept[t])
-            spikes.append(s)
-        return torch.stack(spikes)
+            v, h = self.step(current, h, t, None if kept is None else kept[t])
+            membranes.append(v)
+        return self.fire(torch.stack(membranes))
 
-    def draw_kept(self, x: torch.Tensor) -> torch.Tensor | None:
+    def draw_kept(self, time_steps: int) -> torch.Tensor | None:
         """TSRD: which steps keep their augmentation, (T,) of bool; None for all.
 
         Drawn from torch's default CPU generator, in training only, once per call.
         """
         if not (self.training and self.config.tsrd) or (self.gc_in is None and self.pe is None):
             return None
-        return (torch.rand(x.shape[0]) >= self.config.beta).to(x.device)
+        return torch.rand(time_steps) >= self.config.beta
 
     def currents(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """N ⊙ GC1(X + P) of all steps, N ⊙ X of those not kept: everything that does not need H[t-1]."""
@@ -225,30 +234,46 @@ class STAALIF(nn.Module):
         if self.pe is not None and self.config.pe_at == "input":
             y = self.pe(y)
         if self.gc_in is not None:
-            y = self.gc_in(y.flatten(0, 1)).view_as(y)
+            y = self.gc_in(y.flatten(0, 1)).unflatten(0, x.shape[:2])
         if kept is not None:
             y = torch.where(kept.view(-1, 1, 1, 1, 1), y, x)
         return times(self.N, y)
 
     def step(
-        self, current: torch.Tensor, h: torch.Tensor, t: int, kept: torch.Tensor | None = None
+        self, current: torch.Tensor, h: torch.Tensor | None, t: int, kept: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Step t: (its current, H[t-1]) -> (S[t], H[t]), all (B, C, H, W); `kept` as TSRD drew it for t."""
-        place = None if self.pe is None else self.config.pe_at
-        state = self.pe(h, t) if place == "state" else h
-        if self.gc_state is not None:
-            state = self.gc_state(state)
-        u = current + times(self.M, state if kept is None else torch.where(kept, state, h))
-        if place == "aggregate":
-            u = self.encoded(u, t, kept)
-        v = u if self.sa is None else self.sa(u)
-        if place == "output":
-            v = self.encoded(v, t, kept)
-        s = self.surrogate(v - self.config.v_threshold)
-        return s, v * (1 - s.detach())
+        """Step t: (its current, H[t-1]) -> (V[t], H[t]), all (B, C, H, W).
 
-    def encoded(self, x: torch.Tensor, t: int, kept: torch.Tensor | None) -> torch.Tensor:
-        """x + P[t], or x itself in a step not kept."""
+        `h` is None at rest (t = 0), `kept` as TSRD drew it for t.
+        """
+        state = self.attended(current, h, t, kept)
+        u = current if state is None else current + times(self.M, state)
+        u = self.encoded("aggregate", u, t, kept)
+        v = u if self.sa is None else self.sa(u)
+        v = self.encoded("output", v, t, kept)
+        return v, v - v * (v >= self.config.v_threshold).to(v.dtype)
+
+    def attended(
+        self, current: torch.Tensor, h: torch.Tensor | None, t: int, kept: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """GC2(H[t-1]); None if that is nothing."""
+        if h is None and self.pe is not None and self.config.pe_at == "state":
+            h = torch.zeros_like(current)
+        if h is None and self.gc_state is None:
+            return None
+        if h is None:
+            state = self.gc_state.of_zeros()
+        else:
+            state = self.encoded("state", h, t)
+            state = state if self.gc_state is None else self.gc_state(state)
+        if kept is None:
+            return state
+        return torch.where(kept, state, torch.zeros_like(state) if h is None else h)
+
+    def encoded(self, place: str, x: torch.Tensor, t: int, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """x + P[t] if this is the place of the encoding and step t keeps it, else x itself."""
+        if self.pe is None or self.config.pe_at != place:
+            return x
         return self.pe(x, t) if kept is None else torch.where(kept, self.pe(x, t), x)
 
 

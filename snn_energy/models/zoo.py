@@ -46,6 +46,17 @@ def _statten(dataset: str, dim: int, steps: int, chunk: int, **fields: Any) -> E
     return Entry("statten:STAtten", {**sizes, **fields}, f"STAtten {depth}-{dim} for {dataset}, T {steps}")
 
 
+def _staa(backbone: str, dataset: str, **fields: Any) -> Entry:
+    """One network of the STAA-SNN paper."""
+    return Entry("staa:STAASNN", {"backbone": backbone, **fields}, f"STAA-SNN {backbone} for {dataset}")
+
+
+def _decoupled(backbone: str, **fields: Any) -> Entry:
+    """A decoupled model: separate spatial and temporal spike attention."""
+    summary = f"Spatial and temporal spike attention on {backbone}"
+    return Entry("decoupled:Decoupled", {"backbone": backbone, **fields}, summary)
+
+
 _SMALL = {"img_size_h": 32, "img_size_w": 32, "in_channels": 3, "pooling_stat": "0011"}
 _LARGE = {"img_size_h": 224, "img_size_w": 224, "in_channels": 3, "pooling_stat": "1111", "num_classes": 1000}
 _DVS = {"img_size_h": 64, "img_size_w": 64, "in_channels": 2, "pooling_stat": "0011", "dvs_mode": True}
@@ -85,6 +96,16 @@ ZOO: dict[str, Entry] = {
         {"num_classes": 100, "attention_mode": "STAtten"},
         "STAtten in the last stage of Max-Former 4-384",
     ),
+    "staa-vgg13": _staa("vgg13", "CIFAR"),
+    "staa-resnet18": _staa("resnet18", "ImageNet", num_classes=1000),
+    "staa-resnet19": _staa("resnet19", "CIFAR"),
+    "staa-resnet20": _staa("resnet20", "CIFAR"),
+    "staa-resnet34": _staa("resnet34", "ImageNet", num_classes=1000),
+    "staa-resnet20-cifar10dvs": _staa("resnet20", "CIFAR10-DVS, T 16", in_channels=2, T=16),
+    "staa-vgg13-cifar10dvs": _staa("vgg13", "CIFAR10-DVS, T 16", in_channels=2, T=16),
+    "staa-vgg13-gesture": _staa("vgg13", "DVS128 Gesture, T 16", in_channels=2, T=16, num_classes=11),
+    "decoupled": _decoupled("resnet19"),
+    "decoupled-resnet34": _decoupled("resnet34", num_classes=1000),
 }
 
 

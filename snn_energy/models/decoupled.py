@@ -1,0 +1,219 @@
+"""The decoupled model: spike spatial attention and spike temporal attention, alternating, on a ResNet.
+
+A reading of spatial-temporal attention that keeps the two apart (docs/staa.md says where it comes from).  After
+each stage of a ResNet, spikes attend to one another first over the positions of a step, then over the steps of a
+position.  Queries, keys and values are spikes from 1×1 convolutions; there is no softmax; every weight sees
+spikes.  Each attention can be switched off: the four rows of the ablation.  Neurons learn their time constant;
+the loss adds the mean firing rate (`regularisation` of spikes) to the cross-entropy.
+
+All maps are time first: (T, B, C, H, W).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from snn_energy.errors import ConfigError
+from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled
+from snn_energy.models.neurons import PLIF, reset, to_sequence
+from snn_energy.models.statten import conv_bn
+
+BackboneName = Literal["resnet18", "resnet19", "resnet20", "resnet34"]
+
+
+@dataclass(frozen=True)
+class DecoupledConfig:
+    """Fields of `Decoupled`.
+
+    `spatial`, `temporal`: the attentions; `num_heads` divides every stage's channels; `causal`: a step attends to
+    itself and earlier steps only, so that the network can stream.  `width` multiplies every channel count.
+    """
+
+    backbone: BackboneName = "resnet19"
+    in_channels: int = 3
+    num_classes: int = 10
+    T: int = 4
+    width: float = 1.0
+    spatial: bool = True
+    temporal: bool = True
+    num_heads: int = 4
+    causal: bool = True
+    v_threshold: float = 1.0
+    TET: bool = False
+
+    def __post_init__(self) -> None:
+        check_network(self.backbone, get_args(BackboneName), self.in_channels, self.num_classes, self.width)
+        for name in ("T", "num_heads"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} = {value!r}: must be a positive whole number")
+        for name in ("spatial", "temporal", "causal", "TET"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be true or false")
+        threshold = self.v_threshold
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0:
+            raise ConfigError(f"v_threshold = {threshold!r}: must be a positive number")
+        for width in SHAPES[self.backbone].widths:
+            if (self.spatial or self.temporal) and scaled(width, self.width) % self.num_heads:
+                channels = scaled(width, self.width)
+                raise ConfigError(f"num_heads = {self.num_heads}: must divide {channels}, the channels of a stage")
+
+
+class RateLIF(PLIF):
+    """LIF with a learnable time constant and a rectangular surrogate gradient.
+
+    The neuron is `PLIF` (1/τ = sigmoid(w), one `w` per layer, τ = 2 at first); in training `RectSequence` runs it
+    with a surrogate of width 1 and height 1, and its mean firing rate, with gradient, stays in `rate` until read.
+    """
+
+    rate: torch.Tensor | None = None
+
+    def multi_step_forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().multi_step_forward(x)
+        spikes = RectSequence.apply(x, torch.sigmoid(self.w), self.v_threshold)
+        self.rate = spikes.mean()
+        return spikes
+
+
+class RectSequence(torch.autograd.Function):
+    """Currents X (T, B, ...), k = 1/τ (0-dim), threshold -> spikes, from rest, with the gradient written out.
+
+    V[t] = H[t-1] + k (X[t] - H[t-1]), S = Θ(V - threshold), H = V (1 - S) with S detached.  Backward in time,
+    with G the gradient of the spikes: ∂V = G·[|V - threshold| < ½] + ∂H·(1 - S), ∂X[t] = k ∂V[t],
+    ∂H[t-1] = (1 - k) ∂V[t], ∂k = Σ ∂V (X - H) and X - H = (V - H) / k.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, k: torch.Tensor, threshold: float) -> torch.Tensor:
+        v, spikes, h = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(x[0])
+        for current, charged, fired in zip(x, v, spikes, strict=True):
+            torch.lerp(h, current, k, out=charged)
+            torch.ge(charged, threshold, out=fired)
+            torch.addcmul(charged, charged, fired, value=-1, out=h)
+        ctx.save_for_backward(v, k)
+        ctx.threshold = threshold
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        v, k = ctx.saved_tensors
+        threshold, window = ctx.threshold, torch.ops.aten.hardtanh_backward
+        dv = window(grad, v, threshold - 0.5, threshold + 0.5)
+        dk = torch.zeros_like(k)
+        for t in reversed(range(len(v))):
+            if t < len(v) - 1:
+                dv[t] += window(dv[t + 1], v[t], -float("inf"), threshold) * (1 - k)
+            h = window(v[t - 1], v[t - 1], -float("inf"), threshold) if t else 0
+            dk += (dv[t] * (v[t] - h)).sum()
+        return dv * k, dk / k, None
+
+
+class SpikeAttention(nn.Module):
+    """What both attentions share: spikes in, spikes out, of one shape (T, B, C, H, W).
+
+    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(scale · mix(Q, K, V)); output LIF(BN(conv1x1(Y)) + S).
+    """
+
+    def __init__(self, channels: int, config: DecoupledConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.causal = config.causal
+        for name in ("q", "k", "v", "proj"):
+            self.add_module(f"{name}_conv", nn.Conv2d(channels, channels, 1, bias=False))
+            self.add_module(f"{name}_bn", nn.BatchNorm2d(channels))
+        for name in ("q_lif", "k_lif", "v_lif", "out_lif"):
+            self.add_module(name, RateLIF(config.v_threshold))
+        self.attn_lif = RateLIF(config.v_threshold / 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.q_lif(conv_bn(x, self.q_conv, self.q_bn))
+        k = self.k_lif(conv_bn(x, self.k_conv, self.k_bn))
+        v = self.v_lif(conv_bn(x, self.v_conv, self.v_bn))
+        y = self.mix(*(z.flatten(3).unflatten(2, (self.heads, -1)) for z in (q, k, v)))
+        y = self.attn_lif(y.reshape(x.shape))
+        return self.out_lif(conv_bn(y, self.proj_conv, self.proj_bn) + x)
+
+    def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Spikes (T, B, heads, d, N), d channels of a head and N positions -> real (T, B, heads, d, N)."""
+        raise NotImplementedError
+
+
+class SpatialAttention(SpikeAttention):
+    """Linear attention over the positions of a step: Q (Kᵀ V) / √(d N).  Cost T·N·C·d twice."""
+
+    def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        d, positions = q.shape[-2:]
+        context = torch.matmul(k, v.transpose(-2, -1))  # (…, d, d): Σ over positions
+        return torch.matmul(context.transpose(-2, -1), q) * (d * positions) ** -0.5
+
+
+class TemporalAttention(SpikeAttention):
+    """Attention over the steps of a position: (Q Kᵀ ⊙ mask) V / √(d T).  Cost N·T²·C twice."""
+
+    def __init__(self, channels: int, config: DecoupledConfig) -> None:
+        super().__init__(channels, config)
+        self.register_buffer("past", torch.ones(config.T, config.T).tril(), persistent=False)
+
+    def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        q, k, v = (z.permute(1, 2, 4, 0, 3) for z in (q, k, v))  # (B, heads, N, T, d)
+        steps, d = q.shape[-2:]
+        scores = torch.matmul(q, k.transpose(-2, -1))  # (…, T, T)
+        if self.causal:
+            scores = scores * self.past
+        return (torch.matmul(scores, v) * (d * steps) ** -0.5).permute(3, 0, 1, 4, 2)
+
+
+class Decoupled(nn.Module):
+    """The decoupled model: (B, C, H, W), shown at every step, or (B, T, C, H, W) -> logits (B, K).
+
+    The mean over T; with `TET`, in training, the logits of every step, (T, B, K).  Every call starts from fresh
+    neurons.  Raises `DataError` for an input of another shape.
+    """
+
+    Config = DecoupledConfig
+
+    def __init__(self, config: DecoupledConfig) -> None:
+        super().__init__()
+        self.config = config
+
+        def lif(channels: int) -> RateLIF:
+            return RateLIF(config.v_threshold)
+
+        kinds = [kind for kind, on in ((SpatialAttention, config.spatial), (TemporalAttention, config.temporal)) if on]
+
+        def attention(channels: int) -> nn.Sequential:
+            return nn.Sequential(*(kind(channels, config) for kind in kinds))
+
+        shape = SHAPES[config.backbone]
+        self.backbone = Backbone(
+            config.backbone, config.in_channels, config.width, lif, attention if kinds else None
+        )
+        hidden = scaled(shape.hidden, config.width) if shape.hidden else 0
+        self.head = Head(self.backbone.out_channels, hidden, config.num_classes, lif)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_input(x, self.config.in_channels, self.config.T)
+        reset(self)
+        logits = self.head(self.backbone(to_sequence(x, self.config.T)))
+        return logits if self.config.TET and self.training else logits.mean(0)
+
+    def regularization(self) -> torch.Tensor:
+        """Spike sparsity: the mean over neuron layers of their firing rates in the last training forward.
+
+        A scalar with gradient, to be added to the loss with a weight; it can be read once per forward.
+        """
+        rates = []
+        for module in self.modules():
+            if isinstance(module, RateLIF) and module.rate is not None:
+                rates.append(module.rate)
+                module.rate = None
+        if not rates:
+            raise RuntimeError("no firing rates: call regularization() once after a forward in training mode")
+        return torch.stack(rates).mean()
