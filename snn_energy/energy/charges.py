@@ -70,7 +70,9 @@ def charge(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     if row.neuron_cmp:
         return _neuron(row, convention)
     if row.norm_elements or row.norm_macs:
-        macs = {"unfolded": row.mac + row.norm_macs, "two-macs": 2 * row.norm_elements, "none": 0}
+        elements = row.norm_elements
+        unfolded = row.mac + row.norm_macs
+        macs = {"unfolded": unfolded, "one-mac": elements, "two-macs": 2 * elements, "none": 0}
         return Charged(mac=macs[convention.norm], spread="constant")
     return _elementwise(row, convention, rates)
 

@@ -65,6 +65,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     },
     "norm": {
         "unfolded": "one MAC per element where it cannot be folded into a synapse",
+        "one-mac": "one MAC per element, folded or not",
         "two-macs": "two MACs per element, folded or not",
         "none": "not charged",
     },

@@ -1,50 +1,30 @@
-"""Tables for terminals, papers and machines: pure functions from records to rows, and one renderer.
-
-A `Table` holds raw values (pJ, counts, fractions).  `render` writes them raw as `json` and `csv`, and scaled,
-rounded and headed as `text`, `markdown` and `latex`.
-"""
+"""Tables of layers, blocks, steps, conventions and reproductions: pure functions from records to rows."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snn_energy.energy.yaml_records import check_choice
+from snn_energy.energy.estimate import PJ_PER_MJ
+from snn_energy.reports.render import FORMATS, Column, Table, render
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.energy.reproduce import Reproduction
     from snn_energy.profiling.profile import OpRow, Profile
 
-FORMATS = ("text", "csv", "json", "markdown", "latex")
-
-
-@dataclass(frozen=True)
-class Column:
-    """`heading` for people, `scale` from the raw value to the heading's unit, digits after the point
-    (None: four significant ones)."""
-
-    key: str
-    heading: str
-    scale: float = 1.0
-    digits: int | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns, rows of raw values, and lines to stand below."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...] = ()
-
-
-# ---------------------------------------------------------------- what the tables hold
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Table",
+    "block_table",
+    "convention_table",
+    "layer_table",
+    "render",
+    "reproduction_table",
+    "step_table",
+]
 
 
 def layer_table(profile: Profile, energies: Sequence[Energy]) -> Table:
@@ -163,7 +143,9 @@ def convention_table(energies: Sequence[Energy]) -> Table:
             "ac": energy.ac,
             "mac": energy.mac,
             "mj": energy.mj,
-            "standard_error_mj": None if energy.standard_error_pj is None else energy.standard_error_pj / 1e9,
+            "standard_error_mj": None
+            if energy.standard_error_pj is None
+            else energy.standard_error_pj / PJ_PER_MJ,
             "ratio": energy.total_pj / first if first else math.nan,
             "differs": energy.convention.differs,
         }
@@ -224,16 +206,20 @@ def _range(row: Reproduction) -> str:
     return "" if row.computed_mj is None else f"{row.computed_mj:.8g}"
 
 
+def _labels(energies: Sequence[Energy]) -> list[str]:
+    """A name for each energy: the convention's, and the cost table's where several are in use."""
+    several = len({e.costs.name for e in energies}) > 1
+    names = [f"{e.convention.name} @ {e.costs.name}" if several else e.convention.name for e in energies]
+    return [f"{n} ({names[:i].count(n) + 1})" if n in names[:i] else n for i, n in enumerate(names)]
+
+
 def _pj_by_convention(energies: Sequence[Energy], values: Sequence[float]) -> dict[str, float]:
-    return {f"pj_{e.convention.name}": value for e, value in zip(energies, values, strict=True)}
+    return {f"pj_{label}": value for label, value in zip(_labels(energies), values, strict=True)}
 
 
 def _energy_columns(energies: Sequence[Energy], unit: str, scale: float) -> list[Column]:
-    one = len(energies) == 1
-    return [
-        Column(f"pj_{e.convention.name}", unit if one else f"{unit}, {e.convention.name}", scale)
-        for e in energies
-    ]
+    labels = _labels(energies)
+    return [Column(f"pj_{n}", unit if len(labels) == 1 else f"{unit}, {n}", scale) for n in labels]
 
 
 def _total(energies: Sequence[Energy]) -> dict[str, Any]:
@@ -287,102 +273,3 @@ def _step_rate(profile: Profile, step: int) -> float | None:
     ]
     elements = sum(row.output_elements for row in neurons) / profile.time_steps
     return sum(row.output_nonzero_by_step[step] for row in neurons) / elements if elements else None
-
-
-# ---------------------------------------------------------------- how they are written
-
-
-def render(table: Table, format: str = "text") -> str:
-    """The table as `text`, `csv`, `json`, `markdown` or `latex`.  Raises `ConfigError` for another format."""
-    check_choice(format, FORMATS, "format")
-    if format == "json":
-        return json.dumps([_finite(row) for row in table.rows], indent=1, ensure_ascii=False)
-    if format == "csv":
-        return _csv(table)
-    cells = [[_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]
-    headings = [c.heading for c in table.columns]
-    return {"text": _text, "markdown": _markdown, "latex": _latex}[format](headings, cells, table)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for both."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(table: Table) -> str:
-    keys = list(dict.fromkeys(key for row in table.rows for key in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, keys, lineterminator="\n")
-    writer.writeheader()
-    for row in table.rows:
-        writer.writerow(
-            {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()}
-        )
-    return out.getvalue()
-
-
-def _cell(value: Any, column: Column) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, int) and column.scale == 1.0:
-        return f"{value:,}"
-    scaled = value * column.scale
-    return f"{scaled:.{column.digits}f}" if column.digits is not None else f"{scaled:,.4g}"
-
-
-def _numeric(table: Table) -> list[bool]:
-    """Which columns are set flush right."""
-    return [
-        any(isinstance(row.get(c.key), int | float) for row in table.rows) and c.key != "name"
-        for c in table.columns
-    ]
-
-
-def _text(headings: list[str], cells: list[list[str]], table: Table) -> str:
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    right = _numeric(table)
-    lines = [
-        "  ".join(
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in (headings, ["-" * w for w in widths], *cells)
-    ]
-    return "\n".join([*lines, *(["", *table.notes] if table.notes else [])]) + "\n"
-
-
-def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
-    rule = ["---:" if right else "---" for right in _numeric(table)]
-    lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in (headings, rule, *cells)]
-    return "\n".join([*lines, *(["", *(f"{note}  " for note in table.notes)] if table.notes else [])]) + "\n"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$",
-    "×": r"$\times$", "–": "--", "…": r"\ldots{}",
-}  # fmt: skip
-
-
-def _latex(headings: list[str], cells: list[list[str]], table: Table) -> str:
-    """A tabular for the booktabs package."""
-    spec = "".join("r" if right else "l" for right in _numeric(table))
-    body = [" & ".join(map(_escape, row)) + r" \\" for row in cells]
-    lines = [
-        rf"\begin{{tabular}}{{{spec}}}",
-        r"\toprule",
-        " & ".join(map(_escape, headings)) + r" \\",
-        r"\midrule",
-    ]
-    lines += [*body, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in text)

@@ -143,3 +143,20 @@ def test_a_saved_profile_costs_the_same(measured: Profile, tmp_path: Path) -> No
     again = Profile.load(tmp_path / "profile.json")
     for a, b in zip(spread(measured, costs="45nm-memory"), spread(again, costs="45nm-memory"), strict=True):
         assert a.total_pj == b.total_pj
+
+
+def test_convention_spikingjelly_is_its_own_count(measured: Profile, golden: Path) -> None:
+    from spikingjelly.activation_based import functional, op_counter
+
+    import snn_energy
+
+    model = snn_energy.load(golden / "checkpoint-0.pth.tar")
+    x = torch.from_numpy(np.load(golden / "input.npz")["x"])
+    totals = []
+    for counter in (op_counter.SynOpCounter(), op_counter.MACCounter()):
+        functional.reset_net(model)
+        with torch.no_grad(), op_counter.DispatchCounterMode([counter]):
+            model(x)
+        totals.append(counter.get_total())
+    energy = estimate(measured, "spikingjelly")
+    assert [round(SAMPLES * energy.ac, 6), round(SAMPLES * energy.mac, 6)] == totals

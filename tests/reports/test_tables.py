@@ -155,5 +155,12 @@ def test_unknown_format() -> None:
         render(AWKWARD, "latx")
 
 
+def test_energies_that_share_a_name_keep_their_own_columns() -> None:
+    given = [estimate(profile(), "exact", costs) for costs in ("45nm-fp32", "45nm-int8", "45nm-int8")]
+    *_, total = block_table(given).rows
+    assert total["pj_exact @ 45nm-fp32"] == given[0].total_pj
+    assert total["pj_exact @ 45nm-int8"] == total["pj_exact @ 45nm-int8 (2)"] == given[1].total_pj
+
+
 def test_per_sample() -> None:
     assert layer_table(profile(), energies()).rows[0]["mac"] == 2000 / SAMPLES

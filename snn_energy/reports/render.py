@@ -1,0 +1,134 @@
+"""One table, five formats.
+
+A `Table` holds raw values (pJ, counts, fractions).  `render` writes them raw as `json` and `csv`, and scaled,
+rounded and headed as `text`, `markdown` and `latex`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from snn_energy.energy.yaml_records import check_choice
+
+FORMATS = ("text", "csv", "json", "markdown", "latex")
+
+
+@dataclass(frozen=True)
+class Column:
+    """`heading` for people, `scale` from the raw value to the heading's unit, digits after the point
+    (None: four significant ones)."""
+
+    key: str
+    heading: str
+    scale: float = 1.0
+    digits: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of raw values, and lines to stand below."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+
+def render(table: Table, format: str = "text") -> str:
+    """The table as `text`, `csv`, `json`, `markdown` or `latex`.  Raises `ConfigError` for another format."""
+    check_choice(format, FORMATS, "format")
+    if format == "json":
+        return json.dumps([_finite(row) for row in table.rows], indent=1, ensure_ascii=False)
+    if format == "csv":
+        return _csv(table)
+    cells = [[_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]
+    headings = [c.heading for c in table.columns]
+    return {"text": _text, "markdown": _markdown, "latex": _latex}[format](headings, cells, table)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for both."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(table: Table) -> str:
+    keys = list(dict.fromkeys(key for row in table.rows for key in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, keys, lineterminator="\n")
+    writer.writeheader()
+    for row in table.rows:
+        writer.writerow(
+            {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()}
+        )
+    return out.getvalue()
+
+
+def _cell(value: Any, column: Column) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int) and column.scale == 1.0:
+        return f"{value:,}"
+    scaled = value * column.scale
+    return f"{scaled:.{column.digits}f}" if column.digits is not None else f"{scaled:,.4g}"
+
+
+def _numeric(table: Table) -> list[bool]:
+    """Which columns are set flush right."""
+    return [
+        any(isinstance(row.get(c.key), int | float) for row in table.rows) and c.key != "name"
+        for c in table.columns
+    ]
+
+
+def _text(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    right = _numeric(table)
+    lines = [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in (headings, ["-" * w for w in widths], *cells)
+    ]
+    return "\n".join([*lines, *(["", *table.notes] if table.notes else [])]) + "\n"
+
+
+def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    rule = ["---:" if right else "---" for right in _numeric(table)]
+    lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in (headings, rule, *cells)]
+    return "\n".join([*lines, *(["", *(f"{note}  " for note in table.notes)] if table.notes else [])]) + "\n"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$",
+    "×": r"$\times$", "–": "--", "…": r"\ldots{}",
+}  # fmt: skip
+
+
+def _latex(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    """A tabular for the booktabs package."""
+    spec = "".join("r" if right else "l" for right in _numeric(table))
+    body = [" & ".join(map(_escape, row)) + r" \\" for row in cells]
+    lines = [
+        rf"\begin{{tabular}}{{{spec}}}",
+        r"\toprule",
+        " & ".join(map(_escape, headings)) + r" \\",
+        r"\midrule",
+    ]
+    lines += [*body, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text)
