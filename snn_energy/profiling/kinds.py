@@ -34,6 +34,11 @@ class ValueSet:
         """Whether only nonzero elements cause work."""
         return self.kind != "real"
 
+    @property
+    def two_valued(self) -> bool:
+        """Zero and at most one other value, within [0, 1]: what syops takes for spikes."""
+        return self.values is not None and len(self.values) < 2 and all(0 <= v <= 1 for v in self.values)
+
     def join(self, other: ValueSet) -> ValueSet:
         """The values of both: commutative, associative, never further from `real`."""
         integral = self.integral and other.integral

@@ -58,7 +58,7 @@ def join_rows(a: OpRow, b: OpRow) -> OpRow:
             output_kind=a.output_kind
             if a.output_kind == b.output_kind
             else _wider(a.output_kind, b.output_kind),
-            two_valued_input=a.two_valued_input and b.two_valued_input,
+            two_valued_input=bool(left[0]) and value_set(left[0] or "", left[1]).two_valued,
             static_repeats=a.static_repeats if a.static_repeats == b.static_repeats else 1,
             norm_folded=a.norm_folded and b.norm_folded,
             sources=tuple(dict.fromkeys((*a.sources, *b.sources))),

@@ -123,7 +123,7 @@ def _rows(x: torch.Tensor, lead: int) -> torch.Tensor:
 
 
 def matmul_letters(left: int, right: int, transposed: bool = False) -> tuple[str, str, str]:
-    """The indices of a matmul of `left`- and `right`-dimensional operands; `transposed`: right is (…, n, k)."""
+    """The indices of a matmul of `left` and `right` dimensions; `transposed`: the right is (…, n, k)."""
     batch = string.ascii_lowercase[: max(left, right, 2) - 2]
     a = "K" if left == 1 else batch[len(batch) - (left - 2) :] + "MK"
     matrix = "NK" if transposed else "KN"

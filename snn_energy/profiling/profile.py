@@ -189,8 +189,9 @@ class Profile:
             raise DataError(f"{path}: cannot be read as a profile: {error}") from None
         if not isinstance(record, dict) or "rows" not in record:
             raise DataError(f"{path}: not a profile: expected a JSON object with `schema` and `rows`")
-        if record.pop("schema", None) != SCHEMA:
-            raise DataError(f"{path}: profile of another schema; this version reads schema {SCHEMA}")
+        schema = record.pop("schema", None)
+        if schema != SCHEMA:
+            raise DataError(f"{path}: profile of schema {schema!r}; this version reads schema {SCHEMA}")
         try:
             return cls(**{**_tuples(record), "rows": tuple(_row(r) for r in record["rows"])})
         except (TypeError, AttributeError) as error:
@@ -214,4 +215,4 @@ def _tuples(record: dict[str, Any]) -> dict[str, Any]:
 
 def _row(record: dict[str, Any]) -> OpRow:
     counts = {name: Count(**_tuples(count)) for name, count in record.get("counts", {}).items()}
-    return OpRow(**{**_tuples(record), "counts": counts})
+    return OpRow(**{**_tuples(record), "details": _tuples(record.get("details", {})), "counts": counts})

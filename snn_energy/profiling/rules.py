@@ -165,8 +165,8 @@ _TABLE: tuple[tuple[Handler, str], ...] = (
     (
         elementwise.compare,
         """relu relu6 leaky_relu prelu hardtanh clamp clip clamp_min clamp_max threshold heaviside sign abs
-        gt ge lt le eq ne greater greater_equal less less_equal maximum minimum max min amax amin argmax argmin
-        round floor ceil""",
+        gt ge lt le eq ne greater greater_equal less less_equal
+        maximum minimum max min amax amin argmax argmin round floor ceil""",
     ),
     (
         elementwise.special,
@@ -174,22 +174,22 @@ _TABLE: tuple[tuple[Handler, str], ...] = (
         reciprocal hardsigmoid hardswish""",
     ),
     (
-        view,
-        """view reshape flatten unflatten transpose permute movedim moveaxis swapaxes swapdims t squeeze unsqueeze
-        contiguous clone detach view_as reshape_as flip roll ravel
+        view,  # dropout among them: it is the identity at inference
+        """view reshape flatten unflatten transpose permute movedim moveaxis swapaxes swapdims t
+        squeeze unsqueeze contiguous clone detach view_as reshape_as flip roll ravel
         dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout""",
-    ),  # dropout is the identity at inference
+    ),
     (
         part,
-        """getitem select narrow chunk split split_with_sizes tensor_split unbind expand expand_as repeat iter
-        repeat_interleave tile index_select gather diagonal masked_select take unfold broadcast_to as_strided pad
-        broadcast_tensors masked_fill pixel_shuffle pixel_unshuffle""",
+        """getitem select narrow chunk split split_with_sizes tensor_split unbind iter index_select gather
+        diagonal masked_select take unfold as_strided expand expand_as broadcast_to broadcast_tensors repeat
+        repeat_interleave tile pad masked_fill pixel_shuffle pixel_unshuffle""",
     ),
     (join, "cat concat concatenate stack hstack vstack where"),
     (
         fresh,
-        """rand_like randn_like bernoulli poisson embedding one_hot nonzero argsort invert logical_not bitwise_not
-        isnan isfinite isinf any all""",
+        """rand_like randn_like bernoulli poisson embedding one_hot nonzero argsort
+        invert logical_not bitwise_not isnan isfinite isinf any all""",
     ),
     (blank, "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor"),
     (write, "setitem copy fill zero index_put scatter masked_scatter"),
@@ -200,11 +200,11 @@ RULES: dict[str, Handler] = {name: handler for handler, text in _TABLE for name 
 
 ASIDE = frozenset(  # questions about a tensor, not work on it
     names("""
-    size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex ndimension get_device
-    data_ptr untyped_storage storage element_size len item tolist hash repr str format index backward numpy array
-    register_hook is_same_size has_names is_nonzero result_type can_cast is_tensor is_storage is_pinned retain_grad
-    set deepcopy reduce_ex dlpack dlpack_device equal allclose has_torch_function get_default_dtype finfo iinfo
-    promote_types broadcast_shapes requires_grad is_grad_enabled is_inference_mode_enabled is_autocast_enabled
-    contains
+    size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex ndimension
+    get_device data_ptr untyped_storage storage element_size len item tolist hash repr str format index
+    backward numpy array register_hook is_same_size has_names is_nonzero result_type can_cast is_tensor
+    is_storage is_pinned retain_grad set deepcopy reduce_ex dlpack dlpack_device equal allclose
+    has_torch_function get_default_dtype finfo iinfo promote_types broadcast_shapes requires_grad
+    is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
     """)
 )

@@ -40,11 +40,11 @@ def profile(
     """Count every operation of `model` over `batches`, exactly, under the definitions of docs/counting.md.
 
     `batches` yields x or (x, y): x is (B, …), (B, T, …) or, for SpikingJelly's multi-step networks,
-    (T, B, …); y holds B class indices and gives the accuracy.  `batch_dim` (0 or 1) settles what the shape leaves open,
-    `time_steps` the T of a model that does not state it.  A network in single-step mode that does not loop
-    over time itself is run `time_steps` times.  `max_samples` stops early; `progress` is called with the
-    samples done.  The model runs in evaluation mode without gradients, with fresh neurons for every batch;
-    its mode and neuron state are put back afterwards, even after an exception.
+    (T, B, …); y holds B class indices and gives the accuracy.  `batch_dim` (0 or 1) settles what the shape
+    leaves open, `time_steps` the T of a model that does not state it.  A network in single-step mode that
+    does not loop over time itself is run `time_steps` times.  `max_samples` stops early; `progress` is called
+    with the samples done.  The model runs in evaluation mode without gradients, with fresh neurons for every
+    batch; its mode and neuron state are put back afterwards, even after an exception.
 
     Raises `UncountedError` when `strict` and some operation has no counting rule, and `DataError` for
     batches that cannot be used.

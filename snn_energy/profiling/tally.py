@@ -107,7 +107,7 @@ class Tally:
                 input_values=None if self.left is None else self.left.values,
                 right_kind=None if self.right is None else self.right.kind,
                 right_values=None if self.right is None else self.right.values,
-                two_valued_input=self.left is not None and _two_valued(self.left),
+                two_valued_input=self.left is not None and self.left.two_valued,
                 output_kind="" if self.out is None else self.out.kind,
                 input_nonzero=given.total,
                 input_nonzero_by_step=given.by_step,
@@ -127,10 +127,6 @@ class Tally:
         """Note where an operand came from."""
         if sources and sources is not self.sources:
             self.sources = union(self.sources, sources)
-
-
-def _two_valued(values: ValueSet) -> bool:
-    return values.values is not None and len(values.values) < 2 and all(0 <= v <= 1 for v in values.values)
 
 
 def _count(readings: list[Reading], layout: Layout, known: dict[int, Any]) -> Count:

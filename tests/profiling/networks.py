@@ -110,8 +110,8 @@ ZOO: dict[str, Callable[[], Case]] = {
         image(2, 3, 32, 48),
     ),
     "masnn": lambda: (
-        model.MASNN(T=6, num_classes=7, input_size=(16, 16), channels=(8, 16, 16), fc_hidden=24, reduction_t=2,
-                    reduction_c=4),
+        model.MASNN(T=6, num_classes=7, input_size=(16, 16), channels=(8, 16, 16), fc_hidden=24,
+                    reduction_t=2, reduction_c=4),
         image(6, 2, 2, 16, 16),
     ),
     "att_ms_resnet": lambda: (
