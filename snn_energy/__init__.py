@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from snn_energy.checkpoints import load
     from snn_energy.energy import estimate
     from snn_energy.errors import SnnEnergyError
-    from snn_energy.exporters import export, verify
+    from snn_energy.exporters.targets import export, verify
     from snn_energy.models.ann_twin import ann_twin
     from snn_energy.models.zoo import create_model, list_models
     from snn_energy.profiling import Profile, profile, record_spikes
@@ -51,7 +51,7 @@ _HOME = {
     "ann_twin": "models.ann_twin",
     "create_model": "models.zoo",
     "estimate": "energy",
-    "export": "exporters",
+    "export": "exporters.targets",
     "list_models": "models.zoo",
     "load": "checkpoints",
     "load_recipe": "training",
@@ -59,7 +59,7 @@ _HOME = {
     "record_spikes": "profiling",
     "report": "reports",
     "train": "training",
-    "verify": "exporters",
+    "verify": "exporters.targets",
 }
 
 

@@ -44,7 +44,7 @@ def _names(what: str) -> list[tuple[str, str]]:
 
         return [(name, "") for name in list_data()]
     if what == "targets":
-        from snn_energy.exporters import TARGETS
+        from snn_energy.exporters.targets import TARGETS
 
         return [(name, target.summary) for name, target in TARGETS.items()]
     from snn_energy.energy import conventions, cost_tables

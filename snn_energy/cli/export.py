@@ -25,8 +25,8 @@ def export(
     ] = None,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
-    from snn_energy.exporters import TARGETS
-    from snn_energy.exporters import export as run
+    from snn_energy.exporters.targets import TARGETS
+    from snn_energy.exporters.targets import export as run
 
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
@@ -51,7 +51,7 @@ def verify(
     samples: SampleCount = None,
 ) -> None:
     """Verify an exported folder again, on new samples if you like."""
-    from snn_energy.exporters import verify as run
+    from snn_energy.exporters.targets import verify as run
     from snn_energy.exporters.verify import read_verification
     from snn_energy.samples import choose_samples
 

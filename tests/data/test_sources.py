@@ -79,7 +79,7 @@ def test_a_users_file_that_cannot_be_used(
 def test_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="not an .npz"):
+    with pytest.raises(DataError, match=r"not an \.npz"):
         read_input(path)
 
 

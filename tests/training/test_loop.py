@@ -1,4 +1,4 @@
-"""The training loop on a tiny network: it learns, writes whole files, repeats itself, refuses what cannot be."""
+"""The training loop on a tiny network: it learns, repeats itself, writes whole files or none."""
 
 from __future__ import annotations
 

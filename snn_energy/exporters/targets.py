@@ -1,0 +1,64 @@
+"""Which runtimes a network can be exported for; `export` and `verify` for each of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_energy.errors import ConfigError, DataError, SnnEnergyError, suggest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from snn_energy.exporters.verify import Verification
+
+
+@dataclass(frozen=True)
+class Target:
+    """A runtime to export for: the `module:function` below this package that exports, and that verifies again.
+
+    Both return a `Verification`; `verify(folder, x, y, **options)` is what the second takes.
+    """
+
+    export: str
+    verify: str
+    summary: str
+
+
+TARGETS = {
+    "onnx": Target("onnx:export_onnx", "onnx:verify_dir", "ONNX, verified in onnxruntime"),
+}
+
+
+def export(
+    model: nn.Module, target: str, out: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any
+) -> Verification:
+    """Write `model` for `target` into the folder `out` and verify it there on the samples `x`.
+
+    `x` are images (N, C, H, W) or event frames (N, T, C, H, W); `y` (N,) are classes, for accuracies.
+    `options` are those of the target's own function (`snn_energy.exporters.onnx.export_onnx`, …).  Returns
+    what the verification found; raises `VerificationError` on a mismatch, `UnsupportedOp` for what cannot be lowered.
+    """
+    return _function(_target(target, ConfigError).export)(model, Path(out), x[:1], x, y, **options)
+
+
+def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any) -> Verification:
+    """Run what `export` wrote into `folder` again on `x`, and compare it with what its model computes."""
+    from snn_energy.exporters.verify import read_verification
+
+    name = read_verification(Path(folder) / "verification.json").get("target")
+    return _function(_target(str(name), DataError).verify)(Path(folder), x, y, **options)
+
+
+def _target(name: str, error: type[SnnEnergyError]) -> Target:
+    if name not in TARGETS:
+        raise error(f"unknown target {name!r}; {suggest(str(name), TARGETS)}")
+    return TARGETS[name]
+
+
+def _function(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(f"snn_energy.exporters.{module}"), name)

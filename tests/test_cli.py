@@ -1,0 +1,213 @@
+"""The command line from end to end on a tiny checkpoint, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from snn_energy.__main__ import main
+from snn_energy.checkpoints import save_checkpoint
+from snn_energy.models.zoo import create_model
+from snn_energy.profiling import Profile
+
+RECIPE = {"model": "statten", "data": "digits"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that fires, untrained."""
+    torch.manual_seed(1)
+    model = create_model(
+        "statten",
+        in_channels=1,
+        num_classes=10,
+        embed_dims=16,
+        num_heads=2,
+        depths=1,
+        T=4,
+        pooling_stat="0011",
+    )
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(module.weight, 3.0)
+            torch.nn.init.constant_(module.bias, 0.5)
+            module.momentum = None
+    model.train()(torch.randn(32, 1, 8, 8))
+    path = tmp_path_factory.mktemp("run") / "best.pth"
+    save_checkpoint(path, model.eval(), name="statten", recipe=RECIPE, class_names=list("0123456789"))
+    return path
+
+
+class Done(NamedTuple):
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*args: object) -> Done:
+    """`snn-energy ARGS`, in this process: importing torch anew for each command would take longer than all of them."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with (
+        patch.object(sys, "argv", ["snn-energy", *map(str, args)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as done:
+            code = done.code
+    return Done(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
+
+
+def refused(*args: object) -> str:
+    """The one line that a mistake gives."""
+    done = run(*args)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.mark.slow
+def test_profile_export_verify_report(checkpoint: Path, tmp_path: Path) -> None:
+    done = run(
+        "profile",
+        checkpoint,
+        "--samples",
+        20,
+        "--batch-size",
+        7,
+        "--out",
+        tmp_path / "p",
+        "--convention",
+        "all",
+    )
+    assert done.returncode == 0, done.stderr
+    profile = Profile.load(tmp_path / "p" / "profile.json")
+    assert (profile.samples, profile.time_steps, profile.model) == (20, 4, "statten")
+    assert f"{profile.energy().mj:.6g} mJ" in done.stdout
+    assert f"accuracy {profile.accuracy:.2%}" in done.stdout
+    assert "block.0.attn.q_conv" in done.stdout
+    layers = pd.read_csv(tmp_path / "p" / "layers.csv", keep_default_na=False)
+    assert layers.ac_total.sum() == sum(row.ac for row in profile.rows) > 0
+    assert {"block.0.attn.q_conv", "patch_embed.proj_lif1", "head"} <= set(layers.name)
+
+    done = run("export", checkpoint, "--target", "onnx", "--out", tmp_path / "onnx", "--samples", 20)
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads((tmp_path / "onnx" / "verification.json").read_text())
+    assert verdict["samples"] == 20
+    assert verdict["predictions_differ"] == 0
+    assert verdict["logits_difference"] <= 1e-5
+
+    np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).normal(size=(3, 1, 8, 8)))
+    done = run("verify", tmp_path / "onnx", "--input", tmp_path / "mine.npz")
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 predictions equal" in done.stdout
+
+    page = tmp_path / "report.html"
+    done = run(
+        "report", tmp_path / "p", "--verification", tmp_path / "onnx", "--out", page, "--costs", "45nm-int8"
+    )
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert verdict["verdict"] in text
+    assert "45nm-int8" in text
+
+
+@pytest.mark.slow
+def test_profile_writes_machine_formats_to_standard_output_alone(checkpoint: Path, tmp_path: Path) -> None:
+    done = run("profile", checkpoint, "--samples", 4, "--out", tmp_path, "--format", "json", "--by", "block")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {"patch_embed", "block.0"} <= {row["name"] for row in rows}
+
+
+@pytest.mark.slow
+def test_flags_win_over_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    done = run(
+        "profile", checkpoint, "--samples", 4, "--out", tmp_path, "--attention-mode", "SDT", "--time-steps", 3
+    )
+    assert done.returncode == 0, done.stderr
+    profile = Profile.load(tmp_path / "profile.json")
+    assert (profile.config["attention_mode"], profile.time_steps) == ("SDT", 3)
+    assert "block.0.attn.talking_heads_lif" in {row.name for row in profile.neurons}
+
+
+def test_train(tmp_path: Path) -> None:
+    tiny = (
+        "embed_dims=16",
+        "num_heads=2",
+        "depths=1",
+        "T=2",
+        "pooling_stat=0110",
+        "epochs=1",
+        "batch_size=96",
+    )
+    done = run("train", "digits-statten", *tiny, "--out", tmp_path / "run", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "best test accuracy" in done.stdout
+    assert str(tmp_path / "run" / "best.pth") in done.stdout
+
+
+MISTAKES = [
+    (("train", "digits-stattn"), "did you mean 'digits-statten'"),
+    (("train", "digits-statten", "epoch=3"), "did you mean epochs"),
+    (("train", "digits-statten", "T=5"), "chunk_size = 2: must divide T = 5"),
+    (("train", "digits-statten", "chunk_size=3"), "chunk_size = 3: must divide T = 4"),
+    (("train", "digits-statten", "--device", "gpu"), "device = 'gpu'"),
+    (("profile", "nowhere.pth"), "nowhere.pth"),
+    (("profile", __file__), "test_cli.py"),
+    (("profile", "CKPT", "--data", "digit"), "did you mean 'digits'"),
+    (("profile", "CKPT", "--input", "none.npz"), "none.npz: no such file"),
+    (("profile", "CKPT", "--samples", "99999"), "has 360"),
+    (("profile", "CKPT", "--chunk-size", "3"), "chunk_size = 3: must divide T = 4"),
+    (("profile", "CKPT", "--convention", "exakt"), "did you mean 'exact'"),
+    (("profile", "CKPT", "--costs", "28nm"), "28nm"),
+    (("export", "CKPT", "--target", "onix"), "did you mean 'onnx'"),
+    (("verify", "nowhere"), "nowhere"),
+    (("report", "nowhere.json"), "nowhere.json"),
+    (("reproduce", "spikformr"), "spikformr"),
+    (("list", "modles"), "did you mean 'models'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*(checkpoint if a == "CKPT" else a for a in args))
+    assert not list(tmp_path.iterdir()), "a refused command left something behind"
+
+
+def test_the_installed_command_exits_with_2(tmp_path: Path) -> None:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "snn_energy", "train", "nothing", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown recipe 'nothing'")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("what", ["models", "recipes", "data", "conventions", "costs", "targets"])
+def test_lists(what: str) -> None:
+    done = run("list", what)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 1
