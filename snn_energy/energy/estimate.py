@@ -58,9 +58,10 @@ class Charge:
 class Energy:
     """The energy of one inference (mean over samples) under one convention and cost table.
 
-    `unpriced` counts operations that the convention charges and the table has no price for; `unmoved` names
-    the operations whose data movement the table's memory model does not cover; `uncounted` the operations
-    that no counting rule covered.  None of them is in the total.
+    `unpriced` counts operations that the convention charges and the table has no price for, and `special`
+    functions (softmax, sigmoid …), which no table prices; `unmoved` names the operations whose data movement
+    the table's memory model does not cover; `uncounted` those that no counting rule covered.  None of them is
+    in the total.
     """
 
     rows: tuple[Charge, ...]
@@ -109,6 +110,12 @@ class Energy:
         errors = [row.standard_error_pj for row in self.rows]
         return None if any(e is None for e in errors) else math.fsum(e for e in errors if e is not None)
 
+    @property
+    def standard_error_mj(self) -> float | None:
+        """The same in mJ."""
+        error = self.standard_error_pj
+        return None if error is None else error / PJ_PER_MJ
+
     def by_block(self) -> dict[str, float]:
         """pJ by block, in the order of the Profile."""
         blocks: dict[str, float] = {}
@@ -145,9 +152,10 @@ def estimate(
     """
     convention, costs = load_convention(convention), load_costs(costs)
     rates = Rates.of(profile)
-    charges, unpriced = [], dict.fromkeys(OPERATIONS, 0.0)
+    charges, unpriced = [], dict.fromkeys((*OPERATIONS, "special"), 0.0)
     for row in profile.rows:
         charged = charge(row, convention, rates)
+        unpriced["special"] += row.special_evals / profile.samples
         for name in OPERATIONS:
             if getattr(costs, name) is None:
                 unpriced[name] += getattr(charged, name) / profile.samples

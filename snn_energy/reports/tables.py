@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from snn_energy.energy.estimate import PJ_PER_MJ
 from snn_energy.reports.render import FORMATS, Column, Table, render
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def convention_table(energies: Sequence[Energy]) -> Table:
             "ac": energy.ac,
             "mac": energy.mac,
             "mj": energy.mj,
-            "standard_error_mj": None
+            "standard_error_mj": energy.standard_error_mj,
             if energy.standard_error_pj is None
             else energy.standard_error_pj / PJ_PER_MJ,
             "ratio": energy.total_pj / first if first else math.nan,
@@ -197,7 +196,12 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
         Column("status", "status"),
         Column("note", "note"),
     )
-    return Table(columns, records, tuple(f"{i}: {text}" for i, text in enumerate(notes, 1)))
+    readings = (
+        f"{row.model}: " + "; ".join(f"{mj:.4g} ({words})" for words, mj in row.spread_mj.items())
+        for row in rows
+        if row.spread_mj
+    )
+    return Table(columns, records, (*(f"{i}: {text}" for i, text in enumerate(notes, 1)), *readings))
 
 
 def _range(row: Reproduction) -> str:
@@ -236,7 +240,8 @@ def _notes(energies: Sequence[Energy]) -> tuple[str, ...]:
     notes += [f"Convention {e.convention.name}: {e.convention.differs}" for e in energies]
     for energy in energies:
         for name, count in energy.unpriced.items():
-            what = f"{count:,.0f} {name.upper()}, for which {energy.costs.name} has no price"
+            kind = "special functions (softmax, sigmoid …)" if name == "special" else name.upper()
+            what = f"{count:,.0f} {kind}, for which {energy.costs.name} has no price"
             notes.append(f"Not in {energy.convention.name}: {what}")
     if first.unmoved:
         notes.append(f"Data movement not modelled for: {', '.join(first.unmoved)}")

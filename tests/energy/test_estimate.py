@@ -157,6 +157,11 @@ def test_frame() -> None:
     assert (frame["arithmetic_pj"] + frame["memory_pj"] + frame["chip_pj"] - frame["pj"]).abs().max() < 1e-9
 
 
+def test_special_functions_are_listed_not_priced() -> None:
+    energy = estimate(Profile((OpRow("s", "softmax", special_evals=30),), samples=2, time_steps=1))
+    assert energy.unpriced == {"special": 15} and energy.total_pj == 0
+
+
 def test_uncounted_operations_are_named() -> None:
     measured = Profile((OpRow("odd", "uncounted", calls=3), OpRow("fine", "linear", ac=SAMPLES)), SAMPLES, 1)
     assert estimate(measured).uncounted == ("odd",)
