@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_energy.checkpoints import load
-    from snn_energy.energy import estimate
+    from snn_energy.energy.estimate import estimate
     from snn_energy.errors import SnnEnergyError
     from snn_energy.exporters.targets import export, verify
     from snn_energy.models.ann_twin import ann_twin
     from snn_energy.models.zoo import create_model, list_models
-    from snn_energy.profiling import Profile, profile, record_spikes
+    from snn_energy.profiling.profile import Profile
+    from snn_energy.profiling.session import profile, record_spikes
     from snn_energy.reports import report
     from snn_energy.training import load_recipe, train
 

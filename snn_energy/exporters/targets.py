@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A runtime to export for: the `module:function` below this package that exports, and that verifies again.
+    """A runtime to export for: which `module:function` here exports, and which verifies again.
 
     Both return a `Verification`; `verify(folder, x, y, **options)` is what the second takes.
     """
@@ -40,7 +40,8 @@ def export(
 
     `x` are images (N, C, H, W) or event frames (N, T, C, H, W); `y` (N,) are classes, for accuracies.
     `options` are those of the target's own function (`snn_energy.exporters.onnx.export_onnx`, …).  Returns
-    what the verification found; raises `VerificationError` on a mismatch, `UnsupportedOp` for what cannot be lowered.
+    what the verification found; raises `VerificationError` on a mismatch, `UnsupportedOp` for what cannot be
+    lowered.
     """
     return _function(_target(target, ConfigError).export)(model, Path(out), x[:1], x, y, **options)
 
