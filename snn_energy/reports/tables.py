@@ -143,8 +143,6 @@ def convention_table(energies: Sequence[Energy]) -> Table:
             "mac": energy.mac,
             "mj": energy.mj,
             "standard_error_mj": energy.standard_error_mj,
-            if energy.standard_error_pj is None
-            else energy.standard_error_pj / PJ_PER_MJ,
             "ratio": energy.total_pj / first if first else math.nan,
             "differs": energy.convention.differs,
         }
