@@ -10,10 +10,13 @@ from spikingjelly.activation_based import model as zoo
 from torch import nn
 
 from snn_energy.errors import ConfigError
+from snn_energy.graph.capture import capture
+from snn_energy.graph.interpret import run as run_graph
 from snn_energy.models.plug_in import SpatialTemporal, replace_attention
 from snn_energy.models.rewire import Connector
 from snn_energy.models.statten import STAtten, STAttenConfig
 from snn_energy.models.zoo import create_model
+from snn_energy.profiling import profile
 
 T, B, C, H, W, K = 6, 4, 3, 32, 48, 5
 
@@ -215,3 +218,23 @@ def test_impossible_fields_of_a_library_model_are_refused(name: str) -> None:
         create_model(name, **bad[name])
     with pytest.raises(ConfigError, match="must divide T = 4"):
         create_model(f"statten-{name}", chunk_size=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["statten-spikformer", "statten-qkformer", "statten-maxformer"])
+def test_variants_profile_and_export(name: str) -> None:
+    """Nothing uncounted, products over the tokens of a chunk; the captured graph computes the same logits."""
+    x = noise(B, C, H, W)
+    fields = SMALL[name.removeprefix("statten-")]
+    depths = 1 if isinstance(fields["depths"], int) else (1, 1, 1)
+    model = lively(create_model(name, T=T, num_classes=K, chunk_size=3, **fields | {"depths": depths}), x)
+    counted = profile(model, [x])
+    assert not [row.name for row in counted.rows if row.op == "uncounted"]
+    products = [row for row in counted.rows if row.op == "matmul" and row.role == "attention"]
+    assert len(products) == 2 * sum(isinstance(m, Connector) for m in model.modules())
+    side = {"statten-spikformer": 4, "statten-qkformer": 16, "statten-maxformer": 4}[name]
+    assert products[0].input_shape[-1] == 3 * (H // side) * (W // side)
+    assert all(product.input_kind == product.right_kind == "binary" for product in products[::2])
+    graph = capture(model, x)
+    with torch.no_grad():
+        torch.testing.assert_close(run_graph(graph, x)[graph.outputs[0]], model(x))
