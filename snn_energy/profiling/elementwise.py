@@ -57,15 +57,15 @@ def add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         ones_where_nonzero(x, values) if event else None
         for x, values, event in zip((a, b), sets, events, strict=True)
     ]
-    out = func(*args, **kwargs)  # in-place additions change `a`: everything is read before
-    lead = lead_of(out)
-    shape = tuple(out.shape[:lead])
+    shape = torch.broadcast_shapes(*(x.shape for x in (a, b) if isinstance(x, torch.Tensor)))
+    lead = min(2, max(0, len(shape) - 1))
     for name, mask in zip(("left", "right"), masks, strict=True):
         if mask is not None:
-            tally.read(name, shape, row_counts(mask.expand(out.shape), lead))
+            tally.read(name, shape[:lead], row_counts(mask.expand(shape), lead))
     if masks[0] is not None and masks[1] is not None:
-        tally.read("coincident", shape, row_counts(masks[0] * masks[1], lead))
-    _uniform(tally, out, shape)
+        tally.read("coincident", shape[:lead], row_counts(masks[0] * masks[1], lead))
+    out = func(*args, **kwargs)  # only now: an in-place addition changes its operand
+    _uniform(tally, out, shape[:lead])
     _describe(tally, rec, a if isinstance(a, torch.Tensor) else b, out)
     if kwargs.get("alpha", 1) != 1:
         tally.add(scale_muls=out.numel())

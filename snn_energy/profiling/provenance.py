@@ -23,16 +23,23 @@ class Measured:
     Shared by all views that show the same elements in the same order.
     """
 
-    __slots__ = ("lead", "maps", "pointer", "rows", "shape")
+    __slots__ = ("channels", "lead", "maps", "numel", "pointer", "rows")
 
     def __init__(self, x: torch.Tensor, lead: int) -> None:
-        self.pointer, self.shape, self.lead = x.data_ptr(), tuple(x.shape), lead
+        self.pointer, self.numel, self.lead = x.data_ptr(), x.numel(), lead
+        self.channels = x.shape[lead] if x.dim() > lead else 1
         self.rows: torch.Tensor | None = None  # float64, flat over the `lead` leading dimensions
         self.maps: torch.Tensor | None = None  # summed over channels: (leading, positions)
 
     def shows(self, x: torch.Tensor) -> bool:
-        """Whether `x` is the same memory in the same order."""
-        return x.data_ptr() == self.pointer and x.is_contiguous()
+        """Whether `x` is the same memory, all of it, in the same order."""
+        return x.data_ptr() == self.pointer and x.numel() == self.numel and x.is_contiguous()
+
+    def positions(self, x: torch.Tensor) -> torch.Tensor | None:
+        """`maps`, if they are those of `x` (N, C, *spatial)."""
+        if self.maps is None or not self.shows(x):
+            return None
+        return self.maps if x.shape[0] == self.maps.shape[0] and x.shape[1] == self.channels else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,13 +152,9 @@ class Recorder:
     def maps(self, x: torch.Tensor, tag: Tag | None, values: ValueSet | None) -> torch.Tensor:
         """Nonzeros of (N, C, *spatial) summed over channels: (N, positions)."""
         known = tag.measured if tag is not None else None
-        if (
-            known is not None
-            and known.maps is not None
-            and known.shows(x)
-            and known.maps.shape[0] == x.shape[0]
-        ):
-            return known.maps
+        found = known.positions(x) if known is not None else None
+        if found is not None:
+            return found
         maps = position_counts(ones_where_nonzero(x, values), 1)
         if tag is not None and x.is_contiguous():
             fresh = Measured(x, 1)

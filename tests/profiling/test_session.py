@@ -184,6 +184,51 @@ def test_repeated_calls_at_different_places_are_different_sites() -> None:
     assert [(r.op, r.site, r.calls) for r in rows] == [("matmul", 0, 2), ("matmul", 1, 2), ("add", 0, 6)]
 
 
+def test_in_place_additions_are_read_before_they_happen() -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a, b = x[:, 0].clone(), x[:, 1]
+            a += b
+            return nn.functional.linear(a, torch.ones(3, 4))
+
+    x = events(5)
+    measured = profile(InPlace(), [x])
+    assert row(measured, "", "add").ac == int((x[:, 0] * x[:, 1]).sum())
+    linear = row(measured, "", "linear")
+    assert linear.input_kind == "integer"
+    assert linear.ac == 3 * int(((x[:, 0] + x[:, 1]) != 0).sum())
+
+
+def test_what_is_known_of_a_tensor_is_not_taken_for_its_parts() -> None:
+    """A slice begins at the same address; a reshaping changes what a channel is."""
+
+    class Parts(nn.Module):
+        T = 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lif = neuron.IFNode(v_threshold=0.5, step_mode="m")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            s = self.lif(x)  # (4, 2, 4, 5, 6): as many channels as steps
+            first = s[0].sum()
+            one = nn.functional.conv2d(s[0], torch.ones(3, 4, 3, 3))
+            other = nn.functional.conv2d(s.reshape(8, 2, 10, 6), torch.ones(3, 2, 3, 3))
+            return first + one.sum() + other.sum()
+
+    x = torch.rand(4, 2, 4, 5, 6, generator=torch.Generator().manual_seed(4))
+    measured = profile(Parts(), [x], batch_dim=1)
+    s = record_spikes(Parts(), x, batch_dim=1)["lif"].float()
+    sums = [r for r in measured.rows if r.op == "sum"]
+    assert sums[0].ac == int(s[0].sum())
+    ones = [
+        nn.functional.conv_transpose2d(torch.ones(1, 1, *o), torch.ones(1, 1, 3, 3)) for o in ((3, 4), (8, 4))
+    ]
+    convs = [r for r in measured.rows if r.op == "conv2d"]
+    assert convs[0].ac == int((s[0] * ones[0] * 3).sum())
+    assert convs[1].ac == int((s.reshape(8, 2, 10, 6) * ones[1] * 3).sum())
+
+
 def test_tuple_outputs_of_neurons_and_modules_are_followed() -> None:
     class Pair(neuron.IFNode):
         def forward(self, x: torch.Tensor):
