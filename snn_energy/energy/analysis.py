@@ -75,7 +75,8 @@ def break_even(
     A layer is its synapses and the neurons that it drives (shared where several layers drive them).  Its
     energy is a + b·rate: a with every neuron silent, a + b with every neuron firing at every step and every
     synapse reached.  The model's rate is the mean input rate of those layers weighted by dense operations;
-    all rates are scaled together.  A cost table with memory shows what data movement does to the answer.
+    all rates are scaled together (of a network that never fired: all layers at one rate).  A cost table with
+    memory shows what data movement does to the answer.
     """
     convention, costs = load_convention(convention), load_costs(costs)
     layers = [r for r in profile.rows if r.op in WEIGHTED and _driven(r, convention)]
@@ -84,7 +85,8 @@ def break_even(
     measured = _layer_pj(profile, compared.spiking)
     silent_energy = estimate(silenced(profile, convention), convention, costs)
     silent = _layer_pj(profile, silent_energy)
-    full = _layer_pj(profile, estimate(silenced(profile, convention, 1.0), convention, costs))
+    full_energy = estimate(silenced(profile, convention, 1.0), convention, costs)
+    full = _layer_pj(profile, full_energy)
     found = []
     for row in layers:
         low, high = silent[row.key], full[row.key]
@@ -92,8 +94,11 @@ def break_even(
         found.append(BreakEven(row.name, row.input_rate, even, measured[row.key], dense[row.key]))
     weight = sum(r.dense_macs for r in layers)
     rate = sum(r.dense_macs * r.input_rate for r in layers) / weight if weight else 0.0
-    active = compared.spiking.total_pj - silent_energy.total_pj
-    even = rate * (compared.dense.total_pj - silent_energy.total_pj) / active if active > 0 else math.inf
+    spare = compared.dense.total_pj - silent_energy.total_pj
+    per_rate = full_energy.total_pj - silent_energy.total_pj
+    if rate:
+        per_rate = (compared.spiking.total_pj - silent_energy.total_pj) / rate
+    even = spare / per_rate if per_rate > 0 else math.inf
     return (*found, BreakEven("", rate, even, compared.spiking.total_pj, compared.dense.total_pj))
 
 

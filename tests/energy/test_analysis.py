@@ -170,6 +170,14 @@ def test_at_the_break_even_rate_both_cost_the_same(costs: str) -> None:
     assert compared.spiking.total_pj == pytest.approx(compared.dense.total_pj, rel=0.02)
 
 
+def test_break_even_of_a_silent_network() -> None:
+    """Nothing to scale: all layers at one rate, which for these two is the same answer."""
+    for costs in ("45nm-fp32", "45nm-memory"):
+        silent, active = (break_even(layer(r), costs=costs)[-1] for r in (0.0, 0.5))
+        assert silent.rate == 0
+        assert silent.break_even == pytest.approx(active.break_even, rel=1e-3)
+
+
 def test_sensitivity_is_the_derivative() -> None:
     """A central difference of the whole evaluation, one neuron's rate at a time."""
     base = layer(0.5)
