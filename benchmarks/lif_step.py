@@ -42,9 +42,7 @@ def main() -> None:
         tau=2.0, detach_reset=True, surrogate_function=surrogate.Sigmoid(4.0), step_mode="m"
     )
     ours = LIF()
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians of {repeats} alternating steps"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} alternating steps")
     for shape in SHAPES:
         x = torch.randn(shape, requires_grad=True)
         step(theirs, x), step(ours, x)
