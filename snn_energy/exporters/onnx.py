@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from snn_energy.errors import ConfigError, DataError, MissingDependency
+from snn_energy.errors import ConfigError, DataError, MissingDependency, VerificationError
 from snn_energy.exporters.verify import Verification
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
@@ -88,7 +88,7 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
     single = form == "single-step"
     steps = steps_per_call(graph) if single else graph.time_steps
     small = direct_attention(hoist_static(fold_norms(with_steps(graph, steps))))
-    rest = {f"{node.name}.v": node.attributes()["v_reset"] or 0.0 for node in graph.neurons}
+    rest = {f"{node.name}.v": node.attributes().get("v_reset") or 0.0 for node in graph.neurons}
     metadata = {
         "form": form,
         "time_steps": str(graph.time_steps),
@@ -100,7 +100,11 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
     if single:
         metadata["rest"] = json.dumps({k: v for k, v in rest.items() if v})
     proto = Writer(small, stateful=single).build(metadata, debug=debug)
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:
+        first = str(error).splitlines()[0]
+        raise VerificationError(f"onnx.checker refuses the {form} model: {first[:400]}") from error
     return proto
 
 

@@ -165,6 +165,34 @@ def sequence_name(variant: Variant, *, held: bool, stateful: bool) -> str:
     return variant.name + ("Held" if held else "") + ("From" if stateful else "")
 
 
+def body_function(writer: Any, kind: str, known: dict[str, Any]) -> tuple[dict[str, np.ndarray], Any]:
+    """A `Neuron` as a function x, weights -> spikes; (the weights by name, the function).
+
+    `writer` is a Writer of the neuron's own graph.  Layers of one shape get the same function: equal
+    definitions in `known` are found again under their name, `STAALIF`, `STAALIF_1`, …
+    """
+    from onnx import helper, numpy_helper
+
+    for node in writer.graph:
+        writer.write(node)
+    arrays = {name: numpy_helper.to_array(tensor) for name, tensor in writer.initializers.items()}
+    weights = {name: a for name, a in arrays.items() if a.dtype == np.float32 and a.ndim}
+    plain = [
+        helper.make_node("Constant", [], [name], value=tensor)
+        for name, tensor in writer.initializers.items()
+        if name not in weights
+    ]
+    (source,), (target,) = writer.graph.inputs, writer.graph.outputs
+    result = writer.get(target, "full")
+    inputs, opsets = [source.name, *weights], [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    for count in range(len(known) + 1):
+        name = f"{kind}_{count}" if count else kind
+        function = helper.make_function(DOMAIN, name, inputs, [result], plain + writer.nodes, opsets)
+        if name not in known or known[name].SerializeToString() == function.SerializeToString():
+            break
+    return weights, function
+
+
 def _reference(name: str, attribute: str) -> Any:
     """`name` of an inner node is `attribute` of the enclosing function."""
     from onnx import AttributeProto

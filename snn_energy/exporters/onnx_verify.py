@@ -122,9 +122,8 @@ def first_differences(
             places = unequal[node.name][:, sample].nonzero()
             if len(places):
                 step, *index = (int(i) for i in places[0])
-                h = membrane(node, exact[node.inputs[0]], spikes[node.name])  # type: ignore[arg-type]
+                h, threshold = membrane(node, exact[node.inputs[0]], spikes[node.name])
                 value = float(h[(step, sample, *index)])
-                threshold = float(node.attributes()["v_threshold"])
                 yield Difference(offset + sample, node.name, step, tuple(index), value, threshold)
                 break
 
@@ -171,9 +170,7 @@ def check_files(directory: Path) -> dict[str, Any]:
 def weights_hash(graph: Graph) -> str:
     """sha256 over all weights in order: names the trained network, whatever the form of the file."""
     digest = hashlib.sha256()
-    for node in graph:
-        for key, value in node.attributes().items():
-            if isinstance(value, np.ndarray):
-                digest.update(json.dumps([node.name, key, str(value.dtype), value.shape]).encode())
-                digest.update(np.ascontiguousarray(value).tobytes())
+    for name, value in graph.weights():
+        digest.update(json.dumps([name, str(value.dtype), value.shape]).encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()

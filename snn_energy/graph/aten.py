@@ -93,8 +93,13 @@ class Call:
 class Converter:
     """Walks an exported program once and collects nodes."""
 
-    def __init__(self, program: torch.export.ExportedProgram, model: nn.Module) -> None:
-        self.program = program
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        model: nn.Module,
+        neuron_body: Callable[[nn.Module, tuple[int, ...]], Any],
+    ) -> None:
+        self.program, self.model, self.neuron_body = program, model, neuron_body
         self.nodes: list[Node] = []
         self.names: dict[str, Node] = {}
         self.constants: dict[int, tuple[torch.Tensor, str]] = {}
@@ -258,4 +263,5 @@ def is_view(node: fx.Node) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._opname in VIEWS
 
 
-from snn_energy.graph import aten_ops as _aten_ops  # noqa: E402, F401  (fills HANDLERS)
+from snn_energy.graph import aten_math as _aten_math  # noqa: E402, F401  (fills HANDLERS)
+from snn_energy.graph import aten_ops as _aten_ops  # noqa: E402, F401

@@ -19,6 +19,7 @@ from snn_energy.errors import ConfigError, DataError, UnsupportedOp
 from snn_energy.graph.aten import Converter
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import canonical
+from snn_energy.graph.opaque import opaque_neurons
 from snn_energy.graph.simplify import prune
 
 
@@ -29,12 +30,22 @@ def capture(model: nn.Module, example: Any, *, meta: dict[str, Any] | None = Non
     shape and type matter.  `meta` is stored with the graph.  The model's mode and neuron states are as before
     afterwards.  Raises `UnsupportedOp`, naming the module, for an operation that no node stands for.
     """
-    inputs = _examples(example)
     with _untouched(model):
-        program = _export(model, inputs)
-    converter = Converter(program, model)
-    nodes, outputs = converter.run()
-    return prune(canonical(nodes, outputs, dict(meta or {})))
+        return _capture(model, _examples(example), dict(meta or {}))
+
+
+def _capture(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], meta: dict[str, Any], axis: int = 0
+) -> Graph:
+    with opaque_neurons(model):
+        program = _export(model, inputs, axis)
+    nodes, outputs = Converter(program, model, _neuron_body).run()
+    return prune(canonical(nodes, outputs, meta))
+
+
+def _neuron_body(module: nn.Module, shape: tuple[int, ...]) -> Graph:
+    """The equations of a neuron module for currents (T, B, ...)."""
+    return _capture(module, (torch.zeros(shape),), {}, axis=1)
 
 
 def _examples(example: Any) -> tuple[torch.Tensor, ...]:
@@ -47,12 +58,12 @@ def _examples(example: Any) -> tuple[torch.Tensor, ...]:
     return tuple(t[:1].repeat(3, *([1] * (t.dim() - 1))).cpu() for t in tensors)
 
 
-def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...], axis: int) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("B", min=1, max=1 << 20)
     try:
         with torch.no_grad():
             return torch.export.export(
-                model, inputs, dynamic_shapes=_dynamic(model, inputs, batch), strict=False
+                model, inputs, dynamic_shapes=_dynamic(model, inputs, {axis: batch}), strict=False
             )
     except ConfigError:
         raise
@@ -66,8 +77,8 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
         ) from error
 
 
-def _dynamic(model: nn.Module, inputs: tuple[torch.Tensor, ...], batch: Any) -> Any:
-    shapes = tuple({0: batch} for _ in inputs)
+def _dynamic(model: nn.Module, inputs: tuple[torch.Tensor, ...], free: dict[int, Any]) -> Any:
+    shapes = tuple(free for _ in inputs)
     signature = inspect.signature(model.forward)
     variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
     return (shapes,) if variadic else shapes

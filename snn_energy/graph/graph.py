@@ -121,23 +121,23 @@ class Graph:
 
     def parameters(self) -> int:
         """Numbers held in weights and constants."""
-        arrays = (v for node in self.nodes for v in node.attributes().values() if isinstance(v, np.ndarray))
-        return sum(a.size for a in arrays)
+        return sum(array.size for _, array in self.weights())
+
+    def weights(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every array with its name, `block.0.attn.q_conv:weight`, in order."""
+        for node in self.nodes:
+            for key, value in node.attributes().items():
+                if isinstance(value, np.ndarray):
+                    yield f"{node.name}:{key}", value
+                elif isinstance(value, Graph):
+                    yield from ((f"{node.name}/{name}", array) for name, array in value.weights())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `path` (JSON) and, beside it, the weights: `graph.json` and `graph.npz`."""
         path = Path(path)
-        arrays: dict[str, np.ndarray] = {}
-        nodes = [_to_json(node, arrays) for node in self.nodes]
-        record = {
-            "schema": SCHEMA,
-            "time_steps": self.time_steps,
-            "outputs": self.outputs,
-            "meta": self.meta,
-            "nodes": nodes,
-        }
+        record = {"schema": SCHEMA, **_graph_to_json(self, "")}
         with atomic_write(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **dict(self.weights()))  # type: ignore[arg-type]
         write_text(path, json.dumps(record, indent=1) + "\n")
 
     @classmethod
@@ -149,20 +149,29 @@ class Graph:
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
                 if record["schema"] != SCHEMA:
                     raise DataError(f"{path}: graph schema {record['schema']}; this version reads {SCHEMA}")
-                nodes = tuple(_from_json(entry, arrays) for entry in record["nodes"])
-            return cls(nodes, tuple(record["outputs"]), record["time_steps"], record["meta"])
+                return _graph_from_json(record, arrays)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not a saved Graph ({error})") from error
 
 
-def _to_json(node: Node, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _graph_to_json(graph: Graph, prefix: str) -> dict[str, Any]:
+    fields = {"time_steps": graph.time_steps, "outputs": graph.outputs, "meta": graph.meta}
+    return {**fields, "nodes": [_to_json(node, prefix) for node in graph]}
+
+
+def _graph_from_json(record: dict[str, Any], arrays: Any) -> Graph:
+    nodes = tuple(_from_json(entry, arrays) for entry in record["nodes"])
+    return Graph(nodes, tuple(record["outputs"]), record["time_steps"], record["meta"])
+
+
+def _to_json(node: Node, prefix: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"op": node.op}
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
         if isinstance(value, np.ndarray):
-            key = f"{node.name}:{f.name}"
-            arrays[key] = value
-            value = {"array": key}
+            value = {"array": f"{prefix}{node.name}:{f.name}"}
+        elif isinstance(value, Graph):
+            value = {"graph": _graph_to_json(value, f"{prefix}{node.name}/")}
         entry[f.name] = value
     return entry
 
@@ -174,7 +183,8 @@ def _from_json(entry: dict[str, Any], arrays: Any) -> Node:
         raise ValueError(f"unknown operation {op!r}")
     for key, value in entry.items():
         if isinstance(value, dict):
-            entry[key] = arrays[value["array"]]
+            nested = "graph" in value
+            entry[key] = _graph_from_json(value["graph"], arrays) if nested else arrays[value["array"]]
         elif isinstance(value, list):
             entry[key] = tuple(value)
     return kinds[op](**entry)

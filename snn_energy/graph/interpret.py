@@ -41,8 +41,16 @@ def run(
     return held
 
 
-def membrane(node: n.Lif | n.If, x: Tensor, spikes: Tensor) -> Tensor:
-    """H (T, B, ...), the membrane just before firing, of a neuron that receives x and fired `spikes`."""
+def membrane(node: Node, x: Tensor, spikes: Tensor) -> tuple[Tensor, float]:
+    """H (T, B, ...), the membrane just before firing, of a neuron that receives x and fired `spikes`; its
+    threshold.
+
+    Of a `Neuron`, what its last node compares; it is run by its own spikes.
+    """
+    if isinstance(node, n.Neuron):
+        fire = node.body[node.body.outputs[0]]
+        return run(node.body, x, dtype=x.dtype)[fire.inputs[0]], fire.threshold
+    assert isinstance(node, n.Lif | n.If)
     rest = node.v_reset or 0.0
     v = torch.full_like(x[0], rest)
     charged = []
@@ -50,7 +58,7 @@ def membrane(node: n.Lif | n.If, x: Tensor, spikes: Tensor) -> Tensor:
         h = _charge(node, current, v, rest)
         v = _after(node, h, s, rest)
         charged.append(h)
-    return torch.stack(charged)
+    return torch.stack(charged), node.v_threshold
 
 
 def check_inputs(graph: Graph, shapes: list[tuple[int, ...]]) -> int:
@@ -225,6 +233,9 @@ RULES: dict[type[Node], Callable[[Any, list[Tensor], tuple[int, ...]], Tensor]] 
     n.LayerNorm: _layer_norm,
     n.Lif: _neuron,
     n.If: _neuron,
+    n.Neuron: lambda node, inputs, shape: run(node.body, inputs[0], dtype=inputs[0].dtype)[
+        node.body.outputs[0]
+    ],
     n.Heaviside: _heaviside,
     n.MaxPool: _max_pool,
     n.AvgPool: _avg_pool,

@@ -69,6 +69,8 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _show(key: str, value: Any) -> str:
+    if key == "body":
+        return f"body={len(value)} nodes"
     if isinstance(value, np.ndarray):
         return f"{key}={value.dtype}{list(value.shape)}" if value.ndim else f"{key}={value.item():g}"
     return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
@@ -196,6 +198,20 @@ class Heaviside(Node):
 
     threshold: float = 0.0
     strict: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Neuron(Node):
+    """A spiking neuron of another kind, with its equations as a graph: x (T, B, ...) -> spikes of the same
+    shape.
+
+    `kind`: the class of the torch module, for example "STAALIF".  `body`: a `Graph` with one input of the
+    shape of x and one output, all T steps written out, T a number in it; its last node is the `Heaviside`
+    that fires.
+    """
+
+    kind: str
+    body: Any
 
 
 # ---------------------------------------------------------------------------------------------- pooling
@@ -350,4 +366,4 @@ def node_types() -> dict[str, type[Node]]:
     return {cls.__name__: cls for cls in Node.__subclasses__()}
 
 
-NEURONS = (Lif, If)
+NEURONS = (Lif, If, Neuron)

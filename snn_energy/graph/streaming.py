@@ -31,6 +31,8 @@ def steps_per_call(graph: Graph) -> int:
                 chunk = lcm(chunk, monomial(dim).coefficient.denominator)
         if isinstance(node, n.Constant) and _timed(node):
             raise _spans(node, "holds a value for each step")
+        if isinstance(node, n.Neuron):
+            raise _spans(node, f"is a {node.kind}, whose steps are written out")
         if not isinstance(node, VIEWS):
             _check_mixing(graph, node)
         if averaged.intersection(node.inputs):
