@@ -1,0 +1,261 @@
+"""`--target lava`: lower a model, write the package, and prove it.
+
+Three runs on the same samples are compared: the model with de-quantized weights in PyTorch (float64), the
+netlist in the integer simulator, and, where a Lava environment is at hand, the netlist in Lava.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.exporters.lava import PACKAGE_FILE, read_package, run_lava, write_package
+from snn_energy.exporters.lower import Lowering, lower
+from snn_energy.exporters.netlist import OWN_PROCESSES, Netlist, neurons
+from snn_energy.exporters.netlist_verify import NeuronDifference, compare_activities
+from snn_energy.exporters.quantize import Calibration
+from snn_energy.exporters.simulate import Activity, encode, simulate
+from snn_energy.exporters.verify import Verification
+from snn_energy.files import write_text
+from snn_energy.graph import nodes as gn
+from snn_energy.graph.capture import capture
+from snn_energy.graph.graph import Graph
+from snn_energy.graph.interpret import run
+from snn_energy.graph.simplify import fold_norms
+
+BATCH = 32
+CALIBRATION_SAMPLES = 256
+LOWERING_FILE = "lowering.json"
+
+
+def calibrate(graph: Graph, x: np.ndarray) -> Calibration:
+    """Largest input and largest current of every neuron over samples `x`, in the real-valued network."""
+    folded = fold_norms(graph)
+    currents: dict[str, float] = {}
+    for start in range(0, len(x), BATCH):
+        held = run(folded, x[start : start + BATCH])
+        for node in folded.neurons:
+            peak = float(held[node.inputs[0]].abs().max())
+            currents[node.name] = max(currents.get(node.name, 0.0), peak)
+    x = np.asarray(x)
+    return Calibration(float(np.abs(x).max()), bool(np.all(x == np.rint(x)) and x.min() >= 0), currents)
+
+
+def lower_model(model: nn.Module, x: np.ndarray, *, bits: int = 8, **options: Any) -> Lowering:
+    """Capture, calibrate on `x`, lower.  Raises `UnsupportedOp` for what a chip cannot do."""
+    graph = capture(model, np.asarray(x[:1], np.float32))
+    return lower(graph, calibrate(graph, x[:CALIBRATION_SAMPLES]), bits=bits, **options)
+
+
+def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
+    """A copy of `model` in float64 whose weights, thresholds and time constants are those of the registers.
+
+    Norms are folded into the layers before them, so they become identities.  Its inputs must be rounded as
+    the chip's (see `rounded`).  Raises `ConfigError` where a layer of the graph is no module of its own.
+    """
+    twin = copy.deepcopy(model).double().eval()
+    modules = dict(twin.named_modules())
+    for node in lowering.dequantized:
+        if isinstance(node, gn.Conv | gn.Linear) and node.name in lowering.registers.weights:
+            module = modules.get(node.module)
+            if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+                raise ConfigError(
+                    f"{node.name}: its weights are not those of a module; compare with the graph"
+                )
+            module.weight = nn.Parameter(torch.as_tensor(node.weight, dtype=torch.float64))
+            if node.bias is not None:
+                module.bias = nn.Parameter(torch.as_tensor(node.bias, dtype=torch.float64))
+        elif isinstance(node, gn.Lif | gn.If):
+            neuron: Any = modules[node.module]
+            neuron.v_threshold = node.v_threshold
+            if isinstance(node, gn.Lif) and hasattr(neuron, "w"):
+                neuron.w = nn.Parameter(torch.tensor(-np.log(node.tau - 1.0), dtype=torch.float64))
+            elif isinstance(node, gn.Lif):
+                neuron.tau = node.tau
+    for name, module in modules.items():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            parent, _, child = name.rpartition(".")
+            setattr(modules[parent], child, nn.Identity())
+    return twin
+
+
+def rounded(netlist: Netlist, x: np.ndarray) -> np.ndarray:
+    """Samples as the chip's input sees them: messages divided by their scale, float64."""
+    (name,) = (n for n, node in netlist.nodes.items() if type(node).__name__ == "Input")
+    return encode(netlist, x) / netlist.nodes[name].scale  # type: ignore[union-attr]
+
+
+def reference(graph: Graph, netlist: Netlist, x: np.ndarray) -> Activity:
+    """The de-quantized graph in PyTorch, float64, as the simulator reports: spikes (B, T, C, H, W), logits."""
+    outputs: dict[str, list[np.ndarray]] = {}
+    logits: list[np.ndarray] = []
+    populations = [n.name for n in graph.neurons if n.name in netlist.nodes]
+    for start in range(0, len(x), BATCH):
+        held = run(graph, rounded(netlist, x[start : start + BATCH]), dtype=torch.float64)
+        for name in populations:
+            spikes = held[name].transpose(0, 1).numpy()
+            shape = (*spikes.shape[:2], *netlist.nodes[name].shape)
+            outputs.setdefault(name, []).append(spikes.reshape(shape).astype(np.int8))
+        result = held[graph.outputs[0]]
+        logits.append((result.mean(0) if graph[graph.outputs[0]].shape[0] == "T" else result).numpy())
+    (readout,) = (n for n, node in netlist.nodes.items() if type(node).__name__ == "Readout")
+    recorded = {name: np.concatenate(parts) for name, parts in outputs.items()}
+    return Activity(recorded, {readout: np.concatenate(logits)}, {}, len(x))
+
+
+def accuracies(
+    model: nn.Module,
+    twin: nn.Module,
+    lowering: Lowering,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    activity: Activity,
+) -> tuple[dict[str, float], int]:
+    """Accuracy of the model, of its de-quantized twin and of the netlist; predictions in which the twin differs."""
+    floats, doubles = [], []
+    with torch.no_grad():
+        for start in range(0, len(x), BATCH):
+            part = np.asarray(x[start : start + BATCH])
+            floats.append(_logits(model, torch.as_tensor(part, dtype=torch.float32)))
+            doubles.append(_logits(twin, torch.as_tensor(rounded(lowering.netlist, part))))
+    predicted = {"model": np.concatenate(floats).argmax(1), "dequantized": np.concatenate(doubles).argmax(1)}
+    predicted["netlist"] = activity.predictions()
+    differ = int((predicted["dequantized"] != predicted["netlist"]).sum())
+    if y is None:
+        return {}, differ
+    return {name: float((p == np.asarray(y)).mean()) for name, p in predicted.items()}, differ
+
+
+def _logits(model: nn.Module, x: torch.Tensor) -> np.ndarray:
+    from snn_energy.models.neurons import reset
+
+    reset(model)
+    logits = model(x)
+    reset(model)
+    return np.asarray((logits.mean(0) if logits.dim() == 3 else logits).double())
+
+
+def export_lava(
+    model: nn.Module,
+    out: Path,
+    example: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    bits: int = 8,
+    python: str | Path | None = None,
+    lava_samples: int = 0,
+    stock_processes: bool | None = None,
+) -> Verification:
+    """Write the Lava package `out` and verify it: simulator against de-quantized PyTorch on all of `x`, and
+    Lava against the simulator on the first `lava_samples` (0: leave that to `snn-energy verify`).
+
+    `x` (N, C, H, W) or (N, T, C, H, W), `y` (N,).  Raises `UnsupportedOp`, `VerificationError`.
+    """
+    x, y = np.asarray(x, np.float32), None if y is None else np.asarray(y)
+    was_training = model.training
+    model.eval()
+    try:
+        lowering = lower_model(model, x, bits=bits, stock_processes=stock_processes)
+        netlist = lowering.netlist
+        activity = simulate(netlist, encode(netlist, x))
+        wanted = reference(lowering.dequantized, netlist, x)
+        accuracy, differ = accuracies(model, dequantized_model(model, lowering), lowering, x, y, activity)
+    finally:
+        model.train(was_training)
+    samples = {"x": encode(netlist, x), "real": x}
+    if y is not None:
+        samples["y"] = y
+    write_package(netlist, out, samples)
+    verdict = _verification(
+        netlist, compare_activities(netlist, wanted, activity), accuracy, differ, wanted, activity
+    )
+    details = verdict.details | {
+        "notes": list(lowering.notes),
+        "reference": "PyTorch float64, de-quantized weights",
+    }
+    lowering.dequantized.save(out / "dequantized.json")
+    write_text(
+        out / LOWERING_FILE, json.dumps({"accuracy": accuracy, "notes": lowering.notes}, indent=1) + "\n"
+    )
+    if lava_samples:
+        in_lava = verify_dir(out, x[:lava_samples], runtime="lava", python=python)
+        details["lava"] = in_lava.to_json()
+    verdict = dataclasses.replace(verdict, details=details)
+    verdict.save(out / "verification.json")
+    return verdict
+
+
+def verify_dir(
+    folder: str | Path,
+    x: Any = None,
+    y: Any = None,
+    *,
+    runtime: str = "simulator",
+    python: str | Path | None = None,
+    timeout: float = 3600,
+) -> Verification:
+    """Verify an exported package again: `simulator` holds the integer simulator against the de-quantized
+    graph in PyTorch, `lava` holds the real Lava runtime against the simulator, population by population.
+
+    `x`: real samples (default: those in the package).  Raises `DataError` for a package that was changed.
+    """
+    folder = Path(folder)
+    netlist, samples = read_package(folder)
+    x = samples.get("real") if x is None else np.asarray(x, np.float32)
+    if x is None:
+        raise DataError(f"{folder} has no samples of its own: name some with --input")
+    messages = encode(netlist, x)
+    activity = simulate(netlist, messages)
+    if runtime == "lava":
+        wanted, got, tested = activity, run_lava(folder, messages, python=python, timeout=timeout), "lava"
+    elif runtime == "simulator":
+        wanted, got, tested = (
+            reference(Graph.load(folder / "dequantized.json"), netlist, x),
+            activity,
+            "simulator",
+        )
+    else:
+        raise ConfigError(f"runtime {runtime!r}: must be lava or simulator")
+    differ = int((wanted.predictions() != got.predictions()).sum())
+    accuracy = {}
+    if y is not None and len(y) == len(x):
+        accuracy = {tested: float((got.predictions() == np.asarray(y)).mean())}
+    verdict = _verification(netlist, compare_activities(netlist, wanted, got), accuracy, differ, wanted, got)
+    against = "integer simulator" if runtime == "lava" else "PyTorch float64, de-quantized weights"
+    return dataclasses.replace(verdict, form=tested, details=verdict.details | {"reference": against})
+
+
+def _verification(
+    netlist: Netlist,
+    compared: NeuronDifference,
+    accuracy: dict[str, float],
+    predictions_differ: int,
+    wanted: Activity,
+    got: Activity,
+) -> Verification:
+    worst = max(
+        float(np.abs(wanted.logits[n] - got.logits[n])[compared.clean].max(initial=0)) for n in got.logits
+    )
+    own = sorted({type(n).__name__ for n in netlist.nodes.values() if isinstance(n, OWN_PROCESSES)})
+    return Verification(
+        target="lava",
+        form="simulator",
+        samples=got.samples,
+        logits_difference=worst,
+        predictions_differ=predictions_differ,
+        neurons=compared.checks,
+        differences=compared.differences,
+        accuracy=accuracy,
+        versions={name: metadata.version(name) for name in ("torch", "numpy", "spikingjelly")},
+        details={"neurons": neurons(netlist), "own_processes": own, "package": PACKAGE_FILE},
+    )

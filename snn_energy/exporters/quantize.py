@@ -1,0 +1,296 @@
+"""From real weights to registers: one current scale G per stream, 8-bit weights, thresholds, biases, decays.
+
+A stream's current in the chip is a = G·x.  A neuron that computes v ← κv + gain·x and fires at v ≥ θ becomes
+
+    V ← κV + 64·a,  fires at V > 64·m,   with V = 64·(G / gain)·v and S = G·θ / gain in place of θ.
+
+`V > 64·m` must mean `V ≥ 64·S`.  With τ = 2, V is a whole multiple of the lattice step 64 / 2^(T-1) as long
+as T ≤ 7, and no multiple lies between 64·m and 64·(m + ε), ε = 2^-T.  So G is
+chosen to make S = m + ε for the stream's commonest threshold: there the chip's neuron *is* the real one.
+Other thresholds on the same stream are moved to their nearest m + ε, and other τ to the nearest x/4096; the
+de-quantized model has these too, so what remains between it and the chip is only rounding of decays other
+than ½ and of more than 7 steps.
+
+Each term has its own weight exponent, so that every layer on a stream uses its 8 bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from snn_energy.errors import UnsupportedOp
+from snn_energy.exporters.lower_plan import Attention, Neuron, Plan, Pool, Synapse
+from snn_energy.exporters.netlist import CURRENT_LIMIT, Array
+from snn_energy.exporters.netlist_check import BIAS_MANTISSA, DECAY_MAX, THRESHOLD_MAX, WEIGHT_EXPONENT_MAX
+
+WEIGHT_MAX = 254
+HEADROOM = 2.0  # currents may be this many times larger than on the calibration samples
+BIAS_MAX = BIAS_MANTISSA[1] * 2  # exponent 7 against the current's 6
+EXACT_STEPS = 7
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Largest |x| seen at the input and at every neuron and output, in the real-valued model."""
+
+    input_peak: float
+    input_whole: bool
+    currents: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Registers of one term: `values`·2^exponent ≈ G·unit·w, and the weights they stand for."""
+
+    values: Array
+    exponent: int
+    real: Array
+
+
+@dataclass(frozen=True)
+class Fire:
+    """Registers of one neuron, and the threshold and τ of the real neuron that they are exactly."""
+
+    threshold: int
+    voltage_decay: int
+    bias: Array
+    bias_exponent: int
+    real_threshold: float
+    real_tau: float | None
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """Messages are clip(round(x·scale)) of `message_bits` bits (0: binary)."""
+
+    scale: float
+    message_bits: int
+
+
+@dataclass(frozen=True)
+class Registers:
+    """All numbers of a plan.  `scales`: term -> G of its stream (current units per real unit)."""
+
+    input: InputScale
+    scales: dict[str, float]
+    weights: dict[str, Weights]
+    biases: dict[str, Array]  # term -> whole current units (O,), shared by all neurons of the stream
+    neurons: dict[str, Fire]
+    gains: dict[str, int]  # attention -> integer gain
+
+
+def input_scale(calibration: Calibration, bits: int = 8) -> InputScale:
+    """Whole numbers (spikes, event counts) enter as they are; else the largest power of two that fits."""
+    peak = max(calibration.input_peak, 1e-12)
+    if calibration.input_whole and peak <= 1:
+        return InputScale(1.0, 0)
+    if calibration.input_whole and peak < 1 << (bits - 1):
+        return InputScale(1.0, bits)
+    return InputScale(2.0 ** math.floor(math.log2(((1 << (bits - 1)) - 1) / peak)), bits)
+
+
+def quantize(plan: Plan, calibration: Calibration, *, bits: int = 8) -> Registers:
+    """Choose every register.  Raises `UnsupportedOp` where no scale leaves a usable threshold."""
+    if not 4 <= bits <= 8:
+        raise ValueError(f"weights of {bits} bits: 4 to 8")
+    scale = input_scale(calibration)
+    unit = {name: 1 / scale.scale if source.kind == "input" else 1.0 for name, source in plan.sources.items()}
+    scales: dict[str, float] = {}
+    for group in streams(plan):
+        scales |= dict.fromkeys(group, _stream_scale(plan, group, calibration, unit, bits))
+    for name, term in plan.terms.items():
+        if isinstance(term, Pool) and term.kind == "sum":
+            scales[name] = scales[term.terms[0]] * math.prod(term.kernel)
+    weights = {}
+    for name, term in plan.terms.items():
+        if isinstance(term, Synapse) and name in scales:
+            weights[name] = _weights(term, scales[name] * unit[term.source], bits)
+    biases = _biases(plan, scales)
+    neurons = {name: _fire(name, neuron, plan, scales, biases) for name, neuron in plan.neurons.items()}
+    gains = {
+        name: attention_gain(plan.time_steps) for name, t in plan.terms.items() if isinstance(t, Attention)
+    }
+    return Registers(scale, scales, weights, biases, neurons, gains)
+
+
+def streams(plan: Plan) -> list[list[str]]:
+    """Terms that must share a scale: those of one neuron, and those of a max pool with what it pools."""
+    parent = {name: name for name in plan.terms}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    sets = [n.terms for n in plan.neurons.values()] + [o.terms for o in plan.outputs.values()]
+    sets += [(name, *t.terms) for name, t in plan.terms.items() if isinstance(t, Pool) and t.kind == "max"]
+    sets += [t.terms for t in plan.terms.values() if isinstance(t, Pool) and t.kind == "sum"]
+    for names in sets:
+        for name in names[1:]:
+            parent[root(name)] = root(names[0])
+    used = {name for names in sets for name in names}
+    groups: dict[str, list[str]] = {}
+    for name, term in plan.terms.items():
+        if name in used and not (isinstance(term, Pool) and term.kind == "sum"):
+            groups.setdefault(root(name), []).append(name)
+    return list(groups.values())
+
+
+def attention_gain(time_steps: int) -> int:
+    """Makes every membrane behind an attention a multiple of 64 while T ≤ 7: `≥` is then exact."""
+    return 1 << (min(time_steps, EXACT_STEPS) - 1)
+
+
+def _stream_scale(
+    plan: Plan, group: list[str], calibration: Calibration, unit: dict[str, float], bits: int
+) -> float:
+    terms = [plan.terms[name] for name in group]
+    if any(isinstance(t, Attention) for t in terms):
+        return _attention_scale(plan, group)
+    if all(isinstance(t, Synapse) and t.kind == "gather" for t in terms):
+        return float(attention_gain(plan.time_steps))
+    heard = _listeners(plan, group)
+    peaks = [_peak(t, unit) for t in terms if isinstance(t, Synapse)]
+    largest = WEIGHT_MAX >> (8 - bits)
+    limits = [
+        largest / min((p for p in peaks if p > 0), default=1.0),
+        (largest << WEIGHT_EXPONENT_MAX) / max([*peaks, 1e-30]),
+    ]
+    for name, neuron, times in heard:
+        limits.append((THRESHOLD_MAX - 1) * neuron.gain / (times * neuron.threshold))
+        limits.append(CURRENT_LIMIT / (HEADROOM * times * max(calibration.currents.get(name, 0.0), 1e-30)))
+        limits.append(BIAS_MAX / (times * max(float(np.abs(neuron.bias).max()), 1e-30)))
+    scale = min(limits)
+    return _exact(scale, heard, plan.time_steps, group)
+
+
+def _exact(scale: float, heard: list[tuple[str, Neuron, int]], time_steps: int, group: list[str]) -> float:
+    """The largest scale below `scale` at which the commonest threshold is m + ε."""
+    if not heard:
+        return scale  # an output: no threshold
+    ratios = Counter(round(neuron.threshold * times / neuron.gain, 9) for _, neuron, times in heard)
+    ratio = ratios.most_common(1)[0][0]
+    epsilon = half_lattice(time_steps)
+    m = math.floor(scale * ratio - epsilon)
+    if m < 1:
+        raise UnsupportedOp(
+            group[0], "a layer whose weights dwarf the threshold", supported="thresholds above a weight step",
+            way_out=f"the scale {scale:.3g} leaves a threshold below 1: shrink its weights or biases",
+        )  # fmt: skip
+    return (m + epsilon) / ratio
+
+
+def half_lattice(time_steps: int) -> float:
+    """ε: below the lattice step 1 / 2^(T-1) of the membrane in units of 64."""
+    return float(2.0 ** -min(time_steps, EXACT_STEPS))
+
+
+def _attention_scale(plan: Plan, group: list[str]) -> float:
+    (name,) = group if len(group) == 1 else (None,)
+    if name is None:
+        raise UnsupportedOp(
+            group[0], "attention added to another current", supported="attention straight into a neuron",
+            way_out="put a LIF behind the attention",
+        )  # fmt: skip
+    term = plan.terms[name]
+    assert isinstance(term, Attention)
+    return attention_gain(plan.time_steps) / term.scale
+
+
+def _listeners(plan: Plan, group: list[str]) -> list[tuple[str, Neuron, int]]:
+    """(name, neuron, factor) of the neurons that hear a stream, through a spatial sum `factor` times."""
+    members = set(group)
+    sums = {name: math.prod(t.kernel) for name, t in plan.terms.items()
+            if isinstance(t, Pool) and t.kind == "sum" and members & set(t.terms)}  # fmt: skip
+    heard = []
+    for name, neuron in plan.neurons.items():
+        if members & set(neuron.terms):
+            heard.append((name, neuron, 1))
+        heard += [(name, neuron, sums[t]) for t in neuron.terms if t in sums]
+    return heard
+
+
+def _peak(term: Synapse, unit: dict[str, float]) -> float:
+    return float(np.abs(term.weight).max()) * unit[term.source]
+
+
+def _weights(term: Synapse, scale: float, bits: int) -> Weights:
+    wanted = term.weight * scale
+    largest = WEIGHT_MAX >> (8 - bits)
+    peak = max(float(np.abs(wanted).max()), 1e-30)
+    exponent = max(0, math.ceil(math.log2(peak / (largest + 0.5))))
+    step = 2.0**exponent
+    mixed = wanted.min() < 0 < wanted.max()
+    grain = 2 if mixed else 1
+    values = np.clip(np.rint(wanted / (step * grain)) * grain, -largest, largest).astype(np.int64)
+    return Weights(values, exponent, values * step / scale)
+
+
+def _biases(plan: Plan, scales: dict[str, float]) -> dict[str, Array]:
+    """Every term's bias in whole current units; even ones in a stream whose sum needs exponent 7."""
+    biases = _rounded_biases(plan, scales, set())
+    wide = {t for n in plan.neurons.values() if _too_wide(_summed(biases, n.terms)) for t in n.terms}
+    coarse = {name for group in streams(plan) for name in group if wide & {name, *_readers(plan, name)}}
+    coarse |= {name for group in streams(plan) if coarse & set(group) for name in group}
+    return _rounded_biases(plan, scales, coarse) if coarse else biases
+
+
+def _rounded_biases(plan: Plan, scales: dict[str, float], even: set[str]) -> dict[str, Array]:
+    biases: dict[str, Array] = {}
+    for name, term in plan.terms.items():
+        if name not in scales:
+            continue
+        if isinstance(term, Pool):
+            times = math.prod(term.kernel) if term.kind == "sum" else 1
+            biases[name] = _summed(biases, term.terms) * times
+        else:
+            grain = 2 if name in even else 1
+            biases[name] = np.rint(plan.biases[name] * scales[name] / grain).astype(np.int64) * grain
+    return biases
+
+
+def _summed(biases: dict[str, Array], terms: tuple[str, ...]) -> Array:
+    return np.sum([biases[t] for t in terms], axis=0)
+
+
+def _too_wide(bias: Array) -> bool:
+    return bool(bias.min() < BIAS_MANTISSA[0] or bias.max() > BIAS_MANTISSA[1])
+
+
+def _readers(plan: Plan, name: str) -> list[str]:
+    """Spatial sums of a term: their bias is the term's, many times."""
+    return [p for p, t in plan.terms.items() if isinstance(t, Pool) and name in t.terms]
+
+
+def _fire(name: str, neuron: Neuron, plan: Plan, scales: dict[str, float], biases: dict[str, Array]) -> Fire:
+    scale = scales[neuron.terms[0]]
+    decay = 0 if neuron.tau is None else min(DECAY_MAX, round(4096 / neuron.tau))
+    tau = None if neuron.tau is None else 4096 / decay
+    gain = neuron.gain if tau is None or neuron.gain == 1.0 else 1 / tau
+    threshold, real = _threshold(name, scale / gain * neuron.threshold, plan, neuron)
+    bias, exponent = _summed(biases, neuron.terms), 6
+    if _too_wide(bias):
+        bias, exponent = bias // 2, 7
+    return Fire(threshold, decay, bias, exponent, real * gain / scale + neuron.rest, tau)
+
+
+def _threshold(name: str, wanted: float, plan: Plan, neuron: Neuron) -> tuple[int, float]:
+    """(m, S): V > 64·m stands for V ≥ 64·S, S as near to `wanted` as the lattice allows."""
+    lattice = 1.0
+    terms = [plan.terms[t] for t in neuron.terms]
+    whole = all(isinstance(t, Attention) or (isinstance(t, Synapse) and t.kind == "gather") for t in terms)
+    if whole and plan.time_steps <= EXACT_STEPS:  # membranes are multiples of 64: S is the next one up
+        m = math.ceil(wanted / lattice - 1e-9) - 1
+        return m, wanted
+    epsilon = half_lattice(plan.time_steps)
+    m = round(wanted - epsilon)
+    if m < 1 or m > THRESHOLD_MAX:
+        raise UnsupportedOp(
+            name, f"a threshold of {wanted:.4g} current units", supported=f"1 to {THRESHOLD_MAX}",
+            way_out="bring the thresholds of neurons on one stream closer together",
+        )  # fmt: skip
+    return m, m + epsilon
