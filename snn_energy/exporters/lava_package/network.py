@@ -176,7 +176,9 @@ class Network:
         shape = whc(row["shape"])
         relay = self.keeping(GradedVec(shape=shape, vth=0))
         eye = one_to_one(row["shape"])
-        line = self.keeping(DelaySparse(weights=eye, delays=eye * (row["steps"] - 1), num_message_bits=24))
+        line = self.keeping(
+            DelaySparse(weights=eye, delays=(eye * (row["steps"] - 1)).astype(int), num_message_bits=24)
+        )
         relay.s_out.flatten().connect(line.s_in)
         return {"in": relay.a_in}, line.a_out.reshape(shape)
 
