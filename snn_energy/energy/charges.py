@@ -5,14 +5,16 @@ Every function here is pure and works on totals over all samples; `estimate` div
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from snn_energy.energy.conventions import Convention
-from snn_energy.energy.structure import attention_rows, drivers
+from snn_energy.energy.structure import attention_rows, drivers, order
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC
 
+Key = tuple[str, str, int]
 POOLS = ("max_pool", "avg_pool")
 
 
@@ -33,17 +35,22 @@ class Charged:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a convention needs to know beyond one row: firing rates by neuron, Q/K/V output rates by row."""
+    """What a convention needs to know beyond one row.
+
+    `neurons`: firing rates by name; `qkv`: by row, the mean rate of what leaves the Q, K and V layers;
+    `minimum`: by product, the operations that `min-of-rates` charges where Q Kᵀ comes first.
+    """
 
     neurons: Mapping[str, float] = field(default_factory=dict)
-    qkv: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
+    qkv: Mapping[Key, float] = field(default_factory=dict)
+    minimum: Mapping[Key, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, profile: Profile) -> Rates:
-        """Firing rates of every neuron; and for every layer that drives an operand of an attention, the mean
-        rate of the operands that such layers drive (Q, K and V)."""
+        """The rates of every neuron and attention of `profile`."""
         neurons = {row.name: row.output_rate for row in profile.rows if row.neuron_cmp}
-        qkv: dict[tuple[str, str, int], float] = {}
+        qkv: dict[Key, float] = {}
+        minimum: dict[Key, float] = {}
         for attention in attention_rows(profile.rows).values():
             operands = {source for row in attention for source in row.sources if source in neurons}
             layers = drivers(profile.rows, attention)
@@ -51,7 +58,22 @@ class Rates:
             if heard:
                 mean = sum(neurons[name] for name in heard) / len(heard)
                 qkv |= {row.key: mean for row in layers}
-        return cls(neurons, qkv)
+            for first, second in itertools.pairwise(attention):
+                if order(first, second) == "scores":
+                    minimum |= _as_state(first, second)
+        return cls(neurons, qkv, minimum)
+
+
+def _as_state(first: OpRow, second: OpRow) -> dict[Key, float]:
+    """Q Kᵀ and A V charged as Kᵀ V and Q (Kᵀ V): tokens × d² per head, at min(r_K, r_V) and at r_Q."""
+    tokens, width = second.output_shape[-2:]
+    dense = first.dense_macs * width / tokens
+    query, key, value = first.input_rate, _right_rate(first), _right_rate(second)
+    return {first.key: min(key, value) * dense, second.key: query * dense}
+
+
+def _right_rate(row: OpRow) -> float:
+    return row.right_nonzero / row.right_elements if row.right_elements else 0.0
 
 
 def is_event(row: OpRow, convention: Convention) -> bool:
@@ -86,7 +108,7 @@ def _synaptic(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     if not is_event(row, convention):
         return REALS[convention.reals](row, convention)
     if row.op == "matmul" and convention.products != "counted":
-        return Charged(ac=_product(row, convention))
+        return Charged(ac=_product(row, convention, rates))
     if convention.counting == "rate":
         rate = _event_rate(row)
         if convention.qkv_rate == "output":
@@ -128,7 +150,9 @@ SPECIAL: Mapping[str, Callable[[OpRow], Charged]] = {
 }
 
 
-def _product(row: OpRow, convention: Convention) -> float:
+def _product(row: OpRow, convention: Convention, known: Rates) -> float:
+    if convention.products == "min-of-rates" and row.key in known.minimum:
+        return known.minimum[row.key]
     rates = _operand_rates(row)
     pick = {"one-sided": rates[0], "min-of-rates": min(rates), "sum-of-rates": sum(rates)}
     return pick[convention.products] * row.dense_macs
@@ -137,7 +161,7 @@ def _product(row: OpRow, convention: Convention) -> float:
 def _operand_rates(row: OpRow) -> list[float]:
     """The rates of a product's event operands, the left one first; of both where neither is."""
     left = row.input_rate
-    right = row.right_nonzero / row.right_elements if row.right_elements else left
+    right = _right_rate(row) if row.right_elements else left
     kinds = (row.input_kind, row.right_kind)
     events = [rate for rate, kind in zip((left, right), kinds, strict=True) if kind not in ("real", None)]
     return events or [left, right]

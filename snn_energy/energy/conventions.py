@@ -55,7 +55,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "products": {
         "counted": "as `counting` says: coincidences where both operands are events",
         "one-sided": "the rate of the event operand (the left one of two) × dense",
-        "min-of-rates": "the lesser rate of the event operands × dense",
+        "min-of-rates": "(min(r_K, r_V) + r_Q) × tokens × d² per head, whichever product comes first",
         "sum-of-rates": "the sum of the rates of the event operands × dense",
         "none": "not charged",
     },
@@ -153,6 +153,7 @@ def convention_from(
     if "name" not in record:
         raise ConfigError(f"{where}: a convention needs 'name'")
     given = {k: v for k, v in record.items() if k != "base"}
+    given |= {k: str(given[k]) for k in ("name", "differs", "source") if k in given}
     for key, value in given.items():
         if key in CHOICES:
             check_choice(value, CHOICES[key], f"{where}: {key}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from snn_energy.energy.charges import Charged, Rates, charge
 from snn_energy.energy.conventions import Convention, load_convention
 from snn_energy.energy.costs import CostTable, load_costs
+from snn_energy.errors import DataError
 from snn_energy.profiling.profile import OpRow, Profile
 
 if TYPE_CHECKING:
@@ -148,9 +149,11 @@ def estimate(
     """The energy of one inference: what `convention` charges of `profile`, at the prices of `costs`.
 
     Both may be a shipped name, a YAML file of the user's own, or a record.  Raises `ConfigError` for a name
-    or file that is neither.
+    or file that is neither, `DataError` for a profile without samples.
     """
     convention, costs = load_convention(convention), load_costs(costs)
+    if profile.samples < 1:
+        raise DataError(f"profile of {profile.samples} samples: energy is a mean over at least 1")
     rates = Rates.of(profile)
     charges, unpriced = [], dict.fromkeys((*OPERATIONS, "special"), 0.0)
     for row in profile.rows:

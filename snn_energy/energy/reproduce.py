@@ -32,7 +32,8 @@ class Reproduction:
 
     `status`: `reproduced` (within what the printed digits allow), `differs`, `spread` (the paper does not
     determine it: `spread_mj` by reading, no computed figure), `not computable` or `erratum`.
-    `terms`: what entered the sum; `checks`: other printed figures of the row beside ours.
+    `terms`: what entered the sum, and the mean firing rate that the printed SOPs imply for our description;
+    `checks`: other printed figures of the row beside ours.
     """
 
     table: str
@@ -81,7 +82,8 @@ def reproduce(
 
 KEYS = (
     "source", "model", "convention", "architecture", "mac_from", "sops_g", "published_mj", "tolerance_mj",
-    "round_g", "readings", "readings_of", "dense_twin", "parameters", "macs_g", "reason", "known_error",
+    "round_g", "readings", "readings_of", "dense_twin", "parameters", "macs_g", "dense_g", "reason",
+    "known_error",
 )  # fmt: skip
 
 
@@ -139,6 +141,9 @@ def _computed(
     used = estimate(build(row["mac_from"]).profile(), convention, prices).mac if "mac_from" in row else own
     macs_g, sops_g = used / GIGA, row.get("sops_g", 0.0)
     terms = {"macs_g": macs_g, "sops_g": sops_g}
+    operations = _event_operations(profile)
+    if sops_g and operations:
+        terms["mean_firing_rate"] = sops_g * GIGA / operations
     if "round_g" in row:
         terms["unrounded_mj"] = _mj(macs_g, sops_g, prices)
         macs_g = terms["macs_g_rounded"] = round(macs_g, row["round_g"])
@@ -146,6 +151,8 @@ def _computed(
         terms["own_width_mj"] = _mj(own / GIGA, sops_g, prices)
     computed = _mj(macs_g, sops_g, prices)
     checks = {"macs_g": (row["macs_g"], used / GIGA)} if "macs_g" in row else {}
+    if "dense_g" in row:
+        checks["dense_g"] = (row["dense_g"], sum(r.dense_macs for r in profile.rows) / GIGA)
     if "parameters" in row:
         checks["parameters"] = (row["parameters"], profile.parameters)
     status = base.status

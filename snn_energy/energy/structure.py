@@ -46,3 +46,21 @@ def drivers(rows: Iterable[OpRow], attention: list[OpRow]) -> list[OpRow]:
     operands = {source for row in attention for source in row.sources}
     block = attention[0].block
     return [r for r in rows if r.op in WEIGHTED and r.block == block and operands & set(r.feeds)]
+
+
+def order(first: OpRow, second: OpRow) -> str | None:
+    """How two consecutive (m, k) × (k, n) products make an attention.
+
+    `scores`: Q Kᵀ, then A V.  `state`: Kᵀ V, then Q (Kᵀ V).  None: they are no such pair, or nothing in the
+    first is a spike.  Where as many tokens as channels fit both, the real operand of the second decides.
+    """
+    if min(len(first.input_shape), len(second.input_shape), len(second.output_shape)) < 2:
+        return None
+    if first.input_kind == "real" and first.right_kind == "real":
+        return None
+    m1, k1, n1 = *first.input_shape[-2:], first.output_shape[-1]
+    m2, k2, n2 = *second.input_shape[-2:], second.output_shape[-1]
+    fits = {"scores": (m1, n1, k1) == (m2, k2, n2), "state": (k1, n1, m1) == (m2, n2, k2)}
+    if all(fits.values()):
+        return "scores" if second.input_kind == "real" else "state"
+    return next((name for name, fit in fits.items() if fit), None)

@@ -11,7 +11,7 @@ import itertools
 from fractions import Fraction
 from math import prod
 
-from snn_energy.energy.structure import MASKS, attention_rows, drivers
+from snn_energy.energy.structure import MASKS, attention_rows, drivers, order
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import ADDITIONS, REDUCTIONS, SYNAPTIC, WEIGHTED
 
@@ -126,7 +126,7 @@ def _attention(profile: Profile) -> dict[Key, OpRow | None]:
             placed |= _unmasked(rows, _mask_size(rows, channels, profile))
             continue
         for first, second in itertools.pairwise(rows):
-            if _chained(first, second):
+            if order(first, second):
                 size = _product_size(second, channels, profile)
                 placed |= {first.key: _softmax(first, *size), second.key: _product(second, *size)}
     return placed
@@ -148,17 +148,6 @@ def _unmasked(masks: list[OpRow], size: tuple[int, int, int] | None) -> dict[Key
         return {}
     gone: dict[Key, OpRow | None] = {row.key: None for row in masks}
     return gone | {masks[0].key: _softmax(masks[0], *size), masks[-1].key: _product(masks[-1], *size)}
-
-
-def _chained(first: OpRow, second: OpRow) -> bool:
-    """Are these (m, k) × (k, n) products Q Kᵀ then A V, or Kᵀ V then Q (Kᵀ V)?"""
-    if min(len(first.input_shape), len(second.input_shape), len(second.output_shape)) < 2:
-        return False
-    if first.input_kind == "real" and first.right_kind == "real":
-        return False
-    m1, k1, n1 = *first.input_shape[-2:], first.output_shape[-1]
-    m2, k2, n2 = *second.input_shape[-2:], second.output_shape[-1]
-    return (m1, n1, k1) == (m2, k2, n2) or (k1, n1, m1) == (m2, n2, k2)
 
 
 def _product_size(second: OpRow, channels: int, profile: Profile) -> tuple[int, int, int]:

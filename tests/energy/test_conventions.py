@@ -191,3 +191,30 @@ def test_no_torch_is_imported() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_spikingformer_charges_the_cheaper_order_whichever_comes_first() -> None:
+    """heads·N·d²·T·(min(r_K, r_V) + r_Q), from Q Kᵀ first and from Kᵀ V first, also where N = d."""
+    from snn_energy.profiling.profile import OpRow, Profile
+
+    heads, steps = 3, 2
+
+    def product(site: int, left: tuple, right: tuple, kinds: tuple, rates: tuple) -> OpRow:
+        inputs, others = (steps * heads * s[0] * s[1] for s in (left, right))
+        return OpRow(
+            "attn", "matmul", site, role="attention", input_kind=kinds[0], right_kind=kinds[1],
+            two_valued_input=kinds[0] == "binary",
+            input_shape=(heads, *left), output_shape=(heads, left[0], right[1]),
+            input_elements=inputs, input_nonzero=round(rates[0] * inputs),
+            right_elements=others, right_nonzero=round(rates[1] * others),
+            dense_macs=steps * heads * left[0] * left[1] * right[1],
+        )  # fmt: skip
+
+    q, k, v = 0.5, 0.3, 0.2
+    for n, d in ((50, 20), (20, 50), (40, 40)):
+        spikes, mixed, first = ("binary", "binary"), ("binary", "real"), ("real", "binary")
+        scores = (product(0, (n, d), (d, n), spikes, (q, k)), product(1, (n, n), (n, d), first, (0.9, v)))
+        state = (product(0, (d, n), (n, d), spikes, (k, v)), product(1, (n, d), (d, d), mixed, (q, 0.9)))
+        expected = heads * n * d * d * steps * (min(k, v) + q)
+        for pair in (scores, state):
+            assert estimate(Profile(pair, 1, steps), "spikingformer").ac == pytest.approx(expected)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_energy.energy import CostTable, conventions, cost_tables, estimate
+from snn_energy.errors import DataError
 from snn_energy.profiling.profile import OpRow, Profile
 
 NAMES = st.sampled_from(sorted(conventions()))
@@ -116,6 +117,11 @@ def test_twice_the_same_samples_cost_the_same_each(measured: Profile, name: str)
 def test_an_empty_profile_costs_nothing() -> None:
     energy = estimate(Profile((), samples=1, time_steps=4))
     assert (energy.total_pj, energy.ac, energy.mac, energy.standard_error_pj) == (0, 0, 0, 0)
+
+
+def test_a_profile_without_samples_is_refused() -> None:
+    with pytest.raises(DataError, match="0 samples"):
+        estimate(Profile((), samples=0, time_steps=4))
 
 
 def test_standard_error_of_known_samples() -> None:

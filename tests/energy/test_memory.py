@@ -64,6 +64,49 @@ def test_step_charges_a_word_for_each_operation() -> None:
     assert "add" in energy.unmoved and "conv2d" not in energy.unmoved
 
 
+def theirs_and_ours(model: torch.nn.Module, x: torch.Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """pJ by component: SpikingJelly's, and ours from our own profile of the same network."""
+    from spikingjelly.activation_based import functional
+    from spikingjelly.activation_based.op_counter import LemaireEnergyProfiler
+
+    from snn_energy.profiling import profile as measure
+
+    profiler = LemaireEnergyProfiler()
+    profiler.bind_model(model)
+    with profiler, torch.no_grad():
+        model(x)
+    functional.reset_net(model)
+    ours: dict[str, float] = {}
+    energy = estimate(measure(model, [x]), "exact", "45nm-memory")
+    for charge in energy.rows:
+        for name, pj in charge.memory.items():
+            ours[name] = ours.get(name, 0.0) + pj * energy.samples
+    return profiler.get_report().breakdown_pj, ours
+
+
+@pytest.mark.parametrize("kind", ["real", "spikes"])
+def test_convolutions_as_spikingjelly(kind: str) -> None:
+    """Without padding a real map costs the same; with a kernel of 1 every event reaches every channel."""
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    torch.manual_seed(5)
+    kernel = (3, 2) if kind == "real" else 1
+    parts: list[torch.nn.Module] = [layer.Conv2d(3, 5, kernel, bias=False)]
+    if kind == "spikes":
+        parts.append(neuron.LIFNode(v_threshold=0.05))
+    net = torch.nn.Sequential(*parts).eval()
+    if kind == "spikes":
+        functional.set_step_mode(net, "m")
+    # one sample: they size the buffer of a map by the whole batch
+    x = torch.rand(1, 3, 7, 6) if kind == "real" else (torch.rand(4, 1, 3, 7, 6) < 0.3).float()
+    theirs, ours = theirs_and_ours(net, x)
+    assert ours["weights"] == pytest.approx(theirs["params_pj"])
+    assert ours["addressing"] == pytest.approx(theirs["addressing_pj"])
+    assert ours["activations"] + ours["potentials"] == pytest.approx(
+        theirs["inout_pj"] + theirs["potential_pj"]
+    )
+
+
 def test_the_same_figures_as_spikingjelly() -> None:
     """Linear → LIF → Linear → LIF on spikes: accesses and addressing, read independently."""
     from spikingjelly.activation_based import functional, layer, neuron

@@ -48,6 +48,16 @@ def test_syops_and_staa_as_printed() -> None:
         assert round(computed, 2) == published  # our MACs round to the printed ones
 
 
+def test_staas_dense_operations() -> None:
+    published, computed = by_model("staa")["STAA-ResNet-20"].checks["dense_g"]
+    assert round(computed, 2) == published
+
+
+def test_published_sops_imply_rates_that_can_be() -> None:
+    rates = {r.model: r.terms["mean_firing_rate"] for r in reproduce() if "mean_firing_rate" in r.terms}
+    assert len(rates) > 15 and all(0 < rate < 0.5 for rate in rates.values()), rates
+
+
 def test_the_version_of_syops_explains_the_spiking_resnet() -> None:
     from snn_energy.energy import estimate
     from snn_energy.energy.architectures import build
