@@ -63,13 +63,14 @@ def unify(left: Axis, right: Axis) -> None:
     """Declare two axes of equal size to be the same one."""
     a, b = leaves(left), leaves(right)
     while a and b:
-        if a[0] is not b[0]:
-            if a[0].size == b[0].size:
+        if a[0] is b[0] or a[0].size == b[0].size:
+            if a[0] is not b[0]:
                 a[0].parts = [b[0]]
-            elif not (_split(a[0], b[0].size) or _split(b[0], a[0].size)):
-                return
+            a, b = leaves(a[1:]), leaves(b[1:])
+        elif _split(a[0], b[0].size) or _split(b[0], a[0].size):
             a, b = leaves(a), leaves(b)
-        a, b = a[1:], b[1:]
+        else:
+            return
 
 
 def regroup(axes: Sequence[Axis], sizes: Sequence[Monomial]) -> list[Axis]:
