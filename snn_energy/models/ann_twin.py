@@ -25,9 +25,10 @@ from spikingjelly.activation_based.layer.attention import (
 from torch import nn
 from torch.nn import functional as F
 
-from snn_energy.models.rewire import CONNECTORS, Connector, put, rewire
+from snn_energy.models.decoupled import SpatialAttention, TemporalAttention
+from snn_energy.models.rewire import CONNECTORS, Connector, Product, heads_of, put, rewire
 from snn_energy.models.staa_neuron import STAALIF
-from snn_energy.models.statten import SpikingAttention, conv_bn
+from snn_energy.models.statten import SpikingAttention
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Softmax:
         return F.scaled_dot_product_attention(q, k, v).transpose(-2, -1).reshape(shape)
 
 
+def only_step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention over the steps of a position where there is one step: its weight is 1."""
+    return v
+
+
 class STAttenLayer(Connector):
     """Our `SpikingAttention`; the pools and gates of `dvs_mode` belong to spikes and go."""
 
@@ -50,10 +56,6 @@ class STAttenLayer(Connector):
         q, k, v = (self.through(f"{s}_lif", self.project(s, spikes)) for s in "qkv")
         name = "attn_lif" if hasattr(self, "attn_lif") else "talking_heads_lif"
         return x + self.project("proj", self.through(name, self.product(q, k, v)))
-
-    def project(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        conv, bn = self.get_submodule(f"{name}_conv"), self.get_submodule(f"{name}_bn")
-        return conv_bn(x, conv, bn)  # type: ignore[arg-type]
 
 
 class QKLayer(Connector):
@@ -64,9 +66,20 @@ class QKLayer(Connector):
         return self.through("attn_lif proj_conv_bn proj_lif", self.product(q, k, k))
 
 
+class MapLayer(Connector):
+    """An attention of the decoupled model: spikes in, activations out, of one shape."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (self.through(f"{s}_lif", self.project(s, x)) for s in "qkv")
+        mixed = self.through("attn_lif", self.product(q, k, v))
+        return self.through("out_lif", self.project("proj", mixed) + x)
+
+
 LAYERS: dict[type[nn.Module], type[Connector]] = {
     **CONNECTORS,
     SpikingAttention: STAttenLayer,
+    SpatialAttention: MapLayer,
+    TemporalAttention: MapLayer,
     **dict.fromkeys((QKAttention, TokenQKAttention, ChannelQKAttention), QKLayer),
 }
 
@@ -84,13 +97,19 @@ def ann_twin(model: nn.Module) -> nn.Module:
     """
     with fresh_neurons(model):
         twin = copy.deepcopy(model)
-    rewire(twin, LAYERS, lambda layer, scale: Softmax(layer.num_heads))
-    for connector in (m for m in twin.modules() if isinstance(m, Connector)):
-        connector.product = Softmax(connector.num_heads)  # type: ignore[arg-type]
+    for module in twin.modules():
+        if isinstance(module, Connector):  # of `replace_attention`
+            module.product = Softmax(heads_of(module))
+    rewire(twin, LAYERS, dense_product)
     for path in top_neurons(twin):
         put(twin, path, nn.ReLU())
     one_pass(twin)
     return twin
+
+
+def dense_product(layer: nn.Module, own_scale: float | None) -> Product:
+    """Softmax attention in the place of the product of `layer`."""
+    return only_step if isinstance(layer, TemporalAttention) else Softmax(heads_of(layer))
 
 
 def one_pass(model: nn.Module) -> None:
@@ -102,7 +121,7 @@ def one_pass(model: nn.Module) -> None:
         model.config = dataclasses.replace(config, **ones)
     for path, module in list(model.named_modules()):
         if isinstance(getattr(module, "T", None), int):
-            module.T = 1  # type: ignore[assignment]
+            module.T = 1
         if isinstance(module, MultiDimensionalAttention):
             module.ta = None
         if isinstance(module, TemporalWiseAttention):

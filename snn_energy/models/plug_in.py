@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from snn_energy.errors import ConfigError
-from snn_energy.models.rewire import CONNECTORS, rewire
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.models.rewire import CONNECTORS, heads_of, rewire
 from snn_energy.models.statten import spatial_temporal
 
 
@@ -30,7 +30,7 @@ class SpatialTemporal:
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         if q.shape[0] % self.chunk:
-            raise ConfigError(f"chunk = {self.chunk}: must divide T = {q.shape[0]}")
+            raise DataError(f"input of {q.shape[0]} time steps: chunk = {self.chunk} must divide them")
         scale = 1 / q.shape[3] if self.scale is None else self.scale
         return spatial_temporal(q, k, v, self.heads, self.chunk, scale)
 
@@ -56,9 +56,7 @@ def replace_attention(
 
     def product(layer: nn.Module, own_scale: float | None) -> SpatialTemporal:
         default = None if own_scale is None else own_scale / chunk
-        heads = layer.num_heads
-        assert isinstance(heads, int)
-        return SpatialTemporal(heads, chunk, default if scale is None else scale)
+        return SpatialTemporal(heads_of(layer), chunk, default if scale is None else scale)
 
     if not rewire(model, CONNECTORS, product):
         known = ", ".join(kind.__name__ for kind in CONNECTORS)

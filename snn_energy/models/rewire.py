@@ -14,6 +14,8 @@ from spikingjelly.activation_based.layer.attention import SpikeDrivenSelfAttenti
 from spikingjelly.activation_based.model import maxformer
 from torch import nn
 
+from snn_energy.models.statten import per_step
+
 Product = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """3 × (T, B, C, tokens ...) -> (T, B, C, tokens ...), heads contiguous in C."""
 
@@ -28,7 +30,7 @@ class Connector(nn.Module):
         super().__init__()
         for name, child in layer.named_children():
             self.add_module(name, child)
-        self.num_heads = layer.num_heads
+        self.num_heads = heads_of(layer)
         self.product = product
         self.train(layer.training)
 
@@ -37,6 +39,10 @@ class Connector(nn.Module):
         for name in names.split():
             x = self.get_submodule(name)(x)
         return x
+
+    def project(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """`x` through the children `<name>_conv` and `<name>_bn`, which know no time."""
+        return per_step(lambda s: self.through(f"{name}_conv {name}_bn", s), x)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, product={self.product}"
@@ -78,7 +84,11 @@ CONNECTORS: dict[type[nn.Module], type[Connector]] = {
 }
 
 
-def rewire(model: nn.Module, layers: dict[type[nn.Module], type[Connector]], product: Callable) -> list[str]:
+def rewire(
+    model: nn.Module,
+    layers: dict[type[nn.Module], type[Connector]],
+    product: Callable[[nn.Module, float | None], Product],
+) -> list[str]:
     """Put a connector in the place of every layer that `layers` knows; the paths of those replaced.
 
     `product(layer, own_scale)` gives the product of one layer.
@@ -88,6 +98,11 @@ def rewire(model: nn.Module, layers: dict[type[nn.Module], type[Connector]], pro
         connector = layers[type(layer)]
         put(model, path, connector(layer, product(layer, connector.own_scale)))
     return [path for path, _ in found]
+
+
+def heads_of(layer: nn.Module) -> int:
+    """The number of heads of a self-attention layer."""
+    return layer.num_heads if hasattr(layer, "num_heads") else layer.heads  # type: ignore[return-value]
 
 
 def put(model: nn.Module, path: str, module: nn.Module) -> None:

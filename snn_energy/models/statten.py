@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import stochastic_depth
 
-from snn_energy.errors import ConfigError
-from snn_energy.models.neurons import LIF, PLIF, reset, to_sequence
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.models.neurons import LIF, PLIF, check_input, reset, to_sequence
 
 AttentionMode = Literal["STAtten", "SDT"]
 SpikeMode = Literal["lif", "plif"]
@@ -296,7 +296,8 @@ class STAtten(nn.Module):
 
     `forward(x)`: x (B, C, H, W), presented at each of the T steps, or (B, T, C, H, W); returns logits (B, K),
     the mean over steps.  With `TET` and in training mode it returns (T, B, K) for a loss per step (Deng
-    et al., 2022); in evaluation the mean over steps as always.  Every call starts from fresh neurons.
+    et al., 2022); in evaluation the mean over steps as always.  Every call starts from fresh neurons.  Raises
+    `DataError` for an input of another shape, or of a number of steps that the chunks do not divide.
 
     Unlike the official release, `attention_mode` is honoured and `drop_path_rate` acts (there it is built and
     never called; its default here is 0).
@@ -315,6 +316,10 @@ class STAtten(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_input(x, self.config.in_channels, None)
+        chunk = self.config.chunk_size
+        if x.dim() == 5 and self.config.attention_mode == "STAtten" and x.shape[1] % chunk:
+            raise DataError(f"input of {x.shape[1]} time steps: chunk_size = {chunk} must divide them")
         reset(self)
         x = self.patch_embed(to_sequence(x, self.config.T))
         for block in self.block:

@@ -14,7 +14,7 @@ import torch
 from spikingjelly.activation_based import model as zoo
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.neurons import reset
+from snn_energy.models.neurons import check_input, reset
 from snn_energy.models.plug_in import replace_attention
 
 AttentionMode = Literal["own", "STAtten"]
@@ -82,6 +82,7 @@ class Conventions:
             replace_attention(self, chunk=config.chunk_size)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_input(x, self.config.in_channels, None)
         reset(self)  # type: ignore[arg-type]
         logits = super().forward(x.transpose(0, 1) if x.dim() == 5 else x)  # type: ignore[misc]
         return logits.mean(0) if logits.dim() == 3 else logits

@@ -144,6 +144,14 @@ def test_convolutional_networks_of_the_zoo(build) -> None:
     assert twin(torch.randn(B, C, 32, 32)).shape[-1] == K
 
 
+@pytest.mark.parametrize("name", ["decoupled", "staa-resnet20", "staa-vgg13"])
+def test_the_other_families(name: str) -> None:
+    model = create_model(name, width=0.25, num_classes=K)
+    twin = ann_twin(model)
+    assert not any(hasattr(m, "v_threshold") for m in twin.modules())
+    assert twin.eval()(torch.randn(B, model.config.T, C, 32, 32)).shape == (B, K)
+
+
 def test_gates_over_time_go() -> None:
     model = zoo.masnn_dvs128_gesture(T=T, num_classes=K)
     twin = ann_twin(model)

@@ -9,7 +9,7 @@ from spikingjelly.activation_based import functional, layer
 from spikingjelly.activation_based import model as zoo
 from torch import nn
 
-from snn_energy.errors import ConfigError
+from snn_energy.errors import ConfigError, DataError
 from snn_energy.graph.capture import capture
 from snn_energy.graph.interpret import run as run_graph
 from snn_energy.models.plug_in import SpatialTemporal, replace_attention
@@ -186,7 +186,7 @@ def test_what_cannot_be_replaced_is_refused() -> None:
         replace_attention(BACKBONES["Spikformer"](), mode="softmax")
     with pytest.raises(ConfigError, match="chunk = 0"):
         replace_attention(BACKBONES["Spikformer"](), chunk=0)
-    with pytest.raises(ConfigError, match="chunk = 4: must divide T = 6"):
+    with pytest.raises(DataError, match="input of 6 time steps: chunk = 4 must divide them"):
         replace_attention(BACKBONES["Spikformer"](), chunk=4)(torch.randn(1, C, H, W))
 
 

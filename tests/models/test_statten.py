@@ -10,7 +10,7 @@ import statten_reference as reference
 import torch
 from torch import nn
 
-from snn_energy.errors import ConfigError
+from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.neurons import LIF, PLIF
 from snn_energy.models.statten import SpikingAttention, STAtten, STAttenConfig
 from snn_energy.models.zoo import create_model
@@ -196,5 +196,20 @@ def test_drop_path_drops_whole_branches_of_a_sample() -> None:
 def test_a_configuration_that_cannot_be_is_refused_in_one_line(fields: dict, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         create_model("statten", **{**SMALL, **fields})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((B, C + 1, H, W), "must be (B, 3, H, W) or (B, T, 3, H, W)"),
+        ((C, H, W), "input of shape (3, 16, 20)"),
+        ((B, 5, C, H, W), "input of 5 time steps: chunk_size = 2 must divide them"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused_in_one_line(shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        create_model("statten", **SMALL)(torch.zeros(shape))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
