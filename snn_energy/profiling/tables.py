@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from snn_energy.profiling.profile import OpRow, Profile
 
 IDENTITY = ("name", "op", "site", "block", "role", "input_kind", "right_kind", "input_rate", "output_rate")
+RATES = ("input_rate_by_step", "output_rate_by_step")
 PER_SAMPLE = (
     "calls", "dense_macs", "valid_macs", "ac", "mac", "ac_executed", "mac_executed", "mac_nonzero",
     "ac_coincident", "ac_one_sided", "input_elements", "input_nonzero", "output_elements", "output_nonzero",
@@ -24,7 +25,17 @@ def ops_table(profile: Profile) -> pd.DataFrame:
     """One row per operation: identity, rates, counts per sample, exact totals, standard deviations."""
     import pandas as pd
 
-    columns = (*IDENTITY, *PER_SAMPLE, "ac_std", "mac_std", "ac_total", "mac_total", "samples", *CONSTANT)
+    columns = (
+        *IDENTITY,
+        *RATES,
+        *PER_SAMPLE,
+        "ac_std",
+        "mac_std",
+        "ac_total",
+        "mac_total",
+        "samples",
+        *CONSTANT,
+    )
     return pd.DataFrame([_record(row, profile.samples) for row in profile.rows], columns=list(columns))
 
 
@@ -32,6 +43,8 @@ def _record(row: OpRow, samples: int) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in (*IDENTITY, *CONSTANT)},
         "name": row.name or "(model)",
+        "input_rate_by_step": by_step(row.input_nonzero_by_step, row.input_elements),
+        "output_rate_by_step": by_step(row.output_nonzero_by_step, row.output_elements),
         **{name: getattr(row, name) / samples for name in PER_SAMPLE},
         "ac_std": spread(row.ac, row.ac_square_sum, samples),
         "mac_std": spread(row.mac, row.mac_square_sum, samples),
@@ -39,6 +52,11 @@ def _record(row: OpRow, samples: int) -> dict[str, Any]:
         "mac_total": row.mac,
         "samples": samples,
     }
+
+
+def by_step(nonzero: tuple[int, ...], elements: int) -> tuple[float, ...]:
+    """Nonzero share at each time step; empty where the row's steps were not told apart."""
+    return tuple(count * len(nonzero) / elements for count in nonzero) if elements else ()
 
 
 def spread(total: int, square_sum: int | None, samples: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.energy.estimate import PJ_PER_MJ
+from snn_energy.profiling.tables import by_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +84,7 @@ def conventions(energies: Sequence[Energy]) -> str:
 
 def _rates(row: OpRow, steps: int) -> list[float]:
     """Firing rate of a neuron layer at each step."""
-    per_step = row.output_elements / max(len(row.output_nonzero_by_step), 1)
-    rates = [nonzero / per_step for nonzero in row.output_nonzero_by_step] if per_step else []
+    rates = by_step(row.output_nonzero_by_step, row.output_elements)
     return [*rates, *[float("nan")] * (steps - len(rates))]
 
 

@@ -42,8 +42,9 @@ def layer_table(profile: Profile, energies: Sequence[Energy]) -> Table:
                 "site": first.site,
                 "block": first.block,
                 "input_kind": row.input_kind,
-                "input_rate": row.input_rate,
-                "output_rate": row.output_rate if row.neuron_cmp else None,
+                "input_rate": row.input_rate if row.input_elements else None,
+                "output_rate": row.output_rate if row.output_elements and row.neuron_cmp else None,
+                "dense_macs": row.dense_macs / profile.samples,
                 "ac": first.ac,
                 "mac": first.mac,
                 **_pj_by_convention(energies, [charge.pj for charge in charges]),
@@ -54,13 +55,16 @@ def layer_table(profile: Profile, energies: Sequence[Energy]) -> Table:
         Column("name", "layer"),
         Column("op", "operation"),
         Column("input_kind", "input"),
-        Column("input_rate", "rate", digits=4),
+        Column("input_rate", "rate in", digits=4),
+        Column("output_rate", "rate out", digits=4),
+        Column("dense_macs", "dense (M)", 1e-6),
         Column("ac", "AC (M)", 1e-6),
         Column("mac", "MAC (M)", 1e-6),
         *_energy_columns(energies, "µJ", 1e-6),
         Column("share", "share (%)", 100, 1),
     )
-    return Table(columns, (*rows, _total(energies)), _notes(energies))
+    dense = sum(row.dense_macs for row in profile.rows) / profile.samples
+    return Table(columns, (*rows, {**_total(energies), "dense_macs": dense}), _notes(energies))
 
 
 def block_table(energies: Sequence[Energy]) -> Table:
