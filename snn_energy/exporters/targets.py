@@ -30,6 +30,9 @@ class Target:
 
 TARGETS = {
     "onnx": Target("onnx:export_onnx", "onnx:verify_dir", "ONNX, verified in onnxruntime"),
+    "lava": Target(
+        "lava_export:export_lava", "lava_export:verify_dir", "Lava: a Loihi-style netlist in integers"
+    ),
 }
 
 
