@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from snn_energy.profiling.measure import spikes_of, values_of
+from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.provenance import Measured, Tag
 from snn_energy.profiling.recorder import Recorder
@@ -58,8 +58,11 @@ class _Watch(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def instrumented(model: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Hooks and the mode, in place for the block and gone after it, whatever happens inside."""
+def instrumented(model: nn.Module, recorder: Recorder) -> Iterator[TorchFunctionMode]:
+    """Hooks, in place for the block and gone after it, whatever happens inside.
+
+    Yields the mode; what runs inside `with mode:` is counted.
+    """
     watch = _Watch(recorder)
     handles = []
     neurons = {m for m in model.modules() if is_neuron(m)}
@@ -71,8 +74,7 @@ def instrumented(model: nn.Module, recorder: Recorder) -> Iterator[None]:
             enter, leave = (_enter_neuron, _leave_neuron) if module in neurons else (_enter, _leave)
             handles.append(module.register_forward_pre_hook(enter(watch, name)))
             handles.append(module.register_forward_hook(leave(watch), always_call=True))
-        with watch:
-            yield
+        yield watch
     finally:
         for handle in handles:
             handle.remove()
@@ -127,11 +129,12 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
         rec.layout.steps = spikes.shape[0]
     update = update_of(module, rec.layout.steps or 1)
     tally = rec.tally(update.op)
-    values, measured = read_spikes(spikes, 2 if steps_in else 1, update.graded)
+    measured = Measured(spikes, min(2 if steps_in else 1, spikes.dim()))
+    values, measured.maps, measured.rows = read_spikes(spikes, measured.lead, update.graded)
     tally.out = values if tally.out is None else tally.out.join(values)
     shape = tuple(spikes.shape[: measured.lead])
     tally.read("output", shape, measured.rows)
-    fired = int(measured.rows.sum()) if measured.rows is not None else 0
+    fired = int(measured.rows.sum())
     elements = spikes.numel()
     per_step = rec.layout.batch * (spikes.shape[0] if steps_in else 1)
     if not tally.fixed:
@@ -163,28 +166,3 @@ def _steps_in(module: nn.Module, spikes: torch.Tensor) -> bool:
     """Whether a neuron's tensors are (T, B, …)."""
     mode = getattr(module, "step_mode", None)
     return spikes.dim() > 1 and (mode == "m" or (mode is None and type(module).__name__.endswith("PSN")))
-
-
-def read_spikes(x: torch.Tensor, lead: int, graded: bool) -> tuple[Any, Measured]:
-    """Values and counts of a neuron's output in two passes over it."""
-    from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts
-
-    lead = min(lead, x.dim())
-    measured = Measured(x, lead)
-
-    def count(ones: torch.Tensor) -> None:
-        if ones.dim() > lead + 1:
-            measured.maps = position_counts(ones, lead)
-            measured.rows = measured.maps.double().sum(1)
-        else:
-            measured.rows = row_counts(ones, lead)
-
-    if graded or not x.is_floating_point():
-        values = values_of(x)
-        count(ones_where_nonzero(x, values))
-        return values, measured
-    count(x)
-    values = spikes_of(x, float(measured.rows.sum())) if measured.rows is not None else values_of(x)
-    if values.values not in ((), (1.0,)):
-        count(ones_where_nonzero(x, values))
-    return values, measured

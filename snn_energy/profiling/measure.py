@@ -13,6 +13,7 @@ from snn_energy.profiling.kinds import BINARY, EMPTY, INTEGER, REAL, TERNARY, Va
 
 EXACT = 2**24
 _SAMPLE = 96
+_PIECE = 2**17
 
 
 def values_of(x: torch.Tensor) -> ValueSet:
@@ -40,27 +41,49 @@ def values_of(x: torch.Tensor) -> ValueSet:
 
 
 def _clearly_real(x: torch.Tensor) -> bool:
-    """Three different nonzero values, not all integers, in the first few elements settle it at no cost."""
-    while x.dim() > 1 and x.shape[-1] < _SAMPLE and x.is_contiguous():
-        x = x.flatten(-2)
-    while x.dim() > 1:
-        x = x[0]
-    seen = {v for v in x.reshape(-1)[:_SAMPLE].tolist() if v}
+    """Three different nonzero values, not all integers, among a few elements settle it at no cost."""
+    if x.is_contiguous():
+        sample = x.view(-1)[:: (x.numel() // _SAMPLE) | 1]  # an odd stride meets many channels
+    else:
+        sample = x[(0,) * (x.dim() - 1)][:_SAMPLE]
+    seen = {v for v in sample.tolist() if v}
     return len(seen) > 2 and not all(float(v).is_integer() for v in seen)
 
 
-def spikes_of(x: torch.Tensor, total: float) -> ValueSet:
-    """The values of a neuron's output whose elements sum to `total`.
+def read_spikes(
+    x: torch.Tensor, lead: int, graded: bool
+) -> tuple[ValueSet, torch.Tensor | None, torch.Tensor]:
+    """A neuron's output in one pass: its values, its nonzeros per position and per leading index.
 
-    Σx = Σx² with whole Σx: for what a spiking neuron puts out, this holds for zeros and ones alone; anything
-    else gets the full test.
+    Σx = Σx² with whole Σx is taken for zeros and ones: of what a spiking neuron can put out, only they meet
+    it.  Anything else, and what comes from a neuron known to be `graded`, gets the full test.
     """
-    if x.dtype != torch.float32 or not x.is_contiguous() or total != int(total):
-        return values_of(x)
-    flat = x.view(-1)
-    if sum(float(torch.dot(part, part)) for part in flat.split(EXACT)) != total:
-        return values_of(x)
-    return BINARY if total else EMPTY
+    if not graded and x.dtype == torch.float32 and x.is_contiguous():
+        maps, rows, squares = _sums(x, lead)
+        total = float(rows.sum())
+        if total == squares and total == int(total):
+            return (BINARY if total else EMPTY), maps, rows
+    values = values_of(x)
+    maps, rows, _ = _sums(ones_where_nonzero(x, values), lead)
+    return values, maps, rows
+
+
+def _sums(x: torch.Tensor, lead: int) -> tuple[torch.Tensor | None, torch.Tensor, float]:
+    """Σ over channels per position (None without positions), Σ per leading index, Σ of squares.
+
+    Large tensors are read in pieces that stay in the cache from one sum to the next.
+    """
+    frames = x.flatten(0, lead - 1)
+    maps, squares = [], 0.0
+    for part in frames.split(max(1, _PIECE // max(1, frames[0].numel()))):
+        flat = part.reshape(-1)
+        squares += float(torch.dot(flat, flat))
+        maps.append(part.sum(1) if part.dim() > 2 else row_counts(part, 1))
+    whole = maps[0] if len(maps) == 1 else torch.cat(maps)
+    if whole.dim() == 1:
+        return None, whole, squares
+    whole = whole.flatten(1)
+    return whole, whole.double().sum(1), squares
 
 
 def ones_where_nonzero(x: torch.Tensor, values: ValueSet | None) -> torch.Tensor:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import functools
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -53,14 +54,14 @@ def profile(
     samples, correct = 0, 0
     labelled = True
     place = _device(model, device)
-    with undisturbed(model, place):
+    with undisturbed(model, place), instrumented(model, recorder) as watch:
         for x, y in _pairs(batches):
             if max_samples is not None and samples >= max_samples:
                 break
             x, y = x.detach().to(place), None if y is None else torch.as_tensor(y).to(place)
             layout = layouts.infer(model, x, y, steps, batch_dim)
             x, y = _limit(x, y, layout, None if max_samples is None else max_samples - samples)
-            out, steps = _forward(model, x, layout, recorder, steps)
+            out, steps = _forward(model, x, layout, recorder, watch, steps)
             if strict:
                 _refuse(recorder)
             samples += layout.batch
@@ -163,12 +164,12 @@ def _copy(value: Any) -> Any:
 
 
 def _forward(
-    model: nn.Module, x: torch.Tensor, layout: Layout, recorder: Recorder, steps: int | None
+    model: nn.Module, x: torch.Tensor, layout: Layout, recorder: Recorder, watch: Any, steps: int | None
 ) -> tuple[Any, int | None]:
     """One watched forward pass from fresh neurons; returns its output and T."""
     recorder.begin(layout)
     attach(x, Tag(recorder.epoch, sources=("input",)))
-    with instrumented(model, recorder):
+    with watch:
         outs = _run(model, x, layout)
     recorder.flush()
     if steps is not None and layout.steps != steps:
@@ -294,9 +295,13 @@ def _device(model: nn.Module, device: str | torch.device | None) -> torch.device
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _environment() -> dict[str, str]:
+@functools.cache
+def _versions() -> dict[str, str]:
     from importlib import metadata
 
-    versions = {name: metadata.version(name) for name in ("snn-energy", "torch", "spikingjelly")}
+    return {name: metadata.version(name) for name in ("snn-energy", "torch", "spikingjelly")}
+
+
+def _environment() -> dict[str, str]:
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {**versions, "python": platform.python_version(), "date": date}
+    return {**_versions(), "python": platform.python_version(), "date": date}

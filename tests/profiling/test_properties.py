@@ -11,7 +11,7 @@ from torch import nn
 
 from snn_energy.profiling import Profile, profile
 from snn_energy.profiling.kinds import BINARY, EMPTY, INTEGER, KINDS, REAL, TERNARY, ValueSet
-from snn_energy.profiling.measure import spikes_of, values_of
+from snn_energy.profiling.measure import read_spikes, values_of
 from snn_energy.profiling.resolve import Count
 
 SETTINGS = settings(max_examples=15, deadline=None)
@@ -111,7 +111,10 @@ def by_definition(values: list[float]) -> str:
 def test_kinds_follow_their_definition(values: list[float]) -> None:
     assert values_of(torch.tensor(values)).kind == by_definition(values)
     spread = torch.tensor(values * 40).reshape(len(values), 40)
-    assert spikes_of(spread, float(spread.sum())).kind == by_definition(values)
+    for shape in (spread, spread.reshape(1, len(values), 8, 5)):
+        found, _, rows = read_spikes(shape, 1, graded=False)
+        assert found.kind == by_definition(values)
+        assert rows.sum() == torch.count_nonzero(spread)
 
 
 @given(VALUES, VALUES, VALUES)
@@ -151,8 +154,8 @@ def test_counts_beyond_what_float32_can_hold() -> None:
     n = 2**24 + 3
     assert row_counts(torch.ones(1, n), 1).item() == n
     assert position_counts(torch.ones(1, 2, n // 2), 1).double().sum().item() == n - 1
-    x = torch.ones(n)
-    assert spikes_of(x, float(n)) == BINARY
+    values, _, rows = read_spikes(torch.ones(1, n), 1, graded=False)
+    assert values == BINARY and rows.item() == n
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=3))

@@ -37,15 +37,17 @@ def test_network_is_counted_completely_and_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["spikformer", "sew_resnet_add", "att_ms_resnet"])
 def test_output_is_bit_identical_under_instrumentation(name: str) -> None:
-    from snn_energy.profiling import layout
+    from snn_energy.profiling.instrument import instrumented
     from snn_energy.profiling.recorder import Recorder
-    from snn_energy.profiling.session import _forward, undisturbed
 
     torch.manual_seed(0)
     model, x = ZOO[name]()
     lively(model).eval()
-    with undisturbed(model, x.device):
-        functional.reset_net(model)
+    recorder = Recorder(model)
+    functional.reset_net(model)
+    with torch.no_grad():
         plain = model(x)
-        watched, _ = _forward(model, x, layout.infer(model, x, None, None, None), Recorder(model), None)
-    assert torch.equal(plain, watched)
+        functional.reset_net(model)
+        with instrumented(model, recorder) as watch, watch:
+            watched = model(x)
+    assert recorder.tallies and torch.equal(plain, watched)
