@@ -77,7 +77,8 @@ def read_checkpoint(path: str | os.PathLike[str], *, ema: bool = False) -> Check
     elif any(isinstance(content.get(key), Mapping) for key in ("state_dict", "state_dict_ema")):
         checkpoint = _read_official(path, content, ema)
     else:
-        checkpoint = _describe(path, "bare", _state_dict(path, content, "state_dict"))
+        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
+        checkpoint = _describe(path, "bare", _state_dict(path, content, wrapper))
     _check_finite(path, checkpoint.state_dict)
     return checkpoint
 
@@ -90,6 +91,7 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
     path = checkpoint.path
     name, fields = _resolve(checkpoint, {k: v for k, v in overrides.items() if v is not None})
     model_class = ZOO[name].resolve()
+    _check_depth(path, fields.get("depths"), len(checkpoint.state_dict))
     try:
         config = make_config(model_class.Config, fields)
         with torch.device("meta"):  # the weights must fit before any memory is taken for them
@@ -209,15 +211,18 @@ def _describe(
     return Checkpoint(path, kind, "statten", fields, state, missing=tuple(missing), notes=notes)
 
 
+WRAPPERS = ("model", "model_state_dict", "net")
+"""Keys under which training scripts put a bare state dict."""
+
 PREFIXES = ("module.", "_orig_mod.")
 """What `DistributedDataParallel` and `torch.compile` put before every name."""
 
 
 def _state_dict(path: Path, content: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
-    """The tensors by name, wrapper prefixes stripped."""
-    state = content.get(key, content) if key != "state_dict_ema" else content.get(key)
+    """The tensors under `key` (or `content` itself), wrapper prefixes stripped."""
+    state = content.get(key) if key else content
     if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f"{path}: holds no weights under '{key}'")
+        raise CheckpointError(f"{path}: holds no weights" + (f" under '{key}'" if key else ""))
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise CheckpointError(
@@ -243,6 +248,13 @@ def _check_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(f"{path}: {name} holds {bad} NaN or infinite of {value.numel()} values")
         if name.endswith("running_var") and bool((value < 0).any()):
             raise CheckpointError(f"{path}: {name} holds a negative variance, {value.min().item():g}")
+
+
+def _check_depth(path: Path, depths: Any, tensors: int) -> None:
+    """Each block has tensors: a file that claims more blocks than it holds tensors is not worth building."""
+    blocks = sum(depths) if isinstance(depths, list | tuple) else depths
+    if isinstance(blocks, int) and blocks > tensors:
+        raise CheckpointError(f"{path}: depths = {depths}, but the file holds {tensors} tensors in all")
 
 
 def _check_fit(

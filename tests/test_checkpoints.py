@@ -139,6 +139,27 @@ def test_ours_come_back_whole(model: nn.Module, tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["model.pt"]
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("statten-cifar10dvs-t16", {"embed_dims": 16}),
+        ("spike-driven-transformer", {"embed_dims": 16, "depths": 1}),
+        ("statten-spikformer", {"embed_dims": 24, "num_heads": 3, "depths": 1}),
+        ("qkformer", {"embed_dims": 24, "num_heads": (3, 2, 1), "depths": (1, 1, 1)}),
+        ("statten-maxformer", {"embed_dims": 32, "depths": (1, 1, 1)}),
+        ("staa-resnet20", {"width": 0.125}),
+        ("decoupled", {"width": 0.125}),
+    ],
+)
+def test_every_family_comes_back(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    network = create_model(name, **fields)
+    save_checkpoint(tmp_path / "m.pt", network, name=name)
+    loaded = load(tmp_path / "m.pt")
+    assert type(loaded) is type(network)
+    assert loaded.config == network.config
+    assert same_weights(loaded, network)
+
+
 def test_overrides_win_and_none_means_as_stored(model: nn.Module, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m.pt", model, name="statten")
     loaded = load(tmp_path / "m.pt", T=4, chunk_size=2, attention_mode=None, num_classes=None)
@@ -300,6 +321,14 @@ def test_bare_weights_with_a_registered_name_or_a_yaml(tmp_path: Path) -> None:
     assert "does not fit spikformer" in refusal_without_warnings(path, model="spikformer")
 
 
+@pytest.mark.parametrize("key", ["model", "model_state_dict", "net"])
+def test_bare_weights_may_be_wrapped(model: nn.Module, tmp_path: Path, key: str) -> None:
+    path = saved(tmp_path / "m.pth", {key: model.state_dict(), "epoch": 3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert same_weights(load(path, T=6, chunk_size=3, pooling_stat="0110"), model)
+
+
 def test_parametric_neurons_are_seen(tmp_path: Path) -> None:
     plif = create_model("statten", **FIELDS, spike_mode="plif")
     path = saved(tmp_path / "m.pth", plif.state_dict())
@@ -356,6 +385,8 @@ def test_a_tiny_file_cannot_ask_for_much_memory(model: nn.Module, tmp_path: Path
     assert "not a plain dense tensor" in refusal(wide)
     boast = saved(tmp_path / "b.pth", official(model.state_dict(), dim=8 * 10**8))
     assert "cannot build statten" in refusal(boast)
+    deep = saved(tmp_path / "d.pth", official(model.state_dict(), layer=10**9))
+    assert "depths = 1000000000, but the file holds 112 tensors in all" in refusal(deep)
     large = saved(tmp_path / "c.pth", official(model.state_dict(), dim=2**20))
     assert "has shape (2, 3, 3, 3), statten expects (131072, 3, 3, 3)" in refusal(large)
 

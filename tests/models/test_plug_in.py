@@ -118,28 +118,30 @@ def test_values_of_the_product(name: str, scale: float) -> None:
     torch.testing.assert_close(flat, ours.flatten(2))
 
 
-def test_a_converted_spike_driven_transformer_is_our_statten() -> None:
-    """The same weights give the same spikes everywhere, from two implementations."""
+@pytest.mark.parametrize("attention", ["SDT", "STAtten"])
+def test_spikingjellys_spike_driven_transformer_is_ours(attention: str) -> None:
+    """The same weights give the same spikes, from two implementations; converted to STAtten, too."""
     x = noise(B, C, H, W)
     sizes = {"in_channels": C, "num_classes": K, "embed_dims": 48, "num_heads": 3, "depths": 2, "T": T}
     theirs = zoo.SpikeDrivenTransformer(**sizes, pooling_stat="0011")
     for module in theirs.patch_embed.modules():
         if isinstance(module, layer.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)  # ours has none there
-    lively(replace_attention(theirs, chunk=3), x)
-    ours = STAtten(STAttenConfig(**sizes, chunk_size=3, pooling_stat="0011")).eval()
+    lively(replace_attention(theirs, chunk=3) if attention == "STAtten" else theirs, x)
+    ours = STAtten(STAttenConfig(**sizes, chunk_size=3, pooling_stat="0011", attention_mode=attention)).eval()
     missing, unexpected = ours.load_state_dict(renamed(theirs.state_dict()), strict=False)
     assert missing == [f"block.{i}.attn.talking_heads.weight" for i in range(2)]
     assert unexpected == []
     spikes: list[torch.Tensor] = []
     for model, last in ((theirs, "blocks.1.mlp.lif2"), (ours, "block.1.mlp.fc2_lif")):
         blocks = last.split(".")[0]
-        for path in (f"{blocks}.0.attn.attn_lif", f"{blocks}.1.attn.attn_lif", last):
+        inner = "attn_lif" if model is theirs or attention == "STAtten" else "talking_heads_lif"
+        for path in (f"{blocks}.0.attn.{inner}", f"{blocks}.1.attn.{inner}", last):
             model.get_submodule(path).register_forward_hook(lambda module, args, out: spikes.append(out))
     torch.testing.assert_close(run(ours, x), run(theirs, x))
     for first, second in zip(spikes[3:], spikes[:3], strict=True):
         assert 0.05 < first.mean() < 0.95
-        assert torch.equal(first, second)
+        assert torch.equal(first.flatten(), second.flatten())
 
 
 def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
