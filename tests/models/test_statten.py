@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import statten_reference as reference
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.neurons import LIF, PLIF
-from snn_energy.models.statten import SpikingAttention, STAtten, STAttenConfig
+from snn_energy.models.statten import SpikingAttention, STAtten, STAttenConfig, spatial_temporal
 from snn_energy.models.zoo import create_model
 
 B, T, C, H, W, K, HEADS, CHUNK = 2, 6, 3, 16, 20, 7, 3, 2
@@ -94,6 +96,23 @@ def test_attention_values_where_the_height_is_no_power_of_two(dvs: bool) -> None
     for sample in range(2):
         expected = reference.statten(*(s[:, sample].numpy() for s in (q, k, v)), 4, 3, dvs)
         np.testing.assert_allclose(ours[:, sample].numpy(), expected, rtol=1e-12)
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_product_is_the_equation_for_any_shape(data: st.DataObject) -> None:
+    """Random sizes; the steps of one chunk may change places, and nothing else changes."""
+    chunks, chunk, batch, heads, width, h, w = (data.draw(st.integers(1, 4)) for _ in range(7))
+    shape = (3, chunks * chunk, batch, heads * width, h, w)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
+    q, k, v = torch.randint(0, 2, shape, generator=generator).double().unbind(0)
+    ours = spatial_temporal(q, k, v, heads, chunk, 1 / h)
+    for sample in range(batch):
+        expected = reference.statten(*(s[:, sample].numpy() for s in (q, k, v)), heads, chunk, dvs=False)
+        np.testing.assert_allclose(ours[:, sample].numpy(), expected, rtol=1e-12)
+    order = torch.arange(chunks * chunk).unflatten(0, (chunks, chunk)).flip(1).flatten()
+    swapped = spatial_temporal(q[order], k[order], v[order], heads, chunk, 1 / h)
+    torch.testing.assert_close(swapped, ours[order], rtol=1e-12, atol=0)
 
 
 def test_dvs_attention_gives_0_1_and_2() -> None:
