@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
+from snn_energy.graph.capture import capture
+from snn_energy.graph.graph import Graph
 from snn_energy.models.neurons import LIF, PLIF, reset, to_sequence
+from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
 from snn_energy.models.zoo import create_model
 
 STATTEN: dict[str, Any] = {
@@ -57,7 +62,15 @@ def frames(seed: int = 1, batch: int = 4, steps: int = 6) -> torch.Tensor:
 
 def statten(**fields: Any) -> nn.Module:
     """STAtten with all dimensions distinct and a non-square input."""
+    torch.manual_seed(0)
     return lively(create_model("statten", **{**STATTEN, **fields}), images())
+
+
+@functools.cache
+def captured(kind: str = "images", **fields: Any) -> tuple[nn.Module, Graph]:
+    """A STAtten and its graph, made once per test run; not to be changed."""
+    model = statten(**fields)
+    return model, capture(model, images() if kind == "images" else frames())
 
 
 class Convolutions(nn.Module):
@@ -108,7 +121,32 @@ class OneNeuron(nn.Module):
         return self.head(self.neuron(self.fc(x.transpose(0, 1)))).mean(0)
 
 
-NEURONS = {
+class Gated(nn.Module):
+    """One convolution and one STAA neuron with all its gates; T = 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.lif = STAALIF(8, NeuronConfig(T=3))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = to_sequence(x, 3)
+        x = self.lif(self.bn(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2]))
+        return self.head(x.mean((3, 4))).mean(0)
+
+
+def gated() -> nn.Module:
+    """`Gated` with weights that make every gate matter."""
+    torch.manual_seed(7)
+    model = lively(Gated(), images(batch=16))
+    for parameter in model.lif.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+NEURONS: dict[str, Callable[[], nn.Module]] = {
     "lif": lambda: neuron.LIFNode(step_mode="m"),
     "tau 3": lambda: neuron.LIFNode(tau=3.0, v_threshold=0.7, step_mode="m"),
     "reset to a value": lambda: neuron.LIFNode(tau=1.5, v_reset=0.125, step_mode="m"),
@@ -122,7 +160,7 @@ NEURONS = {
 
 
 class Unrolled(nn.Module):
-    """What SpikingJelly's own layers do: (T, B, C, H, W) through `step_mode='m'` modules, mean before the head."""
+    """SpikingJelly's own layers: (T, B, C, H, W) through modules of step_mode 'm'; T = 4."""
 
     def __init__(self) -> None:
         super().__init__()

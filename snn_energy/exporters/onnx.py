@@ -93,6 +93,7 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
         "form": form,
         "time_steps": str(graph.time_steps),
         "steps_per_call": str(steps),
+        "takes_frames": json.dumps("T" in graph.inputs[0].shape),
         "weights_sha256": weights_hash(graph),
         "config": json.dumps(graph.meta.get("config")),
         "class_names": json.dumps(graph.meta.get("class_names")),

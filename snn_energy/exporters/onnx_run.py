@@ -16,8 +16,8 @@ class OnnxModel:
     """A file written by `export_onnx`, ready to run.
 
     `run(x)` takes all T steps, whatever the form; `step(x, state)` is one call of the single-step form.
-    `form`, `time_steps`, `steps_per_call` and `class_names` are read from the file's metadata.  Raises
-    `DataError` for a file that is no such model and for inputs of a wrong shape.
+    `form`, `time_steps`, `steps_per_call`, `takes_frames` and `class_names` are read from the file's
+    metadata.  Raises `DataError` for a file that is no such model and for inputs of a wrong shape.
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int = 0) -> None:
@@ -34,6 +34,7 @@ class OnnxModel:
             meta = self.session.get_modelmeta().custom_metadata_map
             self.form, self.meta = meta["form"], meta
             self.time_steps, self.steps_per_call = int(meta["time_steps"]), int(meta["steps_per_call"])
+            self.takes_frames: bool = json.loads(meta["takes_frames"])
             self.class_names: list[str] | None = json.loads(meta.get("class_names", "null"))
         except Exception as error:
             name = "the ONNX model" if isinstance(source, bytes) else str(source)
@@ -57,14 +58,13 @@ class OnnxModel:
             return dict(
                 zip(self.outputs, self.session.run(self.outputs, {self.inputs[0].name: x}), strict=True)
             )
-        frames = len(self.inputs[0].shape) == 5
-        if frames and x.ndim == 5 and x.shape[1] % self.steps_per_call:
-            raise DataError(f"{x.shape[1]} time steps; must be a multiple of {self.steps_per_call}")
-        steps = x.shape[1] if frames and x.ndim == 5 else self.time_steps
+        steps = x.shape[1] if self.takes_frames and x.ndim > 1 else self.time_steps
+        if steps % self.steps_per_call:
+            raise DataError(f"{steps} time steps; must be a multiple of {self.steps_per_call}")
         state: dict[str, np.ndarray] | None = None
         calls = []
         for t in range(0, steps, self.steps_per_call):
-            out, state = self.step(x[:, t : t + self.steps_per_call] if frames else x, state)
+            out, state = self.step(x[:, t : t + self.steps_per_call] if self.takes_frames else x, state)
             calls.append(out)
         logits, *others = self.outputs
         result = {logits: np.mean([c[logits] for c in calls], axis=0, dtype=np.float32)}
