@@ -154,7 +154,7 @@ def timed(run: Pass) -> float:
 
 
 def overhead(name: str, rounds: int, chosen: list[str]) -> None:
-    """One line per tool: least time, ratio of least times, median of ratios to the plain passes before."""
+    """One line per tool: least time, ratio of least times, median ratio to the passes before."""
     model, x = build(name)
     passes: dict[str, Pass] = {}
     for tool in chosen:
@@ -174,9 +174,8 @@ def overhead(name: str, rounds: int, chosen: list[str]) -> None:
                 before = timed(unwatched)
                 plain.append(before)
                 taken[tool].append((before, timed(run)))
-    print(
-        f"{name}, batch {len(x)}, {torch.get_num_threads()} thread(s): plain pass {min(plain) / BATCHES:.4f} s"
-    )
+    least = min(plain) / BATCHES
+    print(f"{name}, batch {len(x)}, {torch.get_num_threads()} thread(s): plain pass {least:.4f} s")
     for tool, pairs in taken.items():
         least = min(t for _, t in pairs)
         ratio = statistics.median(t / before for before, t in pairs)
@@ -199,12 +198,10 @@ def memory(name: str) -> None:
     peaks = []
     for profiled in (0, 1):
         command = [sys.executable, __file__, "peak", "--model", name, "--profiled", str(profiled)]
-        peaks.append(
-            int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-        )
-    print(
-        f"{name}: plain {peaks[0] / 1024:.0f} MB, profiled {peaks[1] / 1024:.0f} MB, ratio {peaks[1] / peaks[0]:.3f}"
-    )
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peaks.append(int(printed.split()[-1]))
+    mb = [f"{value / 1024:.0f} MB" for value in peaks]
+    print(f"{name}: plain {mb[0]}, profiled {mb[1]}, ratio {peaks[1] / peaks[0]:.3f}")
 
 
 def scaling(rounds: int) -> None:

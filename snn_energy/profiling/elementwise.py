@@ -11,7 +11,7 @@ from snn_energy.profiling.fanout import FanOut, Window, adaptive_taps, taps
 from snn_energy.profiling.kinds import BINARY, EMPTY, ValueSet
 from snn_energy.profiling.measure import ones_where_nonzero, row_counts
 from snn_energy.profiling.provenance import Tag, replace, union
-from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.recorder import Recorder, fan_weights
 from snn_energy.profiling.synapses import bind, per_axis
 from snn_energy.profiling.tally import Tally
 
@@ -172,7 +172,7 @@ def avg_pool(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     values = rec.values(x, tag, tally.left)
     tally.see_left(values)
     batched = x if x.dim() > axes + 1 else x.unsqueeze(0)
-    both = rec.maps(batched, tag, values).double() @ rec.weights(fan, x.device)
+    both = rec.maps(batched, tag, values).double() @ fan_weights(fan, x.device)
     shape = tuple(batched.shape[:1])
     tally.read("events", shape, both[:, 0])
     tally.read("input", shape, both[:, 1])

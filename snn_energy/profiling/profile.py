@@ -137,6 +137,7 @@ class Profile:
     aliases: dict[str, str] = field(default_factory=dict)  # other names of shared modules
     environment: dict[str, str] = field(default_factory=dict)  # versions, date, checkpoint hash
     class_names: tuple[str, ...] = ()
+    crosscheck: tuple[dict[str, Any], ...] = ()  # dense MACs beside another tool's: see `crosscheck.fvcore`
 
     @property
     def accuracy(self) -> float | None:

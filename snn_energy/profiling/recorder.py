@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
@@ -33,7 +34,6 @@ class Recorder:
         self.called: set[str] = set()
         self.plain: Tag = Tag(0)
         self.constants = _constants(model)
-        self._fans: dict[FanOut, torch.Tensor] = {}
 
     # -- passes ---------------------------------------------------------------------------------------------
 
@@ -162,12 +162,12 @@ class Recorder:
             self.learn(x, tag, measured=fresh)
         return maps
 
-    def weights(self, fan: FanOut, device: torch.device) -> torch.Tensor:
-        """The fan-out of each position, and ones: (positions, 2) float64."""
-        if fan not in self._fans:
-            flat = torch.tensor(fan.flat, dtype=torch.float64, device=device)
-            self._fans[fan] = torch.stack([flat, torch.ones_like(flat)], dim=1)
-        return self._fans[fan]
+
+@functools.lru_cache(maxsize=256)
+def fan_weights(fan: FanOut, device: torch.device) -> torch.Tensor:
+    """The fan-out of each position, and ones: (positions, 2) float64."""
+    flat = torch.tensor(fan.flat, dtype=torch.float64, device=device)
+    return torch.stack([flat, torch.ones_like(flat)], dim=1)
 
 
 def _constants(model: nn.Module) -> dict[int, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from snn_energy.profiling.fanout import FanOut, Window, taps, transposed_taps
 from snn_energy.profiling.products import contract, matmul_letters
 from snn_energy.profiling.provenance import Tag
-from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.recorder import Recorder, fan_weights
 from snn_energy.profiling.tally import Tally
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -156,7 +156,7 @@ def _events(
         tally.read("events", shape, rows, uniform)
         tally.read("input", shape, rows)
         return
-    both = rec.maps(x, tag, values).double() @ rec.weights(fan, x.device)
+    both = rec.maps(x, tag, values).double() @ fan_weights(fan, x.device)
     shape = tuple(x.shape[:1])
     tally.read("events", shape, both[:, 0])
     tally.read("input", shape, both[:, 1])
