@@ -96,12 +96,13 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
         config = make_config(model_class.Config, fields)
         with torch.device("meta"):  # the weights must fit before any memory is taken for them
             expected = model_class(config).state_dict()
-    except (ConfigError, RuntimeError, TypeError, ValueError) as error:
+    except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    _check_fit(path, name, checkpoint.state_dict, expected)
+    state = _with_unused(checkpoint.state_dict, expected)
+    _check_fit(path, name, state, expected)
     with torch.random.fork_rng(devices=[]):
         model = model_class(config)
-    model.load_state_dict(checkpoint.state_dict)
+    model.load_state_dict(state)
     return model.eval()
 
 
@@ -147,7 +148,7 @@ def save_checkpoint(
 
 def _read_ours(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
     version, model, config = (content.get(key) for key in ("version", "model", "config"))
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise CheckpointError(
             f"{path}: is of format version {version!r}; this snn-energy reads version {VERSION}"
         )
@@ -194,7 +195,10 @@ def _describe(
     told: official.OfficialConfig | None = None,
 ) -> Checkpoint:
     """A checkpoint of the official kind: fields from its arguments, the others from its tensors."""
-    inferred = official.infer_fields(state)
+    try:
+        inferred = official.infer_fields(state)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     if inferred is None:
         return Checkpoint(
             path, kind, None, told.fields if told else {}, state, notes=told.notes if told else ()
@@ -281,6 +285,16 @@ def _check_fit(
             )
         if found[key].is_floating_point() != value.is_floating_point():
             raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
+
+
+def _with_unused(
+    found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """`found`, with zeros for the official release's unused weights where a file was stripped of them all."""
+    unused = {
+        key: torch.zeros(value.shape) for key, value in expected.items() if key.endswith(official.UNUSED)
+    }
+    return found if any(key in found for key in unused) else {**found, **unused}
 
 
 def _hint(missing: list[str], unexpected: list[str]) -> str:

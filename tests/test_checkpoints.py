@@ -294,6 +294,17 @@ def refusal_without_warnings(path: Path, **overrides: Any) -> str:
         return refusal(path, **overrides)
 
 
+def test_files_stripped_of_the_unused_weight_ask_for_the_heads(model: nn.Module, tmp_path: Path) -> None:
+    state = {key: value for key, value in model.state_dict().items() if "talking_heads" not in key}
+    path = saved(tmp_path / "m.pth", state)
+    rest = {"T": 6, "chunk_size": 3, "pooling_stat": "0110"}
+    assert refusal_without_warnings(path, **rest).endswith("num_heads; give --num-heads")
+    x = torch.randn(2, 3, 8, 12)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        assert torch.equal(load(path, **rest, num_heads=2)(x), model(x))
+
+
 def test_bare_event_weights_ask_for_dvs_mode(tmp_path: Path) -> None:
     state = create_model("statten", **FIELDS | {"in_channels": 2}, dvs_mode=True).state_dict()
     path = saved(tmp_path / "m.pth", state)
@@ -389,6 +400,29 @@ def test_a_tiny_file_cannot_ask_for_much_memory(model: nn.Module, tmp_path: Path
     assert "depths = 1000000000, but the file holds 112 tensors in all" in refusal(deep)
     large = saved(tmp_path / "c.pth", official(model.state_dict(), dim=2**20))
     assert "has shape (2, 3, 3, 3), statten expects (131072, 3, 3, 3)" in refusal(large)
+
+
+def test_values_of_the_wrong_kind_do_not_get_through(model: nn.Module, tmp_path: Path) -> None:
+    """Tensors where numbers and names belong, which compare element by element."""
+    odd = torch.zeros(2)
+    state = model.state_dict()
+    plain = {"dim": 16, "layer": 2, "num_classes": 5, "in_channels": 3, "num_heads": 2, "mlp_ratio": 3}
+    for key in ("model", "dataset", "attention_mode", *plain, "spike_mode"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert same_weights(load(saved(tmp_path / "m", official(state, **{key: odd}))), model)
+    for key in ("time_steps", "chunk_size", "pooling_stat"):
+        assert "neither the file" in refusal_without_warnings(
+            saved(tmp_path / "m", official(state, **{key: odd}))
+        )
+    save_checkpoint(tmp_path / "ours", model, name="statten")
+    content = torch.load(tmp_path / "ours", weights_only=True)
+    for key in ("version", "model", "config", "epoch", "recipe"):
+        refusal(saved(tmp_path / "ours", content | {key: odd}))
+    for key in content["config"]:
+        refusal(saved(tmp_path / "ours", content | {"config": content["config"] | {key: odd}}))
+    scalar = state | {"head.weight": torch.zeros(())}
+    assert "head.weight has shape (): must have 2 axes" in refusal(saved(tmp_path / "s", official(scalar)))
 
 
 class Hostile:

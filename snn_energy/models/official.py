@@ -67,13 +67,17 @@ def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
     A key with a hyphen never reaches the official parser's namespace under the name that its code reads, so
     it has no effect there and none here.  `attention_mode` is stored by the official trainer
     but never forwarded to its model, which is STAtten always: so is ours, and a note says so where SDT was
-    asked.  Arguments that are None are left out.
+    asked.  Arguments that are None, or of no kind that a command line could give, are left out.
     """
-    model = arguments.get("model")
-    if model not in (None, OFFICIAL_MODEL):
+    plain = (bool, int, float, str, list, tuple)
+    live = {
+        key: value
+        for key, value in arguments.items()
+        if isinstance(key, str) and "-" not in key and isinstance(value, plain)
+    }
+    model = live.get("model", OFFICIAL_MODEL)
+    if model != OFFICIAL_MODEL:
         raise ConfigError(f"model = {model!r}: the official STAtten release knows only {OFFICIAL_MODEL!r}")
-    dead = [key for key in arguments if "-" in key]
-    live = {key: value for key, value in arguments.items() if key not in dead and value is not None}
     fields = {field: live[key] for key, field in FIELD_OF_ARGUMENT.items() if key in live}
     if "img_size" in live:
         fields["img_size_h"] = fields["img_size_w"] = live["img_size"]
@@ -134,35 +138,43 @@ def _number(key: str, value: Any) -> Any:
     return value
 
 
+EVIDENCE = {
+    "patch_embed.proj_conv.weight": 4,
+    "patch_embed.proj_conv3.weight": 4,
+    "block.0.mlp.fc1_conv.weight": 4,
+    "head.weight": 2,
+}
+"""Tensors, and their axes, from which the shape of a network is inferred."""
+
+UNUSED = "talking_heads.weight"
+"""The weight that no forward pass reads: (heads, heads, 1).  Some files were stripped of it."""
+
+
 def infer_fields(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Fields of `STAttenConfig` that tensor shapes show; None if `state` is not of this architecture.
 
     T, chunk size, pooling and `dvs_mode` leave no trace in a tensor, except that a network for frames
-    (anything but two channels) is never in `dvs_mode`.
+    (anything but two channels) is never in `dvs_mode`.  Raises `ConfigError` for a tensor with other axes.
     """
-    embedding = (
-        "patch_embed.proj_conv.weight",
-        "patch_embed.proj_conv3.weight",
-        "patch_embed.rpe_conv.weight",
-    )
-    needed = (*embedding, "head.weight", "block.0.attn.q_conv.weight", "block.0.mlp.fc1_conv.weight")
-    if any(name not in state for name in needed):
+    if any(name not in state for name in EVIDENCE):
         return None
-    in_channels = state[needed[0]].shape[1]
-    embed_dims = state[needed[1]].shape[0]
-    ratio = state["block.0.mlp.fc1_conv.weight"].shape[0] / embed_dims
-    blocks = {name.split(".")[1] for name in state if name.startswith("block.")}
+    heads = "block.0.attn." + UNUSED
+    for name, axes in {**EVIDENCE, **({heads: 3} if heads in state else {})}.items():
+        shape = tuple(state[name].shape)
+        if len(shape) != axes or 0 in shape:
+            raise ConfigError(f"{name} has shape {shape}: must have {axes} axes, none of them empty")
+    first, last, hidden, head = (state[name].shape for name in EVIDENCE)
+    ratio = hidden[0] / last[0]
     fields = {
-        "in_channels": in_channels,
-        "num_classes": state["head.weight"].shape[0],
-        "embed_dims": embed_dims,
-        "depths": len(blocks),
+        "in_channels": first[1],
+        "num_classes": head[0],
+        "embed_dims": last[0],
+        "depths": len({name.split(".")[1] for name in state if name.startswith("block.")}),
         "mlp_ratios": int(ratio) if ratio == int(ratio) else ratio,
         "spike_mode": "plif" if "head_lif.w" in state else "lif",
     }
-    heads = state.get("block.0.attn.talking_heads.weight")
-    if heads is not None:
-        fields["num_heads"] = heads.shape[0]
-    if in_channels != 2:
+    if heads in state:
+        fields["num_heads"] = state[heads].shape[0]
+    if first[1] != 2:
         fields["dvs_mode"] = False
     return fields
