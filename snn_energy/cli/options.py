@@ -70,10 +70,12 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 def load_model(path: Path, overrides: dict[str, Any]) -> tuple[nn.Module, StoredCheckpoint]:
     """The model in a checkpoint with the user's flags, and what the file says; its notes are printed."""
     from snn_energy.checkpoints import build, read_checkpoint
+    from snn_energy.models.official import read_yaml
 
     overrides = dict(overrides)
     stored = read_checkpoint(path, ema=overrides.pop("ema", False))
-    for note in stored.notes:
+    told = read_yaml(overrides["config"]).notes if "config" in overrides else ()
+    for note in (*stored.notes, *told):
         typer.echo(f"note: {note}", err=True)
     return build(stored, **overrides), stored
 
