@@ -142,8 +142,10 @@ class Reader:
         return View(node.name, index.swapaxes(0, 1) if frames else index)
 
     def rearrange(self, node: n.Node, value: Value) -> Value:
+        if isinstance(value, Averaged) and isinstance(node, n.Reshape | n.Permute):
+            return self.rearrange_average(node, value)
         if not isinstance(value, View | Stream):
-            self.refuse(node, "rearrange spikes or currents, not a product or a mean")
+            self.refuse(node, "rearrange spikes or currents, not a product or a mean over steps")
         assert isinstance(value, View | Stream)
         index = value.index
         match node:
@@ -164,6 +166,12 @@ class Reader:
             if isinstance(value, View)
             else Stream(value.terms, value.bias, value.shape, index)
         )
+
+    def rearrange_average(self, node: n.Reshape | n.Permute, value: Averaged) -> Averaged:
+        """The last axis of the index holds what is averaged and stays last."""
+        if isinstance(node, n.Permute):
+            return Averaged(value.base, value.index.transpose(*node.order, value.index.ndim - 1))
+        return Averaged(value.base, value.index.reshape(*self.shape(node), -1))
 
     def expand(self, node: n.Node, index: Array) -> Array:
         """Showing a static image at every step changes nothing here: it is held at every step already."""
@@ -188,9 +196,8 @@ class Reader:
         if isinstance(value, Averaged) and value.window and max(dilation) == 1:
             window = value.window
             weight = np.kron(weight, np.ones(window) / np.prod(window))
-            stride, padding = (
-                (a * w for a, w in zip(pair, window, strict=True)) for pair in (stride, padding)
-            )
+            stride = (stride[0] * window[0], stride[1] * window[1])
+            padding = (padding[0] * window[0], padding[1] * window[1])
             base = value.base
         elif isinstance(value, View) and self.is_whole(value):
             base = value.base

@@ -30,6 +30,7 @@ class Target:
 
 TARGETS = {
     "onnx": Target("onnx:export_onnx", "onnx:verify_dir", "ONNX, verified in onnxruntime"),
+    "nir": Target("nir_export:export_nir", "nir_export:verify_dir", "NIR, read back and run"),
     "lava": Target(
         "lava_export:export_lava", "lava_export:verify_dir", "Lava: a Loihi-style netlist in integers"
     ),
