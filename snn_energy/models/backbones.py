@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from snn_energy.errors import ConfigError, DataError
+from snn_energy.errors import ConfigError
+from snn_energy.models.neurons import check_input as check_input
 from snn_energy.models.statten import conv_bn, per_step
 
 NeuronFactory = Callable[[int], nn.Module]
@@ -168,13 +169,17 @@ def residual_stage(
 
 
 class Head(nn.Module):
-    """Spatial mean, a hidden layer with its neuron or none, a linear layer: (T, B, C, H, W) -> (T, B, K)."""
+    """Spatial mean, a linear layer: (T, B, C, H, W) -> (T, B, K).
+
+    With `hidden`, a linear layer of so many channels, batch norm and a neuron stand between them.
+    """
 
     def __init__(self, channels: int, hidden: int, num_classes: int, neuron: NeuronFactory) -> None:
         super().__init__()
         self.hidden: nn.Linear | None = None
         if hidden:
-            self.hidden = nn.Linear(channels, hidden)
+            self.hidden = nn.Linear(channels, hidden, bias=False)
+            self.norm = nn.BatchNorm1d(hidden)
             self.lif = neuron(hidden)
             channels = hidden
         self.classifier = nn.Linear(channels, num_classes)
@@ -182,8 +187,21 @@ class Head(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.mean((-2, -1))
         if self.hidden is not None:
-            x = self.lif(self.hidden(x)[..., None, None]).flatten(2)
+            x = self.norm(self.hidden(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+            x = self.lif(x[..., None, None]).flatten(2)
         return self.classifier(x)
+
+
+def start_norms(model: nn.Module, v_threshold: float, gain: float) -> None:
+    """Let every batch norm of `model` start with the weight v_threshold / gain.
+
+    `gain` is how much of a current reaches the membrane in one step; membranes then start with the threshold for
+    their standard deviation, as in tdBN, and some 15 % of the neurons fire.  At a third of it a deep network of
+    rectangular surrogates is silent.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.constant_(module.weight, v_threshold / gain)
 
 
 def check_network(
@@ -197,12 +215,3 @@ def check_network(
             raise ConfigError(f"{name} = {value!r}: must be a positive whole number")
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):
         raise ConfigError(f"width = {width!r}: must be a positive number")
-
-
-def check_input(x: torch.Tensor, in_channels: int, steps: int | None) -> None:
-    """Raise `DataError` unless `x` is (B, in_channels, H, W) or (B, steps, in_channels, H, W), any steps if None."""
-    fits = x.dim() in (4, 5) and x.shape[-3] == in_channels
-    if not fits or (x.dim() == 5 and steps not in (None, x.shape[1])):
-        t = "T" if steps is None else steps
-        wanted = f"(B, {in_channels}, H, W) or (B, {t}, {in_channels}, H, W)"
-        raise DataError(f"input of shape {tuple(x.shape)}: must be {wanted}")

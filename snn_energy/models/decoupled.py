@@ -19,9 +19,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled
+from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled, start_norms
 from snn_energy.models.neurons import PLIF, reset, to_sequence
-from snn_energy.models.statten import conv_bn
+from snn_energy.models.statten import conv_bn, per_step
 
 BackboneName = Literal["resnet18", "resnet19", "resnet20", "resnet34"]
 
@@ -118,7 +118,8 @@ class RectSequence(torch.autograd.Function):
 class SpikeAttention(nn.Module):
     """What both attentions share: spikes in, spikes out, of one shape (T, B, C, H, W).
 
-    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(scale · mix(Q, K, V)); output LIF(BN(conv1x1(Y)) + S).
+    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(BN(mix(Q, K, V))); output LIF(BN(conv1x1(Y)) + S).  The norm of the mix
+    takes the place of a scale: how many spikes meet depends on their rates, which no constant knows.
     """
 
     def __init__(self, channels: int, config: DecoupledConfig) -> None:
@@ -128,34 +129,33 @@ class SpikeAttention(nn.Module):
         for name in ("q", "k", "v", "proj"):
             self.add_module(f"{name}_conv", nn.Conv2d(channels, channels, 1, bias=False))
             self.add_module(f"{name}_bn", nn.BatchNorm2d(channels))
-        for name in ("q_lif", "k_lif", "v_lif", "out_lif"):
+        for name in ("q_lif", "k_lif", "v_lif", "attn_lif", "out_lif"):
             self.add_module(name, RateLIF(config.v_threshold))
-        self.attn_lif = RateLIF(config.v_threshold / 2)
+        self.attn_bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q = self.q_lif(conv_bn(x, self.q_conv, self.q_bn))
         k = self.k_lif(conv_bn(x, self.k_conv, self.k_bn))
         v = self.v_lif(conv_bn(x, self.v_conv, self.v_bn))
         y = self.mix(*(z.flatten(3).unflatten(2, (self.heads, -1)) for z in (q, k, v)))
-        y = self.attn_lif(y.reshape(x.shape))
+        y = self.attn_lif(per_step(self.attn_bn, y.reshape(x.shape)))
         return self.out_lif(conv_bn(y, self.proj_conv, self.proj_bn) + x)
 
     def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Spikes (T, B, heads, d, N), d channels of a head and N positions -> real (T, B, heads, d, N)."""
+        """Spikes (T, B, heads, d, N), d channels of a head and N positions -> whole numbers of the same shape."""
         raise NotImplementedError
 
 
 class SpatialAttention(SpikeAttention):
-    """Linear attention over the positions of a step: Q (Kᵀ V) / √(d N).  Cost T·N·C·d twice."""
+    """Linear attention over the positions of a step: Q (Kᵀ V).  Cost T·N·C·d twice."""
 
     def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        d, positions = q.shape[-2:]
         context = torch.matmul(k, v.transpose(-2, -1))  # (…, d, d): Σ over positions
-        return torch.matmul(context.transpose(-2, -1), q) * (d * positions) ** -0.5
+        return torch.matmul(context.transpose(-2, -1), q)
 
 
 class TemporalAttention(SpikeAttention):
-    """Attention over the steps of a position: (Q Kᵀ ⊙ mask) V / √(d T).  Cost N·T²·C twice."""
+    """Attention over the steps of a position: (Q Kᵀ ⊙ mask) V.  Cost N·T²·C twice."""
 
     def __init__(self, channels: int, config: DecoupledConfig) -> None:
         super().__init__(channels, config)
@@ -163,11 +163,10 @@ class TemporalAttention(SpikeAttention):
 
     def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         q, k, v = (z.permute(1, 2, 4, 0, 3) for z in (q, k, v))  # (B, heads, N, T, d)
-        steps, d = q.shape[-2:]
         scores = torch.matmul(q, k.transpose(-2, -1))  # (…, T, T)
         if self.causal:
             scores = scores * self.past
-        return (torch.matmul(scores, v) * (d * steps) ** -0.5).permute(3, 0, 1, 4, 2)
+        return torch.matmul(scores, v).permute(3, 0, 1, 4, 2)
 
 
 class Decoupled(nn.Module):
@@ -197,6 +196,7 @@ class Decoupled(nn.Module):
         )
         hidden = scaled(shape.hidden, config.width) if shape.hidden else 0
         self.head = Head(self.backbone.out_channels, hidden, config.num_classes, lif)
+        start_norms(self, config.v_threshold, 0.5)  # 1/τ
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input(x, self.config.in_channels, self.config.T)

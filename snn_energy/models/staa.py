@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled
+from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled, start_norms
 from snn_energy.models.neurons import to_sequence
 from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
 
@@ -68,6 +68,8 @@ class STAASNN(nn.Module):
         hidden = SHAPES[config.backbone].hidden
         hidden = scaled(hidden, config.width) if hidden else 0
         self.head = Head(self.backbone.out_channels, hidden, config.num_classes, neuron)
+        gain = (1.0 if config.gc else 1 / config.tau) * (0.5 if config.sa else 1.0)
+        start_norms(self, config.v_threshold, gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input(x, self.config.in_channels, self.config.T if self.config.pe != "off" else None)
