@@ -146,8 +146,8 @@ class Converter:
             raise call.unsupported()
         result = handler(call)
         if name.endswith("_") and name not in HANDLERS and isinstance(first := node.args[0], fx.Node):
-            if is_view(first):
-                raise call.unsupported("in place on a view")
+            if is_shared(first, node):
+                raise call.unsupported("in place on memory that others see")
             env[first] = result
         return result
 
@@ -258,9 +258,23 @@ VIEWS = {
 
 
 def is_view(node: fx.Node) -> bool:
-    """Does this operation share memory with its operand?"""
+    """May this operation share memory with its operand?"""
     target = node.target
     return isinstance(target, torch._ops.OpOverload) and target._opname in VIEWS
+
+
+def is_shared(node: fx.Node, writer: fx.Node) -> bool:
+    """Would others than `node` see what `writer` writes into it: its other views, or what it is a view of?"""
+    if any(is_view(user) for user in node.users if user is not writer):
+        return True
+    while is_view(node):
+        base = node.args[0]
+        assert isinstance(base, fx.Node)
+        readers = [user for user in base.users if "sym_size" not in str(user.target)]
+        if base.op == "placeholder" or len(readers) > 1:
+            return True
+        node = base
+    return node.op == "placeholder"
 
 
 from snn_energy.graph import aten_math as _aten_math  # noqa: E402, F401  (fills HANDLERS)

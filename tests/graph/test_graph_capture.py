@@ -177,3 +177,35 @@ def test_the_interpreter_checks_its_inputs() -> None:
         run(graph, torch.rand(2, 4, 7))
     with pytest.raises(DataError, match="2 inputs"):
         run(graph, torch.rand(2, 5, 7), torch.rand(2, 5, 7))
+
+
+class InPlace(nn.Module):
+    """Adds into a tensor; `views` decides who else sees it."""
+
+    def __init__(self, views: str) -> None:
+        super().__init__()
+        self.views, self.lif = views, LIF()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        functional.reset_net(self)
+        y = self.lif(to_sequence(x * 3, 4)) * 2
+        if self.views == "alone":
+            z = y.flatten(2)
+            z += 0.5
+        elif self.views == "base":
+            z = y.flatten(2)
+            z += 0.5
+            z = z + y.flatten(2)
+        else:
+            z = y.flatten(2)
+            y += 0.5
+            z = z + y.flatten(2)
+        return z.mean((0, 2))
+
+
+def test_writing_in_place_is_followed_or_refused() -> None:
+    model = InPlace("alone").eval()
+    assert_holds(capture(model, images()), model, images())
+    for views in ("base", "view"):
+        with pytest.raises(UnsupportedOp, match="in place"):
+            capture(InPlace(views).eval(), images())
