@@ -65,19 +65,51 @@ class FanOut:
     axes: tuple[tuple[int, ...], ...]
     channels: int
 
-    @property
+    @functools.cached_property
     def uniform(self) -> int | None:
         """The fan-out if it is the same everywhere, else None."""
         if any(min(axis, default=0) != max(axis, default=0) for axis in self.axes):
             return None
         return self.channels * math.prod(axis[0] for axis in self.axes)
 
-    @property
+    @functools.cached_property
     def total(self) -> int:
         """Σ over positions: the synapses of one input channel."""
         return self.channels * math.prod(sum(axis) for axis in self.axes)
 
-    @property
+    @functools.cached_property
     def flat(self) -> list[int]:
         """One entry per position, row-major."""
         return [self.channels * math.prod(combination) for combination in product(*self.axes)]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the shapes of a convolution settle: fan-out, dense MACs per sample and step, attributes."""
+
+    fan: FanOut
+    dense: int
+    details: dict[str, object]
+
+
+@functools.lru_cache(maxsize=1024)
+def geometry(
+    sizes: tuple[int, ...],
+    outputs: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: tuple[int, ...],
+    before: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    transposed: bool = False,
+) -> Geometry:
+    """The geometry of a convolution with weight (out, in/groups, …), transposed: (in, out/groups, …)."""
+    kernel = weight[2:]
+    windows = [Window(*w) for w in zip(sizes, kernel, stride, before, dilation, outputs, strict=True)]
+    if transposed:
+        fan = FanOut(tuple(transposed_taps(w) for w in windows), weight[1])
+    else:
+        fan = FanOut(tuple(taps(w) for w in windows), weight[0] // groups)
+    dense = math.prod(sizes if transposed else outputs) * math.prod(weight)
+    details = {"kernel": kernel, "stride": stride, "padding": before, "dilation": dilation, "groups": groups}
+    return Geometry(fan, dense, details)

@@ -134,7 +134,6 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     tally.out = values if tally.out is None else tally.out.join(values)
     shape = tuple(spikes.shape[: measured.lead])
     tally.read("output", shape, measured.rows)
-    fired = int(measured.rows.sum())
     elements = spikes.numel()
     per_step = rec.layout.batch * (spikes.shape[0] if steps_in else 1)
     if not tally.fixed:
@@ -152,7 +151,6 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
         neuron_mul=update.multiplies * elements,
         neuron_add=update.adds * elements,
         neuron_cmp=update.compares * elements,
-        neuron_reset=fired,
     )
     for x in inputs:
         tag = rec.tag(x)

@@ -16,7 +16,7 @@ from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts, values_of
 from snn_energy.profiling.provenance import Measured, Tag
-from snn_energy.profiling.tally import Tally
+from snn_energy.profiling.tally import Located, Tally
 
 _CALL = nn.Module._call_impl.__code__
 
@@ -48,7 +48,7 @@ class Recorder:
             self.layout.steps = max(
                 (t.calls for t in self.tallies.values() if "state_elements" in t.fixed), default=1
             )
-        known: dict[int, Any] = {}
+        known: dict[Any, Located] = {}
         for tally in self.tallies.values():
             if tally.calls:
                 tally.flush(self.layout, known)

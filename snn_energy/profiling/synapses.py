@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from snn_energy.profiling.fanout import FanOut, Window, taps, transposed_taps
+from snn_energy.profiling.fanout import FanOut, geometry
 from snn_energy.profiling.products import contract, matmul_letters
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import Recorder, fan_weights
@@ -35,20 +35,16 @@ def conv(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     out = func(*args, **kwargs)
     given = bind(_CONV, args, kwargs)
     x, weight = given["input"], given["weight"]
-    axes = weight.dim() - 2
-    kernel = tuple(weight.shape[2:])
-    stride, dilation = per_axis(given.get("stride", 1), axes), per_axis(given.get("dilation", 1), axes)
-    groups, padding = given.get("groups", 1), given.get("padding", 0)
+    axes, kernel = weight.dim() - 2, tuple(weight.shape[2:])
+    dilation, padding = per_axis(given.get("dilation", 1), axes), given.get("padding", 0)
     if padding == "same":
         before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     else:
         before = per_axis(0 if padding == "valid" else padding, axes)
+    stride = per_axis(given.get("stride", 1), axes)
     sizes, outputs = tuple(x.shape[-axes:]), tuple(out.shape[-axes:])
-    windows = zip(sizes, kernel, stride, before, dilation, outputs, strict=True)
-    fan = FanOut(tuple(taps(Window(*w)) for w in windows), weight.shape[0] // groups)
-    dense = math.prod(outputs) * weight.shape[0] * weight.shape[1] * math.prod(kernel)
-    details = {"kernel": kernel, "stride": stride, "padding": before, "dilation": dilation, "groups": groups}
-    _weighted(rec, f"conv{axes}d", x, out, given, fan, dense, details)
+    shape = geometry(sizes, outputs, tuple(weight.shape), stride, before, dilation, given.get("groups", 1))
+    _weighted(rec, f"conv{axes}d", x, out, given, shape.fan, shape.dense, shape.details)
     return out
 
 
@@ -58,24 +54,11 @@ def conv_transpose(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict
     given = bind(_TRANSPOSED, args, kwargs)
     x, weight = given["input"], given["weight"]
     axes = weight.dim() - 2
-    kernel = tuple(weight.shape[2:])
     stride, dilation = per_axis(given.get("stride", 1), axes), per_axis(given.get("dilation", 1), axes)
-    before = per_axis(given.get("padding", 0), axes)
+    before, groups = per_axis(given.get("padding", 0), axes), given.get("groups", 1)
     sizes, outputs = tuple(x.shape[-axes:]), tuple(out.shape[-axes:])
-    windows = zip(sizes, kernel, stride, before, dilation, outputs, strict=True)
-    fan = FanOut(tuple(transposed_taps(Window(*w)) for w in windows), weight.shape[1])
-    dense = math.prod(sizes) * weight.shape[0] * weight.shape[1] * math.prod(kernel)
-    details = {"kernel": kernel, "stride": stride, "padding": before, "dilation": dilation}
-    _weighted(
-        rec,
-        f"conv_transpose{axes}d",
-        x,
-        out,
-        given,
-        fan,
-        dense,
-        {**details, "groups": given.get("groups", 1)},
-    )
+    shape = geometry(sizes, outputs, tuple(weight.shape), stride, before, dilation, groups, transposed=True)
+    _weighted(rec, f"conv_transpose{axes}d", x, out, given, shape.fan, shape.dense, shape.details)
     return out
 
 
@@ -121,7 +104,7 @@ def _weighted(
             "fan_out": dense * _rows(batched, op) / x.numel(),
             "weight_elements": weight.numel(),
             "bias_elements": 0 if bias is None else bias.numel(),
-            "details": details,
+            "details": dict(details),
         }
     tally.see_left(values)
     tally.merge_sources(tag.sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,16 @@ from snn_energy.profiling.resolve import ZERO, Count, resolve
 
 
 @dataclass(slots=True)
+class Located:
+    """Counts with a place: `grid[step][sample]`, or None where samples cannot be told apart."""
+
+    total: int
+    grid: list[list[int]] | None
+    steps: tuple[int, ...] = ()  # sums over samples
+    squares: int | None = None  # Σ over samples of (sum over steps)²
+
+
+@dataclass(slots=True)
 class Reading:
     """Counts over leading dimensions: `values` (float64, flat over `lead`) × `factor`; None for all ones."""
 
@@ -22,21 +33,20 @@ class Reading:
     values: torch.Tensor | None
     factor: int = 1
 
-    def located(self, layout: Layout, known: dict[int, Any]) -> tuple[int, list[list[int]] | None]:
-        """(total, [step][sample] or None), before the factor; `known` holds readings that counts share."""
-        if self.values is None:
-            steps = layout.split(self.lead)
-            size = 1
-            for dimension in self.lead:
-                size *= dimension
-            if steps is None:
-                return size, None
-            share = size // (steps * layout.batch)
-            return size, [[share] * layout.batch for _ in range(steps)]
-        key = id(self.values)
+    def located(self, layout: Layout, known: dict[Any, Located]) -> Located:
+        """The counts before the factor; `known` holds what several counts of a pass share."""
+        key: Any = self.lead if self.values is None else id(self.values)
         if key not in known:
-            flat = [int(v) for v in self.values.tolist()]
-            known[key] = sum(flat), layout.locate(flat, self.lead)
+            flat = (
+                [1] * math.prod(self.lead) if self.values is None else [int(v) for v in self.values.tolist()]
+            )
+            grid = layout.locate(flat, self.lead)
+            known[key] = Located(sum(flat), grid)
+            if grid is not None:
+                samples = grid[0] if len(grid) == 1 else [sum(column) for column in zip(*grid, strict=True)]
+                known[key] = Located(
+                    sum(flat), grid, tuple(sum(step) for step in grid), sum(s * s for s in samples)
+                )
         return known[key]
 
 
@@ -78,7 +88,7 @@ class Tally:
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
 
-    def flush(self, layout: Layout, known: dict[int, Any]) -> None:
+    def flush(self, layout: Layout, known: dict[Any, Located]) -> None:
         """Close a pass: readings become counts."""
         for name, readings in self.pending.items():
             self.counts[name] = self.counts.get(name, ZERO) + _count(readings, layout, known)
@@ -113,6 +123,7 @@ class Tally:
                 input_nonzero_by_step=given.by_step,
                 right_nonzero=right_given.total,
                 output_nonzero=out.total,
+                neuron_reset=out.total,
                 output_nonzero_by_step=out.by_step,
                 valid_macs=valid if "dense_macs" in sums else 0,
                 sources=self.sources,
@@ -129,25 +140,30 @@ class Tally:
             self.sources = union(self.sources, sources)
 
 
-def _count(readings: list[Reading], layout: Layout, known: dict[int, Any]) -> Count:
+def _count(readings: list[Reading], layout: Layout, known: dict[Any, Located]) -> Count:
     """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
-    located = [(r.factor, *r.located(layout, known)) for r in readings]
-    total = sum(factor * value for factor, value, _ in located)
-    grids = [(factor, grid) for factor, _, grid in located if grid is not None]
-    if len(grids) < len(located):
+    steps = layout.steps or 1
+    parts = [(r.factor, r.located(layout, known)) for r in readings]
+    if len(parts) == 1:
+        factor, one = parts[0]
+        if one.squares is None:
+            return Count(factor * one.total, (), None)
+        by_step = tuple(factor * s for s in one.steps) if steps == 1 or len(one.steps) > 1 else ()
+        return Count(factor * one.total, by_step, factor * factor * one.squares)
+    total = sum(factor * part.total for factor, part in parts)
+    grids = [(factor, part.grid) for factor, part in parts if part.grid is not None]
+    if len(grids) < len(parts):
         return Count(total, (), None)
     samples = [sum(f * step[b] for f, grid in grids for step in grid) for b in range(layout.batch)]
     squares = sum(s * s for s in samples)
-    steps, lengths = layout.steps or 1, {len(grid) for _, grid in grids}
+    sums = [tuple(factor * s for s in part.steps) for factor, part in parts]
+    lengths = {len(part) for part in sums}
     if lengths == {1} and steps > 1:
-        if len(grids) % steps:
+        if len(sums) % steps:
             return Count(total, (), squares)
-        per_step = len(grids) // steps  # calls of one step stand together
-        flat = [factor * sum(grid[0]) for factor, grid in grids]
-        return Count(
-            total, tuple(sum(flat[i : i + per_step]) for i in range(0, len(flat), per_step)), squares
-        )
+        each = len(sums) // steps  # calls of one step stand together
+        flat = [s for (s,) in sums]
+        return Count(total, tuple(sum(flat[i : i + each]) for i in range(0, len(flat), each)), squares)
     if len(lengths) != 1:
         return Count(total, (), squares)
-    by_step = tuple(sum(f * sum(grid[s]) for f, grid in grids) for s in range(lengths.pop()))
-    return Count(total, by_step, squares)
+    return Count(total, tuple(sum(column) for column in zip(*sums, strict=True)), squares)
