@@ -78,7 +78,11 @@ class Reader:
     def shape(self, node: n.Node) -> Shape:
         """(T, 1, ...) of a node's output for one sample; a static tensor is held at every step."""
         shape = values(node.shape, self.t, 1)
-        return shape if any("T" in str(d) for d in node.shape) else (self.t, *shape)
+        return (self.t, *shape) if self.is_static(node) else shape
+
+    def is_static(self, node: n.Node) -> bool:
+        """Has it no time axis: (B, ...), the same at every step?"""
+        return str(node.shape[0]) == "B" and not any("T" in str(d) for d in node.shape)
 
     def base_shape(self, view: View | Averaged) -> Shape:
         return self.plan.sources[view.base].shape
@@ -152,7 +156,7 @@ class Reader:
             case n.Reshape():
                 index = index.reshape(self.shape(node))
             case n.Permute():
-                index = index.transpose(node.order)
+                index = index.transpose(self.axes_of(node, node.order))
             case n.Expand() | n.Repeat():
                 index = self.expand(node, index)
             case n.Slice():
@@ -167,10 +171,16 @@ class Reader:
             else Stream(value.terms, value.bias, value.shape, index)
         )
 
+    def axes_of(self, node: n.Node, order: tuple[int, ...]) -> tuple[int, ...]:
+        """An order of a tensor's axes as an order of its index's, which always has time in front."""
+        static = self.is_static(self.graph[node.inputs[0]])
+        return (0, *(axis + 1 for axis in order)) if static else order
+
     def rearrange_average(self, node: n.Reshape | n.Permute, value: Averaged) -> Averaged:
         """The last axis of the index holds what is averaged and stays last."""
         if isinstance(node, n.Permute):
-            return Averaged(value.base, value.index.transpose(*node.order, value.index.ndim - 1))
+            order = self.axes_of(node, node.order)
+            return Averaged(value.base, value.index.transpose(*order, value.index.ndim - 1))
         return Averaged(value.base, value.index.reshape(*self.shape(node), -1))
 
     def expand(self, node: n.Node, index: Array) -> Array:
@@ -364,7 +374,9 @@ class Reader:
         return self.stream(node, node.name, shape, stream.bias)
 
     def reduce(self, node: n.Reduce, value: Value) -> Value:
-        axes = tuple(a % len(self.graph[node.inputs[0]].shape) for a in node.axes)
+        source = self.graph[node.inputs[0]]
+        lead = 1 if self.is_static(source) else 0
+        axes = tuple(a % len(source.shape) + lead for a in node.axes)
         if node.kind == "mean" and axes == (0,):
             if isinstance(value, Stream):
                 return Logits(value)

@@ -27,7 +27,6 @@ from snn_energy.exporters.lower_plan import Attention, Neuron, Plan, Pool, Synap
 from snn_energy.exporters.netlist import CURRENT_LIMIT, Array
 from snn_energy.exporters.netlist_check import BIAS_MANTISSA, DECAY_MAX, THRESHOLD_MAX, WEIGHT_EXPONENT_MAX
 
-WEIGHT_MAX = 254
 HEADROOM = 2.0  # currents may be this many times larger than on the calibration samples
 BIAS_MAX = BIAS_MANTISSA[1] * 2  # exponent 7 against the current's 6
 EXACT_STEPS = 7
@@ -155,7 +154,7 @@ def _stream_scale(
         return float(attention_gain(plan.time_steps))
     heard = _listeners(plan, group)
     peaks = [_peak(t, unit) for t in terms if isinstance(t, Synapse)]
-    largest = WEIGHT_MAX >> (8 - bits)
+    largest = (1 << bits) - 2
     limits = [
         largest / min((p for p in peaks if p > 0), default=1.0),
         (largest << WEIGHT_EXPONENT_MAX) / max([*peaks, 1e-30]),
@@ -220,7 +219,7 @@ def _peak(term: Synapse, unit: dict[str, float]) -> float:
 
 def _weights(term: Synapse, scale: float, bits: int) -> Weights:
     wanted = term.weight * scale
-    largest = WEIGHT_MAX >> (8 - bits)
+    largest = (1 << bits) - 2
     peak = max(float(np.abs(wanted).max()), 1e-30)
     exponent = max(0, math.ceil(math.log2(peak / (largest + 0.5))))
     step = 2.0**exponent
