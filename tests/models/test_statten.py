@@ -73,6 +73,10 @@ def test_every_spike_agrees_with_the_equations(attention: str, dvs: bool, spike_
     config = STAttenConfig(**SMALL, attention_mode=attention, dvs_mode=dvs, spike_mode=spike_mode)
     x = torch.randn(B, T, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     model = calibrated(config, x)
+    learnable = {"head_lif"} | {f"block.{i}.mlp.fc{j}_lif" for i in range(2) for j in (1, 2)}
+    assert {path for path, m in model.named_modules() if isinstance(m, PLIF)} == (
+        learnable if spike_mode == "plif" else set()
+    )
     recorded = spikes_by_path(model)
     with torch.no_grad():
         logits = model(x)
