@@ -11,6 +11,10 @@ import typer
 from snn_energy.cli.options import Checkpoint, DataName, InputFile, SampleCount, load_model, with_model_flags
 from snn_energy.errors import ConfigError, suggest
 
+LavaPython = Annotated[
+    Path | None, typer.Option("--python", help="lava: the Python of a Lava environment (make lava-env).")
+]
+
 
 @with_model_flags
 def export(
@@ -23,6 +27,18 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder. Default: TARGET/ beside the checkpoint.")
     ] = None,
+    form: Annotated[
+        str | None, typer.Option("--form", help="onnx: multi-step (all T in one call) or single-step.")
+    ] = None,
+    quantize: Annotated[
+        str | None, typer.Option("--quantize", help="onnx: int8, beside the float file.")
+    ] = None,
+    bits: Annotated[int | None, typer.Option("--bits", help="lava: bits of a weight, 8 by default.")] = None,
+    lava_samples: Annotated[
+        int | None,
+        typer.Option("--lava-samples", help="lava: run the first N samples in the real runtime too."),
+    ] = None,
+    python: LavaPython = None,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
     from snn_energy.exporters.targets import TARGETS
@@ -36,11 +52,14 @@ def export(
     chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
     x, y = chosen.images.batch(slice(None))
     folder = out or checkpoint.parent / target
-    verdict = run(model, target, folder, x=x, y=y)
+    options = given(form=form, quantize=quantize, bits=bits, lava_samples=lava_samples, python=python)
+    verdict = run(model, target, folder, x=x, y=y, **options)
     remembered = verdict.details | {"data": (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
     verdict = dataclasses.replace(verdict, details=remembered)
     verdict.save(folder / "verification.json")
     typer.echo(verdict.summary())
+    for who, share in verdict.accuracy.items():
+        typer.echo(f"accuracy of the {who}: {share:.2%}")
     typer.echo(str(folder))
 
 
@@ -49,6 +68,10 @@ def verify(
     data: DataName = None,
     input_file: InputFile = None,
     samples: SampleCount = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="lava: simulator (default), or lava, the real runtime.")
+    ] = None,
+    python: LavaPython = None,
 ) -> None:
     """Verify an exported folder again, on new samples if you like."""
     from snn_energy.exporters.targets import verify as run
@@ -58,4 +81,10 @@ def verify(
     remembered = read_verification(folder / "verification.json")["details"]
     chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples)
     x, y = chosen.images.batch(slice(None))
-    typer.echo(run(folder, x=x, y=y).summary())
+    verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
+    typer.echo(verdict.require().summary())
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the user gave; the rest keep the target's own defaults."""
+    return {name: value for name, value in options.items() if value is not None}

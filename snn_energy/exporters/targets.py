@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +48,27 @@ def export(
     what the verification found; raises `VerificationError` on a mismatch, `UnsupportedOp` for what cannot be
     lowered.
     """
-    return _function(_target(target, ConfigError).export)(model, Path(out), x[:1], x, y, **options)
+    run = _function(_target(target, ConfigError).export)
+    _check_options(run, target, options)
+    return run(model, Path(out), x[:1], x, y, **options)
 
 
 def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any) -> Verification:
     """Run what `export` wrote into `folder` again on `x`, and compare it with what its model computes."""
     from snn_energy.exporters.verify import read_verification
 
-    name = read_verification(Path(folder) / "verification.json").get("target")
-    return _function(_target(str(name), DataError).verify)(Path(folder), x, y, **options)
+    name = str(read_verification(Path(folder) / "verification.json").get("target"))
+    run = _function(_target(name, DataError).verify)
+    _check_options(run, name, options)
+    return run(Path(folder), x, y, **options)
+
+
+def _check_options(function: Any, target: str, options: dict[str, Any]) -> None:
+    """Refuse options that belong to another target."""
+    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"option {name!r} is not one of target {target}; {suggest(name, known)}")
 
 
 def _target(name: str, error: type[SnnEnergyError]) -> Target:
