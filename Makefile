@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean lava-env
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "snn-energy needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
@@ -14,10 +14,10 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/snn-energy train digits-statten --out $(DEMO)/run
-	$(BIN)/snn-energy profile $(DEMO)/run/best.pth --out $(DEMO)/profile
-	$(BIN)/snn-energy export $(DEMO)/run/best.pth --target onnx --out $(DEMO)/onnx
-	$(BIN)/snn-energy report $(DEMO)/profile --verification $(DEMO)/onnx --out $(DEMO)/report.html
+	scripts/demo $(BIN) $(DEMO)
+
+lava-env:
+	scripts/lava_env
 
 test: $(READY)
 	$(BIN)/python -m pytest
