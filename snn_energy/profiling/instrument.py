@@ -125,8 +125,8 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     inputs = tensors_in(args, {})
     spikes = out if isinstance(out, torch.Tensor) else tensors_in((out,), {})[0]
     name, steps_in = rec.paths[-1], _steps_in(module, spikes)
-    if steps_in and rec.layout.steps is None:
-        rec.layout.steps = spikes.shape[0]
+    if steps_in:
+        rec.layout.observe(spikes.shape)
     update = update_of(module, rec.layout.steps or 1)
     tally = rec.tally(update.op)
     measured = Measured(spikes, min(2 if steps_in else 1, spikes.dim()))

@@ -25,6 +25,14 @@ class Layout:
     steps: int | None
     time_first: bool = True
     steps_in_tensors: bool = True
+    unsure: tuple[int, ...] = ()  # the input's first two dimensions, where time might be the first of them
+
+    def observe(self, shape: Sequence[int]) -> None:
+        """Learn T, and whether the input is time-first, from what the first multi-step neuron puts out."""
+        if self.steps is None:
+            self.steps = shape[0]
+            if self.unsure == tuple(shape[:2]):
+                self.batch, self.time_first = shape[1], True
 
     def split(self, lead: Sequence[int]) -> int | None:
         """How many (groups of) steps of B samples the leading dimensions hold; None if it cannot be told."""
@@ -85,6 +93,7 @@ def infer(
 
     stepped = [m for m in model.modules() if isinstance(m, base.StepModule)]
     multi = any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped
+    given = batch_dim is not None or y is not None or steps is not None
     if batch_dim is None:
         batch_dim = _batch_dim(model, x, y, steps, bool(stepped) and multi)
     if batch_dim not in (0, 1) or batch_dim >= x.dim():
@@ -97,7 +106,8 @@ def infer(
         raise DataError(
             f"{y.shape[0]} labels for {x.shape[batch_dim]} samples in an input of shape {tuple(x.shape)}"
         )
-    return Layout(x.shape[batch_dim], steps, time_first=batch_dim == 1, steps_in_tensors=multi)
+    unsure = () if given or batch_dim == 1 else tuple(x.shape[:2])
+    return Layout(x.shape[batch_dim], steps, batch_dim == 1, multi, unsure)
 
 
 def _batch_dim(model: nn.Module, x: torch.Tensor, y: Any, steps: int | None, multi_step: bool) -> int:

@@ -94,7 +94,7 @@ class Tally:
             self.counts[name] = self.counts.get(name, ZERO) + _count(readings, layout, known)
         if self.repeats:
             steps = layout.steps or 1
-            static = steps > 1 and all(self.repeats) and len(self.repeats) in (1, steps)
+            static = steps > 1 and all(self.repeats) and len(self.repeats) == steps
             self.static = static if self.static is None else self.static and static
         self.add(calls=self.calls * layout.batch)
         self.calls, self.pending, self.repeats, self.first_input = 0, {}, [], None

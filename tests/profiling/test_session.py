@@ -115,6 +115,17 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
     return x * 2 + 1
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_time_is_found_in_a_sequence_of_vectors(labels: bool) -> None:
+    """(T, B, features) looks like (B, channels, length) until the first neuron speaks."""
+    model = nn.Sequential(layer.Linear(7, 5, step_mode="m"), neuron.LIFNode(v_threshold=0.2, step_mode="m"))
+    x = torch.rand(4, 3, 7, generator=torch.Generator().manual_seed(2))
+    measured = profile(model, [(x, torch.zeros(3, dtype=torch.long)) if labels else x])
+    assert (measured.samples, measured.time_steps) == (3, 4)
+    assert len(row(measured, "0").mac_by_step) == 4
+    assert row(measured, "0").mac_square_sum == 3 * (4 * 7 * 5) ** 2
+
+
 def test_static_image_is_charged_once_and_only_where_it_repeats() -> None:
     model = Net()
     image = torch.randn(3, 2, 5, 4)
@@ -130,6 +141,41 @@ def test_static_image_is_charged_once_and_only_where_it_repeats() -> None:
     assert mixed.static_repeats == 1 and mixed.mac == 2 * repeated.mac_executed
     both = Profile.merge([profile(model, [frames], batch_dim=1), profile(model, [changed], batch_dim=1)])
     assert row(both, "conv") == mixed
+
+
+def test_a_layer_that_runs_before_the_image_is_repeated_ran_once() -> None:
+    class Early(Net):
+        T = 4
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = nn.functional.conv2d(x, self.conv.weight, padding=1)
+            x = x.unsqueeze(0).repeat(4, 1, 1, 1, 1)
+            return self.head(self.lif(x).flatten(2)).mean(0)
+
+    early = row(profile(Early(), [torch.randn(3, 2, 5, 4)]), "", "conv2d")
+    assert early.static_repeats == 1 and early.mac == early.mac_executed == early.valid_macs
+
+
+def test_layers_behind_a_static_layer_are_static_until_the_first_neuron() -> None:
+    class Deep(Net):
+        T = 4
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.expand(4, *x.shape)
+            x = torch.relu(self.conv(x))[:, :, :2]
+            x = self.lif(self.conv(x))
+            return self.head(x.flatten(2)).mean(0)
+
+    class Once(Deep):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for step in x.expand(4, *x.shape):
+                out = self.conv(step.unsqueeze(0))
+            return out.flatten(1)
+
+    image = torch.randn(3, 2, 5, 4)
+    conv = row(profile(Deep(), [image]), "conv")
+    assert conv.static_repeats == 1  # one row, two calls, eight steps: charged as executed
+    assert row(profile(Once(), [image]), "conv").static_repeats == 4
 
 
 def test_kinds_of_the_input_join_over_batches() -> None:
