@@ -195,9 +195,8 @@ class Head(nn.Module):
 def start_norms(model: nn.Module, v_threshold: float, gain: float) -> None:
     """Let every batch norm of `model` start with the weight v_threshold / gain.
 
-    `gain` is how much of a current reaches the membrane in one step; membranes then start with the threshold for
-    their standard deviation, as in tdBN, and some 15 % of the neurons fire.  At a third of it a deep network of
-    rectangular surrogates is silent.
+    `gain` is how much of a current reaches the membrane in one step; membranes then start with the threshold
+    for their standard deviation, as in tdBN, and some 15 % of the neurons fire.  At half of it 4 % do.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

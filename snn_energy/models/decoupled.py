@@ -1,10 +1,10 @@
 """The decoupled model: spike spatial attention and spike temporal attention, alternating, on a ResNet.
 
-A reading of spatial-temporal attention that keeps the two apart (docs/staa.md says where it comes from).  After
-each stage of a ResNet, spikes attend to one another first over the positions of a step, then over the steps of a
-position.  Queries, keys and values are spikes from 1×1 convolutions; there is no softmax; every weight sees
-spikes.  Each attention can be switched off: the four rows of the ablation.  Neurons learn their time constant;
-the loss adds the mean firing rate (`regularisation` of spikes) to the cross-entropy.
+A reading of spatial-temporal attention that keeps the two apart (docs/staa.md says where it comes from).
+After each stage of a ResNet, spikes attend to one another first over the positions of a step, then over the
+steps of a position.  Queries, keys and values are spikes from 1×1 convolutions; there is no softmax; every
+weight sees spikes.  Each attention can be switched off: the four rows of the ablation.  Neurons learn their
+time constant; the mean firing rate (`Decoupled.regularization`) joins the cross-entropy.
 
 All maps are time first: (T, B, C, H, W).
 """
@@ -19,7 +19,15 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled, start_norms
+from snn_energy.models.backbones import (
+    SHAPES,
+    Backbone,
+    Head,
+    check_input,
+    check_network,
+    scaled,
+    start_norms,
+)
 from snn_energy.models.neurons import PLIF, reset, to_sequence
 from snn_energy.models.statten import conv_bn, per_step
 
@@ -30,8 +38,9 @@ BackboneName = Literal["resnet18", "resnet19", "resnet20", "resnet34"]
 class DecoupledConfig:
     """Fields of `Decoupled`.
 
-    `spatial`, `temporal`: the attentions; `num_heads` divides every stage's channels; `causal`: a step attends to
-    itself and earlier steps only, so that the network can stream.  `width` multiplies every channel count.
+    `spatial`, `temporal`: the attentions; `num_heads` divides every stage's channels; `causal`: a step
+    attends to itself and earlier ones only, so that the network can stream; `width` multiplies every channel
+    count.
     """
 
     backbone: BackboneName = "resnet19"
@@ -61,14 +70,16 @@ class DecoupledConfig:
         for width in SHAPES[self.backbone].widths:
             if (self.spatial or self.temporal) and scaled(width, self.width) % self.num_heads:
                 channels = scaled(width, self.width)
-                raise ConfigError(f"num_heads = {self.num_heads}: must divide {channels}, the channels of a stage")
+                raise ConfigError(
+                    f"num_heads = {self.num_heads}: must divide {channels}, the channels of a stage"
+                )
 
 
 class RateLIF(PLIF):
     """LIF with a learnable time constant and a rectangular surrogate gradient.
 
-    The neuron is `PLIF` (1/τ = sigmoid(w), one `w` per layer, τ = 2 at first); in training `RectSequence` runs it
-    with a surrogate of width 1 and height 1, and its mean firing rate, with gradient, stays in `rate` until read.
+    The neuron is `PLIF` (1/τ = sigmoid(w), one `w` per layer, τ = 2 at first); in training `RectSequence`
+    runs it with a surrogate of width 1 and height 1, and its mean firing rate stays in `rate` until read.
     """
 
     rate: torch.Tensor | None = None
@@ -118,20 +129,23 @@ class RectSequence(torch.autograd.Function):
 class SpikeAttention(nn.Module):
     """What both attentions share: spikes in, spikes out, of one shape (T, B, C, H, W).
 
-    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(BN(mix(Q, K, V))); output LIF(BN(conv1x1(Y)) + S).  The norm of the mix
-    takes the place of a scale: how many spikes meet depends on their rates, which no constant knows.
+    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(BN(mix(Q, K, V))); output LIF(BN(conv1x1(Y)) + S).  The norm of the
+    mix takes the place of a scale: how many spikes meet depends on their rates, which no constant knows.
     """
 
     def __init__(self, channels: int, config: DecoupledConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
         self.causal = config.causal
-        for name in ("q", "k", "v", "proj"):
-            self.add_module(f"{name}_conv", nn.Conv2d(channels, channels, 1, bias=False))
-            self.add_module(f"{name}_bn", nn.BatchNorm2d(channels))
-        for name in ("q_lif", "k_lif", "v_lif", "attn_lif", "out_lif"):
-            self.add_module(name, RateLIF(config.v_threshold))
-        self.attn_bn = nn.BatchNorm2d(channels)
+        self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
+            nn.Conv2d(channels, channels, 1, bias=False) for _ in range(4)
+        )
+        self.q_bn, self.k_bn, self.v_bn, self.attn_bn, self.proj_bn = (
+            nn.BatchNorm2d(channels) for _ in range(5)
+        )
+        self.q_lif, self.k_lif, self.v_lif, self.attn_lif, self.out_lif = (
+            RateLIF(config.v_threshold) for _ in range(5)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q = self.q_lif(conv_bn(x, self.q_conv, self.q_bn))
@@ -142,7 +156,7 @@ class SpikeAttention(nn.Module):
         return self.out_lif(conv_bn(y, self.proj_conv, self.proj_bn) + x)
 
     def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Spikes (T, B, heads, d, N), d channels of a head and N positions -> whole numbers of the same shape."""
+        """Spikes (T, B, heads, d, N), d channels of a head, N positions -> whole numbers of that shape."""
         raise NotImplementedError
 
 
@@ -156,6 +170,8 @@ class SpatialAttention(SpikeAttention):
 
 class TemporalAttention(SpikeAttention):
     """Attention over the steps of a position: (Q Kᵀ ⊙ mask) V.  Cost N·T²·C twice."""
+
+    past: torch.Tensor
 
     def __init__(self, channels: int, config: DecoupledConfig) -> None:
         super().__init__(channels, config)
@@ -172,8 +188,8 @@ class TemporalAttention(SpikeAttention):
 class Decoupled(nn.Module):
     """The decoupled model: (B, C, H, W), shown at every step, or (B, T, C, H, W) -> logits (B, K).
 
-    The mean over T; with `TET`, in training, the logits of every step, (T, B, K).  Every call starts from fresh
-    neurons.  Raises `DataError` for an input of another shape.
+    The mean over T; with `TET`, in training, the logits of every step, (T, B, K).  Every call starts from
+    fresh neurons.  Raises `DataError` for an input of another shape.
     """
 
     Config = DecoupledConfig
@@ -185,7 +201,11 @@ class Decoupled(nn.Module):
         def lif(channels: int) -> RateLIF:
             return RateLIF(config.v_threshold)
 
-        kinds = [kind for kind, on in ((SpatialAttention, config.spatial), (TemporalAttention, config.temporal)) if on]
+        kinds = [
+            kind
+            for kind, on in ((SpatialAttention, config.spatial), (TemporalAttention, config.temporal))
+            if on
+        ]
 
         def attention(channels: int) -> nn.Sequential:
             return nn.Sequential(*(kind(channels, config) for kind in kinds))

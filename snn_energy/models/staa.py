@@ -1,8 +1,8 @@
 """STAA-SNN: VGG and ResNet networks of attending neurons (Zhang et al., CVPR 2025, arXiv 2503.02689).
 
-The paper released no code.  Its figures fit the shapes of `backbones` to the unit of what it prints: ResNet-20
-with r = 4, T = 4 and 10 classes has 12,691,216 parameters without step attention (the paper: 12.69 M), and
-19 · 6 more with it.  docs/staa.md says what is known, what is inferred, and what does not fit.
+The paper released no code.  Its figures fit the shapes of `backbones` to the unit of what it prints:
+ResNet-20 with r = 4, T = 4 and 10 classes has 12,691,216 parameters without step attention (the paper:
+12.69 M), and 19 · 6 more with it.  docs/staa.md says what is known, what is inferred, and what does not fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.backbones import SHAPES, Backbone, Head, check_input, check_network, scaled, start_norms
+from snn_energy.models.backbones import (
+    SHAPES,
+    Backbone,
+    Head,
+    check_input,
+    check_network,
+    scaled,
+    start_norms,
+)
 from snn_energy.models.neurons import to_sequence
 from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
 

@@ -1,12 +1,12 @@
 """The STAA recurrence for training: the equations of `staa_neuron` with fewer passes and fewer calls.
 
-Step by step, a STAA neuron is bound by memory traffic on large maps and by the number of operations on small
-ones.  Here the recurrence is one autograd function with buffers for all T steps, a backward written by hand, and
-four short cuts.
+Step by step, a STAA neuron is bound by memory traffic on large maps and by the number of operations on
+small ones.  Here the recurrence is one autograd function with buffers for all T steps, a backward written by
+hand, and four short cuts.
 
-1. A context and a position encoding are one number per channel.  They need not be added to a map before it is
-   pooled, since key(X + p) = key(X) + w·p and (X + p)·k = X·k + p·Σk.  So X[t] and H[t-1] are read as they are,
-   and U[t] = X[t] ⊕ M·H[t-1] ⊕ offset is formed once.
+1. A context and a position encoding are one number per channel.  They need not be added to a map before it
+   is pooled, since key(X + p) = key(X) + w·p and (X + p)·k = X·k + p·Σk.  So X[t] and H[t-1] are read as
+   they are, and U[t] = X[t] ⊕ M·H[t-1] ⊕ offset is formed once.
 2. The mean of U is the sum of the means of its parts.
 3. Backward needs V[t] alone: spike, surrogate window and kept membrane are comparisons with it.
 4. Gradients of the gates' weights are products over all steps at once, formed at the end.
@@ -60,8 +60,8 @@ def run(neuron: STAALIF, x: torch.Tensor, kept: torch.Tensor | None) -> torch.Te
     maps = (x if neuron.N == 1 else neuron.N * x).flatten(3)
     flags = [True] * len(x) if kept is None else kept.tolist()
     place = None if neuron.pe is None else config.pe_at
-    plan = Plan(neuron.M, neuron.N, config.v_threshold, config.alpha, place, flags)
-    table = None
+    plan = Plan(float(neuron.M), float(neuron.N), config.v_threshold, config.alpha, place, flags)
+    table: Any = None
     if neuron.pe is not None:
         table = neuron.pe.table if kept is None else neuron.pe.table * kept.to(x).unsqueeze(1)
     keys: list[torch.Tensor | None] = []
@@ -71,7 +71,8 @@ def run(neuron: STAALIF, x: torch.Tensor, kept: torch.Tensor | None) -> torch.Te
             keys += [None, None]
             weights += [None] * 6
         else:
-            weight, bias = block.key.weight.flatten(), block.key.bias.expand(len(x))
+            key: Any = block.key
+            weight, bias = key.weight.flatten(), key.bias.expand(len(x))
             keys += [weight, bias + table @ weight if table is not None and place == where else bias]
             weights += [p for layer in (block.query, block.norm, block.value) for p in layer.parameters()]
     weights += [None, None] if neuron.sa is None else list(neuron.sa.parameters())
@@ -79,7 +80,7 @@ def run(neuron: STAALIF, x: torch.Tensor, kept: torch.Tensor | None) -> torch.Te
 
 
 class Context:
-    """`GlobalContext.context` with a backward by hand: pooled maps (N, C) -> context (N, C), step after step."""
+    """`GlobalContext.context` with a backward by hand: pooled maps (N, C) -> context (N, C), by step."""
 
     def __init__(self, *weights: torch.Tensor) -> None:
         self.query, self.query_bias, self.gamma, self.beta, self.value, self.value_bias = weights
@@ -176,7 +177,7 @@ def pool(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
 
 def unpool(
     out: torch.Tensor, base: torch.Tensor, factor: float, saved: tuple[Any, ...], grads: tuple[Any, ...]
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+) -> tuple[Any, Any]:
     """Backward of `pool`: `out` becomes factor · base + dX; returns dweight (C,) and dbias (N,).
 
     `saved`: X, k, weight; `grads`: those of X·kᵀ, Σ k (or None for 0) and the mean.
@@ -203,14 +204,13 @@ def unpool(
 class Sequence:
     """The T steps of one neuron, forward and back.
 
-    What the neuron lacks is None: the encoding `table` (T, C); `keys`, weight (C,) and bias (T,) of GC1, then of
-    GC2; `weights`, six of each context, two of SA.
+    What the neuron lacks is None: the encoding `table` (T, C); keys, weight (C,) and bias (T,) of GC1, then
+    of GC2; weights, six of each context, two of SA.
     """
 
-    def __init__(self, plan: Plan, table: torch.Tensor | None, *tensors: torch.Tensor | None) -> None:
+    def __init__(self, plan: Plan, table: Any, *tensors: Any) -> None:
         self.plan, self.table = plan, table
-        self.w1, self.b1, self.w2, self.b2 = tensors[:4]
-        weights: Any = tensors[4:]
+        (self.w1, self.b1, self.w2, self.b2), weights = tensors[:4], tensors[4:]
         self.gc_in = None if self.w1 is None else Context(*weights[:6])
         self.gc_state = None if self.w2 is None else Context(*weights[6:12])
         self.sa = None if weights[12] is None else Gate(plan.alpha, *weights[12:])
@@ -236,7 +236,7 @@ class Sequence:
         return spikes
 
     def inputs(self) -> Tensors:
-        """What joins each U[t] besides its map and what comes from H, and the mean of the map, (T, B, C) both."""
+        """What joins each U[t] besides its map and what comes from H, and the map's mean, (T, B, C) both."""
         batch = self.maps.shape[1]
         bias = None if self.b1 is None else self.b1.repeat_interleave(batch)
         self.input_k, weighted, self.input_attention, mean = pool(self.maps.flatten(0, 1), self.w1, bias)
@@ -263,7 +263,9 @@ class Sequence:
         """Offset of U[t] and SA's gate, (B, C) both, from H[t-1] and what is known of X[t]."""
         plan = self.plan
         at_state = plan.place == "state"
-        k = attention = state_mean = None
+        k: Any = None
+        attention: Any = None
+        state_mean: Any = None
         weighted = torch.zeros_like(offset)
         if t > 0 or at_state:  # else H is zero and so are its pools
             bias = None if self.b2 is None else self.b2[t].expand(len(h))
@@ -288,9 +290,10 @@ class Sequence:
         low, high = plan.threshold - 0.5, plan.threshold + 0.5
         dmaps, self.dh, self.scratch = torch.empty_like(v), torch.empty_like(v[0]), torch.empty_like(v[0])
         self.doffsets, self.dmeans = (v.new_zeros(v.shape[:3]) for _ in range(2))
-        self.dtable, self.dw2, self.db2 = (
+        zeros: list[Any] = [
             None if x is None else torch.zeros_like(x) for x in (self.table, self.w2, self.b2)
-        )
+        ]
+        self.dtable, self.dw2, self.db2 = zeros
         for t in reversed(range(steps)):
             dv = window(dspikes[t], v[t], low, high, grad_input=dmaps[t])
             if t < steps - 1:
@@ -300,7 +303,7 @@ class Sequence:
             elif t > 0:
                 torch.mul(dv, plan.factor, out=self.dh)
         dw1, db1 = self.inputs_backward(dmaps) if self.gated else (None, None)
-        grads: list[torch.Tensor | None] = [dmaps, self.dtable, dw1, db1, self.dw2, self.db2]
+        grads: list[Any] = [dmaps, self.dtable, dw1, db1, self.dw2, self.db2]
         for part, count in ((self.gc_in, 6), (self.gc_state, 6), (self.sa, 2)):
             grads += [None] * count if part is None else part.weight_grads()
         return grads
@@ -342,10 +345,10 @@ class Sequence:
         """Add to dmaps what comes through GC1 and SA's mean; returns the gradients of GC1's key."""
         plan, batch = self.plan, self.maps.shape[1]
         doffsets = self.doffsets
-        dweighted, dattention = torch.zeros_like(doffsets), None
         if plan.place in ("input", "aggregate"):
             self.dtable += (plan.gain if plan.place == "input" else 1) * doffsets.sum(1)
-        dweighted = dattention = None
+        dweighted: Any = None
+        dattention: Any = None
         if self.gc_in is not None:
             masked = doffsets if all(plan.kept) else doffsets * self.mask()
             dweighted = self.gc_in.backward(0, masked.flatten(0, 1))

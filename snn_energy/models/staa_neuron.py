@@ -187,9 +187,9 @@ class Fire(nn.Module):
 class STAALIF(nn.Module):
     """The STAA neuron, multi-step: input currents (T, B, C, H, W) -> spikes {0, 1} of the same shape.
 
-    The membrane lives only inside `forward`, so there is no state to leak or to reset.  In training, where it
-    can, the recurrence runs fused (see staa_fused): the same equations, fewer passes over memory; forward hooks
-    on gates and `fire` then do not run.
+    The membrane lives only inside `forward`, so there is no state to leak or to reset.  In training, where
+    it can, the recurrence runs fused (see staa_fused): the same equations, fewer passes over memory; forward
+    hooks on gates and `fire` then do not run.
     """
 
     def __init__(self, channels: int, config: NeuronConfig) -> None:
@@ -232,7 +232,7 @@ class STAALIF(nn.Module):
         """N ⊙ GC1(X + P) of all steps, N ⊙ X of those not kept: everything that does not need H[t-1]."""
         y = x
         if self.pe is not None and self.config.pe_at == "input":
-            y = self.pe(y)
+            y = self.pe(x)
         if self.gc_in is not None:
             y = self.gc_in(y.flatten(0, 1)).unflatten(0, x.shape[:2])
         if kept is not None:
@@ -259,9 +259,9 @@ class STAALIF(nn.Module):
         """GC2(H[t-1]); None if that is nothing."""
         if h is None and self.pe is not None and self.config.pe_at == "state":
             h = torch.zeros_like(current)
-        if h is None and self.gc_state is None:
-            return None
         if h is None:
+            if self.gc_state is None:
+                return None
             state = self.gc_state.of_zeros()
         else:
             state = self.encoded("state", h, t)
