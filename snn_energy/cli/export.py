@@ -24,9 +24,7 @@ def export(
     data: DataName = None,
     input_file: InputFile = None,
     samples: SampleCount = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder. Default: TARGET/ beside the checkpoint.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder. Default: TARGET/ here.")] = None,
     form: Annotated[
         str | None, typer.Option("--form", help="onnx: multi-step (all T in one call) or single-step.")
     ] = None,
@@ -51,7 +49,7 @@ def export(
     model, stored = load_model(checkpoint, overrides)
     chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
     x, y = chosen.images.batch(slice(None))
-    folder = out or checkpoint.parent / target
+    folder = out or Path(target)
     options = given(form=form, quantize=quantize, bits=bits, lava_samples=lava_samples, python=python)
     verdict = run(model, target, folder, x=x, y=y, **options)
     remembered = verdict.details | {"data": (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}

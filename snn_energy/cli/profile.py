@@ -49,9 +49,7 @@ def profile(
     input_file: InputFile = None,
     samples: SampleCount = None,
     batch_size: BatchSize = 32,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder. Default: profile/ beside the checkpoint.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder. Default: profile/ here.")] = None,
     device: Device = "auto",
     convention: Conventions = "exact",
     costs: Costs = "45nm-fp32",
@@ -86,7 +84,7 @@ def profile(
         measured, model=stored.model or measured.model, environment={**measured.environment, **origin}
     )
     energies = [measured.energy(name, costs) for name in names]
-    folder = out or checkpoint.parent / "profile"
+    folder = out or Path("profile")
     measured.save(folder / "profile.json")
     write_text(folder / "layers.csv", measured.ops.to_csv(index=False))
     write_report(measured, folder / "report.html", energies=energies)
