@@ -59,6 +59,36 @@ def _reach(node: Conv, axis: int) -> Array:
     return reach
 
 
+def listed(node: Synapses) -> tuple[Array, Array, Array]:
+    """Every non-zero synapse: flat source index, flat target index, weight with its exponent."""
+    match node:
+        case Conv():
+            sources, targets, weights = _conv_listed(node)
+        case Dense():
+            targets, sources = np.nonzero(node.weight)
+            weights = node.weight[targets, sources]
+        case Sparse():
+            sources, targets, weights = node.sources, node.targets, node.values
+        case Identity():
+            sources = targets = np.arange(int(np.prod(node.shape)))
+            weights = np.full(sources.size, node.weight)
+    used = weights != 0
+    return sources[used], targets[used], weights[used].astype(np.int64) << node.exponent
+
+
+def _conv_listed(node: Conv) -> tuple[Array, Array, Array]:
+    (_, h, w), (o, ho, wo) = node.in_shape, node.shape
+    i, kh, kw = node.weight.shape[1:]
+    grids = np.meshgrid(*(np.arange(n) for n in (o, i, kh, kw, ho, wo)), indexing="ij")
+    out, into, a, b, y, x = (g.ravel() for g in grids)
+    rows = y * node.stride[0] + a * node.dilation[0] - node.padding[0]
+    columns = x * node.stride[1] + b * node.dilation[1] - node.padding[1]
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    channel = out // (o // node.groups) * i + into
+    sources, targets = (channel * h + rows) * w + columns, (out * ho + y) * wo + x
+    return sources[inside], targets[inside], node.weight[out, into, a, b][inside]
+
+
 def copies(netlist: Netlist, name: str) -> int:
     """How many targets the current of `name` reaches (through delays): each needs its own synapses."""
     total = 0

@@ -88,14 +88,14 @@ def run(netlist, arrays, x, watch):
     net = network.Network(netlist, arrays, np.moveaxis(flushed, 0, -1), netlist["probes"], watch)
     net.source.run(condition=RunSteps(num_steps=len(flushed)), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
 
-    def cut(name, ring):
+    def cut(name, ring, kind):
         offset = net.rows[name]["offset"]
-        kind = np.int8 if net.rows[name]["kind"] == "Population" else np.int32
         values = ring.data.get()[..., offset : offset + samples * steps].transpose(3, 2, 1, 0)
         return values.reshape(samples, steps, *values.shape[1:]).astype(kind)
 
-    recorded = {name: cut(name, ring) for name, ring in net.sinks.items()}
-    watched = {name: cut(name, ring).astype(np.int64) for name, ring in net.watched.items()}
+    spiking = {row["name"] for row in netlist["nodes"] if row["kind"] == "Population"}
+    recorded = {n: cut(n, ring, np.int8 if n in spiking else np.int32) for n, ring in net.sinks.items()}
+    watched = {n: cut(n, ring, np.int64) for n, ring in net.watched.items()}
     net.source.stop()
     return recorded, watched
 
