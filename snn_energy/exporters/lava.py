@@ -74,7 +74,7 @@ def write_package(
 
 
 def watched(netlist: Netlist) -> list[str]:
-    """Populations whose current could leave its register for some input: the program checks them as it runs."""
+    """Populations whose current could leave its register for some input: run.py checks them."""
     largest = largest_outputs(netlist, netlist.order())
     return [name for name in netlist.populations()
             if sum(largest[e.source] for e in netlist.inputs_of(name)) >= CURRENT_LIMIT]  # fmt: skip
@@ -185,7 +185,8 @@ Exported by snn-energy.  It runs in a plain Lava environment:
     lava/bin/python run.py --input {SAMPLES_FILE} --out spikes.npz
 
 `{SAMPLES_FILE}` holds `x`, integers as the input takes them: clip(round(sample · scale)).  `spikes.npz` gets
-each population's spikes under its name, (B, T, C, H, W), and logits, (B, K), under `<readout>:logits`.  {extra}
+each population's spikes under its name, (B, T, C, H, W), and logits, (B, K), under `<readout>:logits`.
+{extra}
 {chain}
 `netlist.json` is the network, `netlist.h5` its weights, in PyTorch's (C, H, W) order; `{PACKAGE_FILE}` holds
 the SHA-256 of every file, which run.py checks before it starts.

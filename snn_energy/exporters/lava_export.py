@@ -95,7 +95,7 @@ def rounded(netlist: Netlist, x: np.ndarray) -> np.ndarray:
 
 
 def reference(graph: Graph, netlist: Netlist, x: np.ndarray) -> Activity:
-    """The de-quantized graph in PyTorch, float64, as the simulator reports: spikes (B, T, C, H, W), logits."""
+    """The de-quantized graph in PyTorch, float64, reported as by the simulator: spikes (B, T, C, H, W)."""
     outputs: dict[str, list[np.ndarray]] = {}
     logits: list[np.ndarray] = []
     populations = [n.name for n in graph.neurons if n.name in netlist.nodes]
@@ -120,7 +120,7 @@ def accuracies(
     y: np.ndarray | None,
     activity: Activity,
 ) -> tuple[dict[str, float], int]:
-    """Accuracy of the model, of its de-quantized twin and of the netlist; predictions in which the twin differs."""
+    """Accuracy of model, de-quantized twin and netlist; in how many predictions twin and netlist differ."""
     floats, doubles = [], []
     with torch.no_grad():
         for start in range(0, len(x), BATCH):

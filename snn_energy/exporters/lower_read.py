@@ -192,7 +192,8 @@ class Reader:
     # -------------------------------------------------------------------------------------------- synapses
 
     def conv(self, node: n.Conv, value: Value) -> Value:
-        weight, stride = np.asarray(node.weight, np.float64), node.stride
+        weight: Array = np.asarray(node.weight, np.float64)
+        stride = node.stride
         padding, dilation = node.padding, node.dilation
         if weight.ndim == 3:  # Conv1d: a map of height 1
             weight, stride, padding, dilation = (
@@ -217,7 +218,7 @@ class Reader:
             )
         shape = as_chw(self.shape(node)[2:])
         self.plan.terms[node.name] = Synapse(
-            "conv", base, shape, weight, tuple(stride), tuple(padding), tuple(dilation), node.groups
+            "conv", base, shape, weight, pair(stride), pair(padding), pair(dilation), node.groups
         )
         return self.stream(node, node.name, shape, node.bias)
 
@@ -467,9 +468,7 @@ def pair(numbers: tuple[int, ...]) -> tuple[int, int]:
 
 def as_chw(shape: Shape) -> Shape:
     """(C,), (C, L) or (C, H, W) as a map (C, H, W)."""
-    return {1: lambda c: (c, 1, 1), 2: lambda c, w: (c, 1, w), 3: lambda c, h, w: (c, h, w)}[len(shape)](
-        *shape
-    )
+    return (shape[0], *[1] * (3 - len(shape)), *shape[1:])
 
 
 HANDLERS: dict[type[n.Node], Callable[..., Any]] = {

@@ -1,8 +1,8 @@
-"""Does a netlist fit a chip?  Demands per population, a greedy partition onto cores, and what stands in the way.
+"""Does a netlist fit a chip?  Demands per population, a greedy partition onto cores, and the obstacles.
 
-The limits are data (`chips.yaml`), each with its source, and can be overridden.  The partition is first-fit in
-the order of time: a population fills the core that is open until a limit is met, then the next one.  It is an
-upper bound on cores, not an optimum.  Nothing here says that a vendor's compiler would accept the network.
+The limits are data (`chips.yaml`), each with its source, and can be overridden.  The partition is first-fit
+in the order of time: a population fills the core that is open until a limit is met, then the next one.  It is
+an upper bound on cores, not an optimum.  Nothing here says that a vendor's compiler would accept the network.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from snn_energy.exporters.synapses import fan_out
 
 WEIGHT_BITS = 8
 NO_CHIP_FORM = {
-    GradedMaxPool: "synapses add, they cannot take a maximum of currents: needs microcode or an embedded core",
+    GradedMaxPool: "synapses add, they take no maximum of currents: needs microcode or an embedded core",
     SpikeAttention: "products of spikes with spikes are no synapses: needs microcode or an embedded core",
 }
 
@@ -150,7 +150,7 @@ class MappingReport:
 
 
 def load_chip(name: str) -> Chip:
-    """A chip of `chips.yaml`, or `file.yaml:name` of a file of the same form; fields left out are Loihi 2's."""
+    """A chip of `chips.yaml`, or `file.yaml:name` of a file of the same form; gaps are Loihi 2's."""
     file, _, chip = name.rpartition(":")
     known = yaml.safe_load(Path(__file__).with_name("chips.yaml").read_text(encoding="utf-8"))
     own: dict[str, Any] = {}
@@ -204,13 +204,17 @@ def demand(netlist: Netlist, name: str, chip: Chip) -> Demand:
     incoming = list(_projections(netlist, name))
     synapses = sum(int(fan_out(node).sum()) for node, _ in incoming)
     shared = chip["shared_convolutions"]
-    stored = sum(int(np.count_nonzero(node.weight)) if shared and isinstance(node, Conv) else int(fan_out(node).sum())
-                 for node, _ in incoming)  # fmt: skip
+    stored = 0
+    for node, _ in incoming:
+        if shared and isinstance(node, Conv):
+            stored += int(np.count_nonzero(node.weight))
+        else:
+            stored += int(fan_out(node).sum())
     fan_in = sum(width(netlist.nodes[source]) for _, source in incoming)
-    node = netlist.nodes[name]
-    graded = isinstance(node, Relay) or any(message_bits(netlist, source) for _, source in incoming)
+    target = netlist.nodes[name]
+    graded = isinstance(target, Relay) or any(message_bits(netlist, source) for _, source in incoming)
     bits = stored * (WEIGHT_BITS + chip["synapse_overhead_bits"])
-    return Demand(name, width(node), synapses, fan_in, bits, graded)
+    return Demand(name, width(target), synapses, fan_in, bits, graded)
 
 
 def _projections(netlist: Netlist, name: str) -> list[tuple[Synapses, str]]:
@@ -294,9 +298,8 @@ def _fan_out_cores(netlist: Netlist, name: str, places: Mapping[str, set[tuple[i
 def _problems(netlist: Netlist, need: Demand, chip: Chip) -> list[str]:
     found = []
     if need.fan_in > chip["in_axons_per_core"]:
-        found.append(
-            f"{need.population}: {need.fan_in} source neurons, a core has {chip['in_axons_per_core']} input axons"
-        )
+        axons = chip["in_axons_per_core"]
+        found.append(f"{need.population}: {need.fan_in} source neurons, a core has {axons} input axons")
     smallest = need.weight_bits if chip["shared_convolutions"] else need.weight_bits / need.neurons
     if smallest > chip["synapse_bits_per_core"]:
         found.append(

@@ -29,7 +29,7 @@ MARK = "unsupported"  # metadata key of a subgraph that stands for what NIR cann
 
 
 def to_nir(graph: Graph, *, unsupported: str = "refuse", dt: float = DT) -> Any:
-    """`nir.NIRGraph` of a captured graph.  `unsupported`: "refuse" raises `UnsupportedOp`, "mark" keeps a name.
+    """`nir.NIRGraph` of a graph.  `unsupported`: "refuse" raises `UnsupportedOp`, "mark" keeps the name.
 
     Nodes carry the names of the graph, with `_` for dots (importers make modules of them).
     """

@@ -30,8 +30,10 @@ GRAPH_FILE = "graph.json"
 def export_nir(
     model: nn.Module, out: Path, example: Any, x: Any, y: Any = None, *, unsupported: str = "refuse"
 ) -> Verification:
-    """Write `out`/model.nir and verify it on samples `x`.  Raises `UnsupportedOp` by name, unless `unsupported`
-    is "mark"; then what depends on a marked part is not compared, and the record lists it.
+    """Write `out`/model.nir and verify it on samples `x`.
+
+    Raises `UnsupportedOp` by name, unless `unsupported` is "mark"; then what depends on a marked part is not
+    compared, and the record lists it.
     """
     graph = capture(model, np.asarray(x[:1], np.float32))
     write_nir(graph, out / NIR_FILE, unsupported=unsupported)

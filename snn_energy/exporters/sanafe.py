@@ -2,7 +2,7 @@
 
 Boyle et al., "SANA-FE: Simulating Advanced Neuromorphic Architectures for Fast Exploration", IEEE TCAD 2025.
 An optional package under the GPL: imported here only, when asked for.  It gets every synapse explicitly (its
-own Conv2D ignores padding) on its Loihi architecture, whose LIF truncates membranes to 1/64: V_sanafe = V / 64.
+own Conv2D ignores padding) on its Loihi architecture, whose LIF truncates membranes to 1/64: its V is ours / 64.
 It has no graded spikes, no delays and none of our own processes: such a netlist is refused by name.  States
 are not reset between samples, so every sample runs on a fresh chip.
 """
@@ -40,7 +40,7 @@ SUPPORTED = "binary inputs, populations, and convolution, dense, sparse and one-
 
 @dataclass(frozen=True)
 class SanafeResult:
-    """`spikes`: population -> (B, T, C, H, W).  Energy in joules and latency in seconds, per sample, means."""
+    """`spikes`: population -> (B, T, C, H, W).  `energy` in joules, `latency` in seconds, means per sample."""
 
     spikes: Mapping[str, Array]
     energy: float
@@ -166,17 +166,16 @@ def _population_group(network: Any, netlist: Netlist, name: str, node: Populatio
         "reset": 0.0,
         "reset_mode": "hard",
     }
-    group = network.create_neuron_group(
+    return network.create_neuron_group(
         name, width(node), attributes, soma_hw_name="loihi_lif", log_spikes=True,
         default_synapse_hw_name="loihi_conv_synapse" if convolved else "loihi_dense_synapse",
     )  # fmt: skip
-    return group
 
 
 def _bias_group(network: Any, netlist: Netlist, name: str, steps: int, group: Any) -> Any:
     """The bias as synapses of one input neuron that fires from the step before a sample's first arrival.
 
-    SANA-FE has no reset on arrival; its own bias would charge a deep population while the sample is on its way.
+    SANA-FE has no reset on arrival; its own bias would charge a deep population too early.
     """
     node = netlist.nodes[name]
     assert isinstance(node, Population)

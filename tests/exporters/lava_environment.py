@@ -19,8 +19,9 @@ def lava_python() -> str:
     named = os.environ.get("SNN_ENERGY_LAVA_PYTHON")
     if named:
         return named
-    made = subprocess.run([sys.executable, ROOT / "scripts" / "lava_env"], capture_output=True, text=True, timeout=900)
+    command = [sys.executable, ROOT / "scripts" / "lava_env"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=900)
     if made.returncode == 0:
         return made.stdout.strip().splitlines()[-1]
     reason = (made.stderr.strip() or "no reason given").splitlines()[-1]
-    pytest.skip(f"no Lava environment: SNN_ENERGY_LAVA_PYTHON is not set and scripts/lava_env failed: {reason}")
+    pytest.skip(f"no Lava: SNN_ENERGY_LAVA_PYTHON is not set and scripts/lava_env failed: {reason}")

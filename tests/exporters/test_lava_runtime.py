@@ -1,4 +1,4 @@
-"""The real Lava runtime, spike for spike: netx chain, every kind of node, STAtten, SDT, DVS, a trained network.
+"""The real Lava runtime, spike for spike: netx chain, every kind of node, STAtten, SDT, the DVS branch.
 
 Needs a Lava environment: SNN_ENERGY_LAVA_PYTHON names one, else scripts/lava_env makes .lava-env.
 """
@@ -37,7 +37,8 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc import io
 folder, steps, bits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-net = hdf5.Network(net_config=folder + "/model.net", reset_interval=steps, reset_offset=1, input_message_bits=bits)
+options = dict(reset_interval=steps, reset_offset=1, input_message_bits=bits)
+net = hdf5.Network(net_config=folder + "/model.net", **options)
 net.net_config.f.close()
 data = np.load(folder + "/x.npy")
 source, sink = io.source.RingBuffer(data=data), io.sink.RingBuffer(shape=net.out.shape, buffer=data.shape[-1])
@@ -89,22 +90,11 @@ def test_graded_messages_reach_dense_and_sparse_synapses(tmp_path):
     nodes = {
         "x": Input(shape, 6), "w": Identity(shape, -3, 2), "relay": Relay(shape), "late": Identity(shape, 1),
         "dense": Dense(shape, np.arange(-12, 12).reshape(4, 6) * 2, 1), "a": Population((4, 1, 1), 900),
-        "sparse": Sparse(shape, (4, 1, 1), np.array([0, 3, 5]), np.array([3, 0, 1]), np.array([-7, -2, -9]), 3),
+        "sparse": Sparse(shape, (4, 1, 1), *np.array([[0, 3, 5], [3, 0, 1], [-7, -2, -9]]), 3),
         "link": Identity((4, 1, 1), 200), "b": Population((4, 1, 1), 2100, current_decay=2000),
     }  # fmt: skip
-    pairs = [
-        "x-w",
-        "w-relay",
-        "relay-dense",
-        "dense-a",
-        "relay-sparse",
-        "a-link",
-        "link-b",
-        "sparse-b",
-        "x-late",
-        "late-relay",
-    ]
-    netlist = align(Netlist(nodes, tuple(Edge(*p.split("-")) for p in pairs), 5))
+    pairs = "x-w w-relay relay-dense dense-a relay-sparse a-link link-b sparse-b x-late late-relay"
+    netlist = align(Netlist(nodes, tuple(Edge(*p.split("-")) for p in pairs.split()), 5))
     _, ours = assert_lava_agrees(netlist, messages(netlist, RNG, 4), tmp_path / "out")
     assert all(0 < ours.outputs[n].mean() < 1 for n in "ab")
 

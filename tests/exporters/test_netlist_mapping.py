@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_cores_fill_up_in_order_and_every_neuron_is_placed_once():
     for name, size in sizes.items():
         pieces = [(s.start, s.stop) for s in report.slices if s.population == name]
         assert pieces[0][0] == 0 and pieces[-1][1] == size
-        assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(pieces))
     assert max(c.neurons for c in report.cores) == 100 and sum(c.neurons for c in report.cores) == sum(
         sizes.values()
     )

@@ -1,4 +1,4 @@
-"""NIR: read back by the nir package, by SpikingJelly's importer, and refused by name where NIR has no word."""
+"""NIR: read back by the nir package and SpikingJelly's importer; refused by name where NIR has no word."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ nir = pytest.importorskip("nir")
 
 
 class Residual(nn.Module):
-    """Convolutions, batch norm, LIF and IF, a shortcut of currents, average and spike pools, a linear head."""
+    """Convolutions, batch norm, LIF and IF, a shortcut of currents, a pool of spikes, a linear head."""
 
     def __init__(self, spike_pool: bool, groups: int = 1) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ def test_a_changed_weight_is_noticed(tmp_path):
 
 
 def transformer(**fields) -> STAtten:
-    config = dict(in_channels=1, num_classes=5, embed_dims=16, num_heads=2, mlp_ratios=2, depths=1, T=4,
-                  chunk_size=2, pooling_stat="0010")  # fmt: skip
+    config = {"in_channels": 1, "num_classes": 5, "embed_dims": 16, "num_heads": 2, "mlp_ratios": 2}
+    config |= {"depths": 1, "T": 4, "chunk_size": 2, "pooling_stat": "0010"}
     return lively(STAtten(STAttenConfig(**(config | fields))))
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from netlists import chain, everything, messages
+
 from snn_energy.errors import UnsupportedOp
 from snn_energy.exporters.sanafe import obstacle, run_sanafe
 from snn_energy.exporters.simulate import simulate

@@ -1,6 +1,6 @@
 """Build the Lava network that `netlist.json` and `netlist.h5` describe.
 
-The files hold (C, H, W) arrays in PyTorch's order; Lava's are (W, H, C), and its convolution flips the kernel.
+The files hold (C, H, W) arrays in PyTorch's order; Lava's are (W, H, C), and its convolution flips kernels.
 """
 
 import hashlib
