@@ -51,8 +51,9 @@ def products(a: torch.Tensor, b: torch.Tensor) -> dict[str, int]:
     m, k = a.shape
     n = b.shape[1]
     counts = {"coincident": 0, "left": 0, "right": 0, "valid": 0}
+    rows, columns = (a != 0).tolist(), (b != 0).tolist()
     for i, j, inner in product(range(m), range(n), range(k)):
-        left, right = a[i, inner].item() != 0, b[inner, j].item() != 0
+        left, right = rows[i][inner], columns[inner][j]
         counts["coincident"] += left and right
         counts["left"] += left
         counts["right"] += right

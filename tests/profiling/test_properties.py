@@ -10,6 +10,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snn_energy.profiling import Profile, profile
+from snn_energy.profiling.fanout import geometry
 from snn_energy.profiling.kinds import BINARY, EMPTY, INTEGER, KINDS, REAL, TERNARY, ValueSet
 from snn_energy.profiling.measure import read_spikes, values_of
 from snn_energy.profiling.resolve import Count
@@ -156,6 +157,29 @@ def test_counts_beyond_what_float32_can_hold() -> None:
     assert position_counts(torch.ones(1, 2, n // 2), 1).double().sum().item() == n - 1
     values, _, rows = read_spikes(torch.ones(1, n), 1, graded=False)
     assert values == BINARY and rows.item() == n
+
+
+axis = st.tuples(
+    st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3), st.integers(1, 3)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(axis, axis), st.booleans())
+def test_fan_out_is_the_gradient_of_a_convolution_of_ones(axes: tuple, transposed: bool) -> None:
+    """Σ of all outputs grows by the fan-out of a position when its input grows by one."""
+    sizes, kernel, stride, padding, dilation = (tuple(column) for column in zip(*axes, strict=True))
+    x = torch.zeros(1, 1, *sizes, requires_grad=True)
+    weight = torch.ones(1, 1, *kernel)
+    function = nn.functional.conv_transpose2d if transposed else nn.functional.conv2d
+    try:
+        out = function(x, weight, stride=stride, padding=padding, dilation=dilation)
+    except RuntimeError:
+        return  # the kernel does not fit
+    out.sum().backward()
+    shape = geometry(sizes, tuple(out.shape[2:]), (1, 1, *kernel), stride, padding, dilation, 1, transposed)
+    assert shape.fan.flat == x.grad.flatten().tolist()
+    assert shape.fan.total == x.grad.sum()
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=3))
