@@ -8,6 +8,7 @@ an upper bound on cores, not an optimum.  Nothing here says that a vendor's comp
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,6 +132,28 @@ class MappingReport:
         lines += [f"no form on the chip: {name}: {why}" for name, why in self.off_chip.items()]
         return "\n".join(lines)
 
+    def to_html(self) -> str:
+        """A fragment for a report: the verdict, the limits with their sources, the use of every core."""
+        rows = "".join(
+            f"<tr><td>{c.chip}.{c.core}</td><td>{_bar(c.neurons, self.chip['neurons_per_core'])}</td>"
+            f"<td>{_bar(c.weight_bits, self.chip['synapse_bits_per_core'])}</td>"
+            f"<td>{_bar(c.in_axons, self.chip['in_axons_per_core'])}</td>"
+            f"<td>{_bar(c.out_axons, self.chip['out_axons_per_core'])}</td>"
+            f"<td>{html.escape(', '.join(c.populations))}</td></tr>"
+            for c in self.cores
+        )
+        limits = "".join(
+            f"<tr><td>{key}</td><td>{value}</td><td>{html.escape(self.chip.sources[key])}</td></tr>"
+            for key, value in self.chip.limits.items()
+        )
+        summary = "<br>".join(html.escape(line) for line in self.summary().splitlines())
+        head = "<tr><th>core</th><th>neurons</th><th>weights</th><th>axons in</th><th>axons out</th><th></th></tr>"
+        return (
+            f'<section class="mapping"><h3>{html.escape(self.chip.title)}</h3><p>{summary}</p>'
+            f"<table>{head}{rows}</table><table><tr><th>limit</th><th>value</th><th>source</th></tr>{limits}</table>"
+            "</section>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         record = {key: value for key, value in dataclasses.asdict(self).items() if key != "chip"}
         chip = {"name": self.chip.name, "title": self.chip.title, "limits": dict(self.chip.limits),
@@ -147,6 +170,16 @@ class MappingReport:
         from snn_energy.files import write_text
 
         write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+
+
+def _bar(used: float, limit: float) -> str:
+    """The share used as a bar (inline SVG) with its percentage; red above the limit."""
+    share = used / limit
+    colour = "#c0392b" if share > 1 else "#2c7fb8"
+    return (
+        f'<svg width="60" height="10" role="img"><rect width="60" height="10" fill="#eee"/>'
+        f'<rect width="{60 * min(share, 1):.1f}" height="10" fill="{colour}"/></svg> {share:.0%}'
+    )
 
 
 def load_chip(name: str) -> Chip:

@@ -2,7 +2,7 @@
 
 Boyle et al., "SANA-FE: Simulating Advanced Neuromorphic Architectures for Fast Exploration", IEEE TCAD 2025.
 An optional package under the GPL: imported here only, when asked for.  It gets every synapse explicitly (its
-own Conv2D ignores padding) on its Loihi architecture, whose LIF truncates membranes to 1/64: its V is ours / 64.
+own Conv2D ignores padding) on its Loihi architecture, whose LIF truncates to 1/64: its V is ours / 64.
 It has no graded spikes, no delays and none of our own processes: such a netlist is refused by name.  States
 are not reset between samples, so every sample runs on a fresh chip.
 """
@@ -40,7 +40,7 @@ SUPPORTED = "binary inputs, populations, and convolution, dense, sparse and one-
 
 @dataclass(frozen=True)
 class SanafeResult:
-    """`spikes`: population -> (B, T, C, H, W).  `energy` in joules, `latency` in seconds, means per sample."""
+    """`spikes`: population -> (B, T, C, H, W).  `energy` in joules, `latency` in seconds, means."""
 
     spikes: Mapping[str, Array]
     energy: float

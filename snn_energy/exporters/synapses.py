@@ -89,12 +89,18 @@ def _conv_listed(node: Conv) -> tuple[Array, Array, Array]:
     return sources[inside], targets[inside], node.weight[out, into, a, b][inside]
 
 
-def copies(netlist: Netlist, name: str) -> int:
-    """How many targets the current of `name` reaches (through delays): each needs its own synapses."""
-    total = 0
+def targets_reached(netlist: Netlist, name: str) -> list[str]:
+    """The nodes that the current of `name` reaches, through delays; each needs its own synapses."""
+    reached: list[str] = []
     for edge in netlist.targets_of(name):
-        total += copies(netlist, edge.target) if isinstance(netlist.nodes[edge.target], Delay) else 1
-    return total
+        further = isinstance(netlist.nodes[edge.target], Delay)
+        reached += targets_reached(netlist, edge.target) if further else [edge.target]
+    return reached
+
+
+def copies(netlist: Netlist, name: str) -> int:
+    """How many nodes the current of `name` reaches."""
+    return len(targets_reached(netlist, name))
 
 
 def synapse_count(netlist: Netlist, name: str) -> int:

@@ -90,6 +90,13 @@ def test_report_as_json_prints_its_sources(tmp_path):
     assert record["fits"] is False
 
 
+def test_report_as_html_marks_what_exceeds_and_prints_sources():
+    text = map_netlist(dense(300, 7), limited(in_axons_per_core=299)).to_html()
+    assert "does not fit: lif: 300 source neurons" in text and "#c0392b" in text and "100%" in text
+    assert "128 KiB of synaptic memory" in text and text.count("<svg") == 4
+    assert "#c0392b" not in map_netlist(dense(300, 7), "loihi1").to_html()
+
+
 def test_own_chips(tmp_path):
     path = tmp_path / "chips.yaml"
     path.write_text("mine:\n  title: Mine\n  neurons_per_core: {value: 5, source: me}\n")
