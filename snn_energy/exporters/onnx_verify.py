@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
+from snn_energy.exporters.onnx_lif import DOMAIN
 from snn_energy.exporters.onnx_run import OnnxModel
 from snn_energy.exporters.verify import Difference, NeuronCheck, Verification, read_verification
 from snn_energy.graph.graph import Graph
@@ -34,7 +35,7 @@ def compare(
 ) -> Verification:
     """Run reference and file on the same samples x (N, ...).
 
-    `model_bytes`: the file, whose outputs after the first are the spikes of `graph.neurons` (`with_debug`).
+    `model_bytes`: the file with the spikes and currents of `graph.neurons` among its outputs (`with_debug`).
     The reference is `model`, or the interpreter on `graph` where no model is given.
     """
     runner = OnnxModel(model_bytes)
@@ -44,25 +45,23 @@ def compare(
     for start in range(0, len(x), BATCH):
         part = x[start : start + BATCH]
         logits, spikes = reference(graph, model, part)
-        got = list(runner.run(part).values())
-        found = [
-            torch.from_numpy(o).reshape(spikes[n.name].shape)
-            for o, n in zip(got[1:], graph.neurons, strict=True)
-        ]
+        out = runner.run(part)
+        answer = out[runner.outputs[0]]
+        found = {name: torch.from_numpy(out[name]).reshape(s.shape) for name, s in spikes.items()}
         clean = np.ones(len(part), bool)
-        unequal = {n.name: f != spikes[n.name] for f, n in zip(found, graph.neurons, strict=True)}
+        unequal = {name: found[name] != s for name, s in spikes.items()}
         for name, mask in unequal.items():
             check = (mask.numel(), int(spikes[name].sum()), int(mask.sum()))
             counts[name] = [a + b for a, b in zip(counts[name], check, strict=True)]
             clean &= ~mask.transpose(0, 1).flatten(1).any(1).numpy()
         if not clean.all():
-            differences += first_differences(graph, part, spikes, unequal, start)
+            differences += first_differences(graph, part, spikes, unequal, out, start)
         if clean.any():
-            worst = max(worst, float(np.abs(got[0] - logits)[clean].max()))
-        changed += int((got[0].argmax(-1) != logits.argmax(-1)).sum())
+            worst = max(worst, float(np.abs(answer - logits)[clean].max()))
+        changed += int((answer.argmax(-1) != logits.argmax(-1)).sum())
         if y is not None:
-            for i, answer in enumerate((logits, got[0])):
-                correct[i] += int((answer.argmax(-1) == y[start : start + BATCH]).sum())
+            for i, given in enumerate((logits, answer)):
+                correct[i] += int((given.argmax(-1) == y[start : start + BATCH]).sum())
     accuracy = {} if y is None else {"model": correct[0] / len(x), "file": correct[1] / len(x)}
     neurons = tuple(NeuronCheck(name, *count) for name, count in counts.items())
     return Verification(
@@ -113,31 +112,51 @@ def first_differences(
     x: np.ndarray,
     spikes: dict[str, torch.Tensor],
     unequal: dict[str, torch.Tensor],
+    out: dict[str, np.ndarray],
     offset: int,
 ) -> Iterator[Difference]:
-    """Per differing sample, the first spike that differs, and its membrane in float64."""
+    """Per differing sample, the first spike that differs, with the membrane in float64.
+
+    All spikes before it are equal, so the file's currents into that layer must be the true ones.
+    """
     exact = run(graph, x, dtype=torch.float64, forced=spikes)
     for sample in range(len(x)):
         for node in graph.neurons:
             places = unequal[node.name][:, sample].nonzero()
             if len(places):
                 step, *index = (int(i) for i in places[0])
-                h, threshold = membrane(node, exact[node.inputs[0]], spikes[node.name])
+                current = exact[node.inputs[0]]
+                h, threshold = membrane(node, current, spikes[node.name])
                 value = float(h[(step, sample, *index)])
-                yield Difference(offset + sample, node.name, step, tuple(index), value, threshold)
+                got = every_step(out[f"{node.name}.current"], current.shape)[: step + 1, sample]
+                true = current[: step + 1, sample]
+                error = (got - true).abs() / true.abs().clamp(min=1)
+                where = (offset + sample, node.name, step, tuple(index))
+                yield Difference(*where, value, threshold, float(error.max()))
                 break
 
 
+def every_step(current: np.ndarray, shape: torch.Size) -> torch.Tensor:
+    """Currents (T·B, ...), or (B, ...) held for several steps, as (T, B, ...)."""
+    parts = torch.from_numpy(current).reshape(-1, *shape[1:])
+    return parts.repeat_interleave(shape[0] // len(parts), dim=0)
+
+
 def with_debug(model: Any, graph: Graph) -> bytes:
-    """The file with every neuron's spikes as further outputs."""
+    """The file with the spikes of every neuron and what it received, `<name>.current`, as further outputs."""
     from onnx import helper
 
     copy = type(model)()
     copy.CopyFrom(model)
     held = {v.name for v in copy.graph.output}
-    for node in graph.neurons:
-        if node.name not in held:
-            copy.graph.output.append(helper.make_tensor_value_info(node.name, 1, None))
+    calls = {node.output[0]: node for node in copy.graph.node if node.domain == DOMAIN}
+    flat = {tensor: node.input[0] for node in copy.graph.node for tensor in node.output}
+    for neuron in graph.neurons:
+        call = calls.get(neuron.name) or calls[flat[neuron.name]]
+        name = f"{neuron.name}.current"
+        copy.graph.node.append(helper.make_node("Identity", [call.input[0]], [name], name=name))
+        for output in {neuron.name, name} - held:
+            copy.graph.output.append(helper.make_tensor_value_info(output, 1, None))
     return copy.SerializeToString()
 
 

@@ -2,9 +2,9 @@
 
 Two programs that add the same numbers in another order differ in the last bits.  A membrane that stands
 exactly that close to its threshold may then fire in one and not in the other: a *tie*.  So every differing
-sample is traced to the first neuron that differs, and that neuron's membrane is computed again in float64:
-within `TIE` of the threshold it is a tie, and what follows in that sample is its consequence; otherwise the
-export is wrong.
+sample is traced to the first neuron that differs, and that neuron's currents and membrane are computed again in
+float64: if the file's currents are those, to `TIE`, and the membrane is within `TIE` of the threshold, it is a
+tie, and what follows in that sample is its consequence; otherwise the export is wrong.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class NeuronCheck:
 class Difference:
     """The first spike that differs in a sample, in network order: where, and how near the threshold.
 
-    `index` is the neuron within its layer; `membrane` is H in float64, `margin` its distance from
-    `threshold`.
+    `index` is the neuron within its layer; `membrane` is the model's H in float64, `margin` its distance from
+    `threshold`; `current_error` is how far the file's currents into that layer are from the true ones,
+    relative to them where they exceed 1.
     """
 
     sample: int
@@ -50,6 +51,12 @@ class Difference:
     index: tuple[int, ...]
     membrane: float
     threshold: float
+    current_error: float = 0.0
+
+    @property
+    def tie(self) -> bool:
+        """Rounding alone explains it: true currents, and a membrane at the threshold."""
+        return self.margin <= TIE and self.current_error <= TIE
 
     @property
     def margin(self) -> float:
@@ -57,9 +64,8 @@ class Difference:
 
     def __str__(self) -> str:
         where = f"{self.node}, step {self.step}, neuron {self.index} of sample {self.sample}"
-        return (
-            f"{where}: membrane {self.membrane:.9g}, threshold {self.threshold:g}, margin {self.margin:.1e}"
-        )
+        membrane = f"membrane {self.membrane:.9g}, threshold {self.threshold:g}, margin {self.margin:.1e}"
+        return f"{where}: {membrane}, currents off by {self.current_error:.1e}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Verification:
 
     @property
     def verdict(self) -> Verdict:
-        wrong = any(d.margin > TIE for d in self.differences)
+        wrong = not all(d.tie for d in self.differences)
         if wrong or self.predictions_differ or not self.logits_difference <= self.tolerance:
             return "different"
         return "identical but for ties" if self.differences else "identical"
@@ -97,8 +103,8 @@ class Verification:
 
     @property
     def first_difference(self) -> Difference | None:
-        """The worst that happened: the difference furthest from its threshold."""
-        return max(self.differences, key=lambda d: d.margin, default=None)
+        """The worst that happened: a mistake before a tie, then what is furthest from its threshold."""
+        return max(self.differences, key=lambda d: (not d.tie, d.margin), default=None)
 
     def summary(self) -> str:
         """One line for a terminal."""
@@ -114,17 +120,25 @@ class Verification:
         if self.ok:
             return self
         first = self.first_difference
-        if first is not None and first.margin > TIE:
+        if first is not None and not first.tie:
             raise VerificationError(f"{self.target} ({self.form}) differs from the model at {first}")
         raise VerificationError(
             f"{self.target} ({self.form}): {self.summary()}; must be within {self.tolerance:g}"
         )
 
     def to_json(self) -> dict[str, Any]:
-        record = {"schema": SCHEMA, "verdict": self.verdict, "summary": self.summary()}
-        differences = [dataclasses.asdict(d) | {"margin": d.margin} for d in self.differences]
-        first = next(iter(differences), None)
-        return record | dataclasses.asdict(self) | {"differences": differences, "first_difference": first}
+        """The record with what is derived from it: verdict, summary, margins."""
+
+        def plain(difference: Difference) -> dict[str, Any]:
+            return dataclasses.asdict(difference) | {"margin": difference.margin}
+
+        first = self.first_difference
+        derived = {
+            "differences": [plain(d) for d in self.differences],
+            "first_difference": None if first is None else plain(first),
+        }
+        head = {"schema": SCHEMA, "verdict": self.verdict, "summary": self.summary()}
+        return head | dataclasses.asdict(self) | derived
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `verification.json` atomically."""

@@ -20,6 +20,7 @@ from torch import nn
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp, VerificationError
 from snn_energy.exporters.onnx import build, export_onnx, verify_dir
 from snn_energy.exporters.onnx_run import OnnxModel
+from snn_energy.exporters.onnx_verify import compare, with_debug
 from snn_energy.exporters.verify import read_verification
 from snn_energy.graph import nodes as n
 from snn_energy.graph.capture import capture
@@ -295,7 +296,40 @@ def test_a_wrong_file_fails_and_names_the_first_node(tmp_path: Path, monkeypatch
     record = read_verification(tmp_path / "verification.json")
     assert record["verdict"] == "different"
     assert record["first_difference"]["node"] == "block.0.attn.k_lif"
-    assert record["first_difference"]["margin"] > 1e-5
+    assert max(record["first_difference"][key] for key in ("margin", "current_error")) > 1e-5
+
+
+def threshold_graph(weight: float) -> Graph:
+    """Two neurons, τ = 2: input 2 brings the first to H = weight exactly; the second never fires."""
+    shape = ("T", "B", 2)
+    weights = np.array([[weight, 0], [0, 0.25]], np.float32)
+    nodes = (
+        n.Input(name="x", shape=("B", 2)),
+        n.Expand(name="time", inputs=("x",), shape=shape),
+        n.Linear(name="fc", module="fc", inputs=("time",), shape=shape, weight=weights),
+        n.Lif(name="lif", module="lif", inputs=("fc",), shape=shape, tau=2.0),
+        n.Scale(name="shift", inputs=("lif",), shape=shape, offset=1.0),
+        n.Reduce(name="out", inputs=("shift",), shape=("B", 2), kind="mean", axes=(0,)),
+    )
+    return Graph(nodes, ("out",), 3)
+
+
+TIES = [(1.0, "identical"), (1 - 2**-24, "identical but for ties"), (0.999, "different")]
+
+
+@pytest.mark.parametrize(("weight", "verdict"), TIES)
+def test_a_tie_is_told_from_a_mistake(weight: float, verdict: str) -> None:
+    """The true weight lifts a membrane to the threshold; the file's is equal, one rounding off, or wrong."""
+    true = threshold_graph(1.0)
+    proto = build(threshold_graph(weight), "multi-step")
+    x = np.array([[2, 0.5], [1, 0.5], [3, 0.5]], np.float32)
+    found = compare(true, with_debug(proto, true), x, form="multi-step")
+    assert found.verdict == verdict
+    if verdict != "identical":
+        (difference,) = found.differences
+        assert (difference.sample, difference.node, difference.step, difference.index) == (0, "lif", 0, (0,))
+        assert difference.membrane == 1.0
+        assert difference.current_error == pytest.approx(1 - weight, rel=1e-3)
 
 
 def test_bad_options(tmp_path: Path) -> None:
