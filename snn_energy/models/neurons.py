@@ -51,7 +51,7 @@ class LIFSequence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x_seq, tau, v_threshold):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, x_seq: torch.Tensor, tau: float, v_threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
         spikes, charged = torch.empty_like(x_seq), torch.empty_like(x_seq)
         v = torch.zeros_like(x_seq[0])
         for x, h, s in zip(x_seq, charged, spikes, strict=True):
@@ -65,7 +65,7 @@ class LIFSequence(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_spikes, _):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, grad_spikes: torch.Tensor, _: Any) -> tuple[torch.Tensor, None, None]:
         charged, spikes = ctx.saved_tensors
         sigma = torch.sigmoid((charged - ctx.v_threshold).mul_(4))
         grad = torch.addcmul(sigma, sigma, sigma, value=-1).mul_(4).mul_(grad_spikes)
