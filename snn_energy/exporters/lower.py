@@ -19,6 +19,7 @@ from snn_energy.graph.simplify import fold_norms
 
 OR_WEIGHT = 2  # one spike gives 2 > threshold 1
 AND_THRESHOLD = 3  # 2 + 2 > 3
+TRUNCATION = "truncated to whole membrane units"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Lowering:
     dequantized: Graph
     registers: Registers
     notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def exact(self) -> bool:
+        """Must every spike of the netlist equal the de-quantized network's?  Not where decays are truncated."""
+        return not any(TRUNCATION in note for note in self.notes)
 
 
 def lower(
@@ -213,9 +219,7 @@ def notes(plan: Plan, registers: Registers) -> tuple[str, ...]:
         if neuron.tau is not None and fire.real_tau != neuron.tau:
             lines.append(f"{name}: tau {neuron.tau:g} becomes {fire.real_tau:.6g}")
         if neuron.tau not in (2.0, None):
-            lines.append(
-                f"{name}: decays of tau {neuron.tau:g} are truncated to whole membrane units at every step"
-            )
+            lines.append(f"{name}: the decays of tau {neuron.tau:g} are {TRUNCATION}")
         elif plan.time_steps > 7 and neuron.tau is not None:
-            lines.append(f"{name}: over {plan.time_steps} steps, halving truncates to whole membrane units")
+            lines.append(f"{name}: over {plan.time_steps} steps, the membrane is {TRUNCATION}")
     return tuple(lines)

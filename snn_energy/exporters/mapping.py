@@ -147,7 +147,8 @@ class MappingReport:
             for key, value in self.chip.limits.items()
         )
         summary = "<br>".join(html.escape(line) for line in self.summary().splitlines())
-        head = "<tr><th>core</th><th>neurons</th><th>weights</th><th>axons in</th><th>axons out</th><th></th></tr>"
+        titles = ("core", "neurons", "weights", "axons in", "axons out", "")
+        head = f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"
         return (
             f'<section class="mapping"><h3>{html.escape(self.chip.title)}</h3><p>{summary}</p>'
             f"<table>{head}{rows}</table><table><tr><th>limit</th><th>value</th><th>source</th></tr>{limits}</table>"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.errors import DataError, VerificationError
+from snn_energy.errors import DataError, MissingDependency, VerificationError
 from snn_energy.exporters import int_ops
 from snn_energy.exporters.netlist import (
     CURRENT_LIMIT,
@@ -136,7 +136,10 @@ class Simulator:
 
     def __init__(self, netlist: Netlist, *, xp: Any = None) -> None:
         if xp is None:
-            xp = importlib.import_module("array_api_compat.numpy")
+            try:
+                xp = importlib.import_module("array_api_compat.numpy")
+            except ImportError as error:
+                raise MissingDependency("array-api-compat", "lava", "the integer simulator") from error
         self.netlist, self.xp = check(netlist), xp
         self.order = netlist.order()
         self.sources = {n: netlist.inputs_of(n) for n in self.order}

@@ -97,9 +97,10 @@ def test_plif_keeps_its_time_constants():
         if isinstance(module, PLIF):
             module.w.data.fill_(0.4)
     lowering = lower_model(model, images(4, 2, 8, 12))
+    assert not lowering.exact
     decay = lowering.netlist.nodes["head_lif"].voltage_decay
     assert decay == round(4096 * torch.sigmoid(torch.tensor(0.4)).item())
-    assert any("head_lif: decays of tau" in note for note in lowering.notes)
+    assert any("head_lif: the decays of tau" in note for note in lowering.notes)
 
 
 @pytest.mark.parametrize(
