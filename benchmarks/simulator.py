@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/simulator.py [wide]     (needs a Lava environment: scripts/lava_env)
 
 Network: input 2×90×90 → conv 3×3 to 8 maps → conv 3×3 to 4 → dense to 10: few pairs of maps, where Lava's
-convolution, one scipy call per pair, is at its best.  `wide`: 32×32, 64 and 32 maps.  Lava's time per step is the
-difference of two runs of different length, so that its start does not count; the simulator streams the same
-samples one at a time, in one thread (set OMP_NUM_THREADS=1).  Processor seconds stand beside wall time: they
-are what a busy machine does not change much; Lava spreads its own over several processes.
+convolution, one scipy call per pair, is at its best.  `wide`: 32×32, 64 and 32 maps.  Lava's time per step is
+the difference of two runs of different length, so that its start does not count; the simulator streams the
+same samples one at a time, in one thread (set OMP_NUM_THREADS=1).  Processor seconds stand beside wall time:
+they are what a busy machine does not change much; Lava spreads its own over several processes.
 """
 
 from __future__ import annotations

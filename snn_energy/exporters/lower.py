@@ -38,7 +38,7 @@ class Lowering:
 
     @property
     def exact(self) -> bool:
-        """Must every spike of the netlist equal the de-quantized network's?  Not where decays are truncated."""
+        """Must every spike equal the de-quantized network's?  Not where decays are truncated."""
         return not any(TRUNCATION in note for note in self.notes)
 
 
