@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from snn_energy.errors import ConfigError, DataError, MissingDependency, VerificationError
+from snn_energy.errors import ConfigError, DataError, MissingDependency, UnsupportedOp, VerificationError
 from snn_energy.exporters.verify import Verification
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
@@ -56,6 +56,11 @@ def export_onnx(
     x = _samples(samples_x)
     y = None if samples_y is None else np.asarray(samples_y)
     graph = capture(model, example, meta=_meta(model, class_names))
+    if not graph.neurons:
+        name, way_out = type(model).__name__, "use SpikingJelly's multi-step LIF, PLIF or IF neurons"
+        raise UnsupportedOp(
+            name, "a model without a neuron", supported="LIF, PLIF, IF, STAALIF", way_out=way_out
+        )
     out = Path(out_dir)
     proto = build(graph, form, debug=debug_outputs)
     write(proto, out / MODEL_FILE)

@@ -2,9 +2,9 @@
 
 Two programs that add the same numbers in another order differ in the last bits.  A membrane that stands
 exactly that close to its threshold may then fire in one and not in the other: a *tie*.  So every differing
-sample is traced to the first neuron that differs, and that neuron's currents and membrane are computed again in
-float64: if the file's currents are those, to `TIE`, and the membrane is within `TIE` of the threshold, it is a
-tie, and what follows in that sample is its consequence; otherwise the export is wrong.
+sample is traced to the first neuron that differs, and that neuron's currents and membrane are computed again
+in float64: if the file's currents are those, to `TIE`, and the membrane is within `TIE` of the threshold, it
+is a tie, and what follows in that sample is its consequence; otherwise the export is wrong.
 """
 
 from __future__ import annotations
