@@ -338,6 +338,6 @@ def test_bad_options(tmp_path: Path) -> None:
         export_onnx(model, tmp_path, images(), images(), form="scan")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="quantize = 'int4'"):
         export_onnx(model, tmp_path, images(), images(), quantize="int4")  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedOp, match="Linear: .* a model without a neuron"):
+    with pytest.raises(UnsupportedOp, match=r"Linear: .* a model without a neuron"):
         export_onnx(nn.Linear(3, 2), tmp_path, torch.rand(2, 3), torch.rand(2, 3))
     assert not list(tmp_path.iterdir())
