@@ -18,16 +18,11 @@ from snn_energy.profiling.tally import Tally
 MASKS = (BINARY.values, EMPTY.values)
 
 
-def lead_of(x: torch.Tensor) -> int:
-    """How many leading dimensions may be time and batch."""
-    return min(2, max(0, x.dim() - 1))
-
-
 def _describe(tally: Tally, rec: Recorder, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:
     if not tally.fixed:
         tally.fixed = {
-            "input_shape": rec.layout.inner(x.shape, lead_of(x)),
-            "output_shape": rec.layout.inner(out.shape, lead_of(out)),
+            "input_shape": rec.layout.inner(x.shape, rec.layout.leading(x.shape)),
+            "output_shape": rec.layout.inner(out.shape, rec.layout.leading(out.shape)),
             **more,
         }
 
@@ -58,7 +53,7 @@ def add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         for x, values, event in zip((a, b), sets, events, strict=True)
     ]
     shape = torch.broadcast_shapes(*(x.shape for x in (a, b) if isinstance(x, torch.Tensor)))
-    lead = min(2, max(0, len(shape) - 1))
+    lead = rec.layout.leading(shape)
     for name, mask in zip(("left", "right"), masks, strict=True):
         if mask is not None:
             tally.read(name, shape[:lead], row_counts(mask.expand(shape), lead))
@@ -99,7 +94,7 @@ def mul(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     tally.see_left(sets[0])
     tally.see_right(sets[1])
     out = func(*args, **kwargs)
-    _uniform(tally, out, tuple(out.shape[: lead_of(out)]))
+    _uniform(tally, out, tuple(out.shape[: rec.layout.leading(out.shape)]))
     _describe(tally, rec, a, out)
     known = BINARY if all(values.values in MASKS for values in sets) else None
     rec.mark(out, _joined(rec, tags, tally, known))
@@ -114,7 +109,7 @@ def square(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     tally.see_left(values)
     tally.see_right(values)
     out = func(*args, **kwargs)
-    _uniform(tally, out, tuple(out.shape[: lead_of(out)]))
+    _uniform(tally, out, tuple(out.shape[: rec.layout.leading(out.shape)]))
     _describe(tally, rec, x, out)
     rec.mark(out, _joined(rec, (tag, tag), tally))
     return out
@@ -152,7 +147,7 @@ def reduce(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     tag, tally = rec.tag(x), rec.tally(op)
     values = rec.values(x, tag, tally.left)
     tally.see_left(values)
-    shape, rows = rec.rows(x, tag, values, lead_of(x))
+    shape, rows = rec.rows(x, tag, values, rec.layout.leading(x.shape))
     tally.read("events", shape, rows)
     tally.read("input", shape, rows)
     tally.read("valid", shape, None, x.numel() // math.prod(shape))

@@ -50,6 +50,12 @@ class Layout:
             return first // b
         return None
 
+    def leading(self, shape: Sequence[int]) -> int:
+        """How many leading dimensions may be time and batch: the second only if as long as the batch."""
+        if len(shape) < 3 or not (self.unsure or shape[1] == self.batch):
+            return min(1, max(0, len(shape) - 1))
+        return 2
+
     def inner(self, shape: Sequence[int], lead: int) -> tuple[int, ...]:
         """The shape of one sample and step; the first `lead` dimensions may be time and batch."""
         if (

@@ -96,10 +96,11 @@ def _leading(oi: str, *operands: tuple[str, torch.Tensor, Tag | None]) -> str:
     """The first one or two output indices, if they can be time and batch: not a row of a plain matrix."""
     lead, with_weight = "", any(tag is None for _, _, tag in operands)
     for letter in oi[:2]:
-        owners = [(x.dim(), tag is not None) for xi, x, tag in operands if letter in xi]
-        rows_of_activation = with_weight and not lead and len(oi) > 1
-        if len(owners) == 1 and not (owners[0][1] and (owners[0][0] > 2 or rows_of_activation)):
-            break
+        owners = [(xi.index(letter) - len(xi), tag) for xi, _, tag in operands if letter in xi]
+        if len(owners) == 1:
+            ((place, tag),) = owners
+            if tag is None or place > (-2 if with_weight else -3):  # a row of the matrix, or a weight's
+                break
         lead += letter
     return lead
 

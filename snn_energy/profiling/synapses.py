@@ -96,7 +96,7 @@ def _weighted(
     spatial = len(fan.axes)
     batched = x if x.dim() > spatial + 1 or op == "linear" else x.unsqueeze(0)
     values = rec.values(x, tag, tally.left)
-    lead = min(2, x.dim() - 1) if op == "linear" else 1
+    lead = rec.layout.leading(x.shape) if op == "linear" else 1
     if not tally.fixed:
         tally.fixed = {
             "input_shape": rec.layout.inner(batched.shape, lead),
