@@ -178,7 +178,12 @@ def export_lava(
         samples["y"] = y
     write_package(netlist, out, samples)
     verdict = _verification(
-        netlist, compare_activities(netlist, wanted, activity), accuracy, differ, wanted, activity
+        netlist,
+        compare_activities(netlist, wanted, activity, encode(netlist, x)),
+        accuracy,
+        differ,
+        wanted,
+        activity,
     )
     details = verdict.details | {
         "notes": list(lowering.notes),
@@ -231,7 +236,9 @@ def verify_dir(
     accuracy = {}
     if y is not None and len(y) == len(x):
         accuracy = {tested: float((got.predictions() == np.asarray(y)).mean())}
-    verdict = _verification(netlist, compare_activities(netlist, wanted, got), accuracy, differ, wanted, got)
+    verdict = _verification(
+        netlist, compare_activities(netlist, wanted, got, messages), accuracy, differ, wanted, got
+    )
     against = "integer simulator" if runtime == "lava" else "PyTorch float64, de-quantized weights"
     return dataclasses.replace(verdict, form=tested, details=verdict.details | {"reference": against})
 

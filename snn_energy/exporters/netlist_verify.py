@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snn_energy.exporters.netlist import Array, Netlist, Population
-from snn_energy.exporters.simulate import Activity
+from snn_energy.exporters import int_ops
+from snn_energy.exporters.netlist import VOLTAGE_LIMIT, Array, Netlist, Population
+from snn_energy.exporters.simulate import Activity, simulate
 from snn_energy.exporters.verify import Difference, NeuronCheck
 
 
@@ -20,8 +21,13 @@ class NeuronDifference:
     clean: Array
 
 
-def compare_activities(netlist: Netlist, wanted: Activity, got: Activity) -> NeuronDifference:
-    """Hold every population that both runs recorded against each other, in network order."""
+def compare_activities(
+    netlist: Netlist, wanted: Activity, got: Activity, messages: Array
+) -> NeuronDifference:
+    """Hold every population that both runs recorded against each other, in network order.
+
+    `messages`: the samples of both runs, to compute the netlist's membrane where spikes differ.
+    """
     names = [n for n in netlist.order() if isinstance(netlist.nodes[n], Population)]
     names = [n for n in names if n in wanted.outputs and n in got.outputs]
     checks, clean = [], np.ones(got.samples, bool)
@@ -33,14 +39,38 @@ def compare_activities(netlist: Netlist, wanted: Activity, got: Activity) -> Neu
         for sample in np.flatnonzero(unequal.reshape(len(unequal), -1).any(axis=1)):
             if int(sample) not in first:
                 step, *index = (int(i) for i in np.argwhere(unequal[sample])[0])
-                first[int(sample)] = _difference(netlist, name, int(sample), step, tuple(index))
+                first[int(sample)] = _difference(netlist, name, int(sample), step, tuple(index), messages)
         clean &= ~unequal.reshape(len(unequal), -1).any(axis=1)
     return NeuronDifference(tuple(checks), tuple(first[s] for s in sorted(first)), clean)
 
 
-def _difference(netlist: Netlist, name: str, sample: int, step: int, index: tuple[int, ...]) -> Difference:
-    """A differing spike of integers is never a tie: its margin is a whole unit of the membrane."""
+def membrane(netlist: Netlist, name: str, sample: Array) -> Array:
+    """V (T, C, H, W) of a population just before it fires, in integers, for one sample of messages."""
     node = netlist.nodes[name]
     assert isinstance(node, Population)
-    threshold = float(node.threshold << 6)
-    return Difference(sample, name, step, index, threshold + 1.0, threshold)
+    sources = tuple(edge.source for edge in netlist.inputs_of(name))
+    heard = simulate(netlist, sample[None], probes=sources).outputs
+    current = sum(heard[s][0].astype(np.float64) for s in sources)
+    u = v = np.zeros(node.shape)
+    charged = []
+    for a in np.asarray(current).reshape(-1, *node.shape):
+        u = int_ops.decay(u, node.current_decay, np) + 64 * a
+        v = np.clip(
+            int_ops.decay(v, node.voltage_decay, np) + u + node.bias, 1 - VOLTAGE_LIMIT, VOLTAGE_LIMIT - 1
+        )
+        charged.append(v)
+        v = np.where(v > node.threshold << 6, 0.0, v)
+    return np.stack(charged)
+
+
+def _difference(
+    netlist: Netlist, name: str, sample: int, step: int, index: tuple[int, ...], messages: Array
+) -> Difference:
+    """Where, and the netlist's own membrane there, in membrane units (64 to a unit of current).
+
+    It fires above 64·threshold; the half unit between firing and not makes that no tie: integers have none.
+    """
+    node = netlist.nodes[name]
+    assert isinstance(node, Population)
+    v = float(membrane(netlist, name, messages[sample])[(step, *index)])
+    return Difference(sample, name, step, index, v, (node.threshold << 6) + 0.5)

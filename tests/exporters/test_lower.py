@@ -44,7 +44,7 @@ def assert_lowers(model: nn.Module, x: np.ndarray, **options):
     netlist = lowering.netlist
     activity = simulate(netlist, encode(netlist, x))
     wanted = reference(lowering.dequantized, netlist, x)
-    compared = compare_activities(netlist, wanted, activity)
+    compared = compare_activities(netlist, wanted, activity, encode(netlist, x))
     assert [str(d) for d in compared.differences] == []
     assert len(compared.checks) >= len(wanted.outputs) > 0
     silent = [c.name for c in compared.checks if c.spikes == 0]
@@ -228,7 +228,11 @@ def test_first_difference_is_named():
     activity = simulate(netlist, np.ones((2, 2, 1, 1, 3), int))
     changed = simulate(netlist, np.ones((2, 2, 1, 1, 3), int))
     changed.outputs["lif"][1, 1, 0, 0, 2] ^= 1
-    compared = compare_activities(netlist, activity, changed)
+    compared = compare_activities(netlist, activity, changed, np.ones((2, 2, 1, 1, 3), int))
     (difference,) = compared.differences
     assert (difference.sample, difference.node, difference.step, difference.index) == (1, "lif", 1, (0, 0, 2))
+    assert (difference.membrane, difference.threshold) == (
+        8 * 64,
+        4 * 64,
+    )  # fired at step 0, so V starts at 0
     assert compared.clean.tolist() == [True, False]
