@@ -231,8 +231,6 @@ def test_first_difference_is_named():
     compared = compare_activities(netlist, activity, changed, np.ones((2, 2, 1, 1, 3), int))
     (difference,) = compared.differences
     assert (difference.sample, difference.node, difference.step, difference.index) == (1, "lif", 1, (0, 0, 2))
-    assert (difference.membrane, difference.threshold) == (
-        8 * 64,
-        4 * 64,
-    )  # fired at step 0, so V starts at 0
+    # It fired at step 0, so its membrane starts at rest again.
+    assert (difference.membrane, difference.threshold) == (8 * 64, 4 * 64 + 0.5)
     assert compared.clean.tolist() == [True, False]
