@@ -6,6 +6,8 @@ All are multi-step: input and output are (T, B, ...), time first.  Models reset 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import nn
@@ -33,6 +35,8 @@ class LIF(neuron.LIFNode):
             surrogate_function=surrogate.Sigmoid(alpha=4.0),
             step_mode="m",
         )
+
+    v: torch.Tensor | float
 
     def multi_step_forward(self, x_seq: torch.Tensor) -> torch.Tensor:
         fresh = isinstance(self.v, float)

@@ -79,7 +79,7 @@ def train(
                 raise SnnEnergyError(
                     f"loss became {loss} in epoch {epoch}: lower lr ({recipe.lr}) or set clip_grad"
                 )
-            run.test_accuracy = evaluate(model, data.test, recipe.batch_size * 4, where)
+            run.test_accuracy = evaluate(run.result, data.test, recipe.batch_size * 4, where)
             elapsed = time.monotonic() - started
             row = (run.lr, loss, train_accuracy, run.test_accuracy, elapsed)
             log.writerow([epoch, *(f"{value:.6g}" for value in row)])
@@ -90,7 +90,7 @@ def train(
             for name in ("last", "best") if better else ("last",):
                 save_checkpoint(
                     out / f"{name}.pth",
-                    model,
+                    run.result,
                     name=recipe.model,
                     recipe=recipe,
                     epoch=epoch,
@@ -148,6 +148,7 @@ class _Run:
     def __init__(self, recipe: Recipe, model: nn.Module, data: Data, device: torch.device) -> None:
         from timm.optim import create_optimizer_v2
         from timm.scheduler.cosine_lr import CosineLRScheduler
+        from timm.utils import ModelEmaV3
 
         self.recipe, self.model, self.data, self.device = recipe, model, data, device
         self.forward = torch.compile(model) if recipe.compile else model
@@ -170,9 +171,15 @@ class _Run:
             t_in_epochs=False,
         )
         self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp and device.type == "cuda")
         self.updates = 0
         self.test_accuracy: float | None = None
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is tested and saved: the average over steps, or the one that is trained."""
+        return self.model if self.average is None else self.average.module
 
     @property
     def lr(self) -> float:
@@ -207,6 +214,8 @@ class _Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.model)
         self.updates += 1
         logits = logits.detach()
         return loss.item(), logits.mean(0) if logits.dim() == 3 else logits

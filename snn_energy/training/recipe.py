@@ -23,7 +23,8 @@ class Recipe:
 
     `model` is a registry name and `config` the fields of its configuration; `data` a name for
     `snn_energy.data.load_data`.  The learning rate warms up linearly over `warmup_epochs` and falls to `min_lr` along
-    a cosine, per step.  `random_shift` moves each training image by up to that many pixels.
+    a cosine, per step.  `random_shift` moves each training image by up to that many pixels.  With `ema_decay`
+    above 0 the network that is tested and saved is the exponential moving average of the weights over steps.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Recipe:
     tet_means: float = 1.0
     tet_lamb: float = 1e-3
     regularization: float = 0.0
+    ema_decay: float = 0.0
     random_shift: int = 0
     seed: int = 0
     amp: bool = False
@@ -58,8 +60,9 @@ class Recipe:
         for key in ("lr", "min_lr", "warmup_epochs", "weight_decay", "regularization"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must not be negative")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing = {self.label_smoothing}: must be in [0, 1)")
+        for key in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(f"{key} = {getattr(self, key)}: must be in [0, 1)")
         for key, known in CHOICES.items():
             if getattr(self, key) not in known:
                 raise ConfigError(f"{key} = {getattr(self, key)!r}; {suggest(getattr(self, key), known)}")
@@ -144,7 +147,7 @@ def _model_fields(model: str) -> dict[str, Any]:
 
     if model not in ZOO:
         raise ConfigError(f"unknown model {model!r}; {suggest(model, ZOO)}")
-    return {f.name: f.type for f in dataclasses.fields(ZOO[model].resolve().Config)}  # type: ignore[attr-defined]
+    return {f.name: f.type for f in dataclasses.fields(ZOO[model].resolve().Config)}
 
 
 def _parse_yaml(text: str, where: str) -> Any:
