@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.errors import UnsupportedOp
+from snn_energy.exporters.lower_base import as_chw, pair
 from snn_energy.exporters.lower_plan import (
     Attention,
     Averaged,
@@ -15,26 +15,18 @@ from snn_energy.exporters.lower_plan import (
     Neuron,
     Output,
     Plan,
-    Pool,
     Product,
-    Source,
     Stream,
     Synapse,
     TimeMean,
     Value,
     View,
-    one_step,
     whole,
 )
-from snn_energy.exporters.netlist import Array, Shape
+from snn_energy.exporters.lower_pools import PoolReader
+from snn_energy.exporters.netlist import Array
 from snn_energy.graph import nodes as n
-from snn_energy.graph.dims import values
 from snn_energy.graph.graph import Graph
-
-SUPPORTED = (
-    "convolutions and linear layers on spikes, batch norm behind them, LIF, PLIF and IF with hard reset, "
-    "max and average pools, membrane shortcuts, AND and sums of spikes, Q(KᵀV) on spikes"
-)
 
 
 def read(graph: Graph) -> Plan:
@@ -42,13 +34,8 @@ def read(graph: Graph) -> Plan:
     return Reader(graph).run()
 
 
-class Reader:
-    """Walks the graph once; `held` maps each node to what flows out of it."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.t = graph, graph.time_steps
-        self.plan = Plan(graph.time_steps)
-        self.held: dict[str, Value] = {}
+class Reader(PoolReader):
+    """Walks the graph once."""
 
     def run(self) -> Plan:
         for node in self.graph:
@@ -61,9 +48,6 @@ class Reader:
             self.finish(self.graph[name])
         return self.plan
 
-    def refuse(self, node: n.Node, way_out: str) -> None:
-        raise UnsupportedOp(node.name, node.op, supported=SUPPORTED, way_out=way_out)
-
     def finish(self, node: n.Node) -> None:
         value = self.held[node.name]
         stream = value.stream if isinstance(value, Logits) else value
@@ -72,65 +56,6 @@ class Reader:
         assert isinstance(stream, Stream)
         name = node.inputs[0] if isinstance(value, Logits) and len(stream.terms) != 1 else stream.terms[0]
         self.plan.outputs[f"{name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
-
-    # ------------------------------------------------------------------------------------ small helpers
-
-    def shape(self, node: n.Node) -> Shape:
-        """(T, 1, ...) of a node's output for one sample; a static tensor is held at every step."""
-        shape = values(node.shape, self.t, 1)
-        return (self.t, *shape) if self.is_static(node) else shape
-
-    def is_static(self, node: n.Node) -> bool:
-        """Has it no time axis: (B, ...), the same at every step?"""
-        return str(node.shape[0]) == "B" and not any("T" in str(d) for d in node.shape)
-
-    def base_shape(self, view: View | Averaged) -> Shape:
-        return self.plan.sources[view.base].shape
-
-    def is_whole(self, value: View | Stream) -> bool:
-        shape = self.base_shape(value) if isinstance(value, View) else value.shape
-        size = self.t * int(np.prod(shape))
-        return value.index.size == size and bool(np.array_equal(value.index.ravel(), np.arange(size)))
-
-    def add_source(
-        self, name: str, kind: str, shape: Shape, largest: int = 1, made_of: tuple[str, ...] = ()
-    ) -> View:
-        self.plan.sources[name] = Source(kind, shape, largest, made_of)
-        return View(name, whole(self.t, shape))
-
-    def gather(self, name: str, source: str, shape: Shape, sources: Array, targets: Array) -> str:
-        """A term of weight-1 synapses; returns its name."""
-        weight = np.ones(1)
-        self.plan.terms[name] = Synapse(
-            "gather", source, shape, weight, sources=sources.ravel(), targets=targets.ravel()
-        )
-        return name
-
-    def step_index(self, node: n.Node, view: View | Averaged) -> Array:
-        index = one_step(view.index, int(np.prod(self.base_shape(view))))
-        if index is None:
-            self.refuse(node, "it mixes time steps; only attention products over chunks may")
-        assert index is not None
-        return index
-
-    def stream(self, node: n.Node, name: str, shape: Shape, bias: Array | None = None) -> Stream:
-        """The stream of the single term `name`, laid out as the node's output."""
-        channels = np.zeros(shape[0]) if bias is None else np.asarray(bias, np.float64)
-        self.plan.biases[name] = channels
-        return Stream((name,), channels, shape, whole(self.t, shape).reshape(self.shape(node)))
-
-    def as_stream(self, node: n.Node, value: Value) -> Stream:
-        if isinstance(value, Stream):
-            return value
-        if isinstance(value, View):
-            shape = self.base_shape(value)
-            name = f"{node.name}.from.{value.base}"
-            here = np.arange(int(np.prod(shape)))
-            self.gather(name, value.base, shape, here, here)
-            self.plan.biases[name] = np.zeros(shape[0])
-            return Stream((name,), np.zeros(shape[0]), shape, value.index)
-        self.refuse(node, "put a spiking neuron in front of it")
-        raise AssertionError
 
     # ------------------------------------------------------------------------- sources and rearrangement
 
@@ -304,116 +229,6 @@ class Reader:
         self.add_source(node.name, "lif", stream.shape)
         return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
 
-    # --------------------------------------------------------------------------------------------- pooling
-
-    def max_pool(self, node: n.MaxPool, value: Value) -> Value:
-        if node.ceil_mode or max(node.dilation) > 1 or len(node.kernel) != 2:
-            self.refuse(node, "use a two-dimensional max pool without ceil_mode or dilation")
-        kernel, stride, padding = pair(node.kernel), pair(node.stride), pair(node.padding)
-        if isinstance(value, Stream) and self.is_whole(value):
-            shape = as_chw(self.shape(node)[2:])
-            self.plan.terms[node.name] = Pool("max", value.terms, value.shape, shape, kernel, stride, padding)
-            return self.stream(node, node.name, shape, value.bias)
-        if isinstance(value, View) and self.plan.sources[value.base].largest == 1:
-            return self.spike_pool(node, value, kernel, stride, padding)
-        self.refuse(node, "pool binary spikes or currents")
-        raise AssertionError
-
-    def spike_pool(
-        self,
-        node: n.Node,
-        view: View,
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-    ) -> View:
-        """A max of spikes is an OR: a stateless population that one spike makes fire."""
-        base, term = self.base_shape(view), f"{node.name}.synapses"
-        if self.is_whole(view):
-            shape, weight = as_chw(self.shape(node)[2:]), np.ones((base[0], 1, *kernel))
-            self.plan.terms[term] = Synapse("conv", view.base, shape, weight, stride, padding, groups=base[0])
-            return self.add_source(node.name, "or", shape, made_of=(term,))
-        index = self.step_index(node, view)
-        if stride != (1, 1) or np.unique(index).size != index.size or index.size != np.prod(base):
-            self.refuse(node, "a max pool over rearranged spikes must have stride 1")
-        padded = np.pad(index, [(0, 0)] * (index.ndim - 2) + [(p, p) for p in padding], constant_values=-1)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(-2, -1))
-        used = windows.reshape(*index.shape, -1)
-        targets = np.broadcast_to(index[..., None], used.shape)[used >= 0]
-        self.gather(term, view.base, base, used[used >= 0], targets)
-        self.add_source(node.name, "or", base, made_of=(term,))
-        return View(node.name, view.index)
-
-    def avg_pool(self, node: n.AvgPool, value: Value) -> Value:
-        kernel, stride = pair(node.kernel), pair(node.stride)
-        if kernel != stride or max(node.padding) or node.ceil_mode or len(node.kernel) != 2:
-            self.refuse(node, "use an average pool whose stride is its kernel, without padding")
-        return self.average(node, value, kernel)
-
-    def adaptive_pool(self, node: n.AdaptiveAvgPool, value: Value) -> Value:
-        sides = self.shape(self.graph[node.inputs[0]])[-2:]
-        if any(a % b for a, b in zip(sides, node.size, strict=True)):
-            self.refuse(node, "the map must divide into the grid")
-        return self.average(node, value, (sides[0] // node.size[0], sides[1] // node.size[1]))
-
-    def average(self, node: n.Node, value: Value, kernel: tuple[int, int]) -> Value:
-        if isinstance(value, View):
-            windows = np.lib.stride_tricks.sliding_window_view(value.index, kernel, axis=(-2, -1))
-            cut = windows[..., :: kernel[0], :: kernel[1], :, :]
-            index = cut.reshape(*cut.shape[:-2], -1)
-            return Averaged(value.base, index, kernel if self.is_whole(value) else None)
-        if isinstance(value, Stream) and self.is_whole(value):
-            return self.relayed_mean(node, value, kernel)
-        self.refuse(node, "average spikes or currents")
-        raise AssertionError
-
-    def relayed_mean(self, node: n.Node, stream: Stream, kernel: tuple[int, int]) -> Stream:
-        """The mean of a current: relayed as graded spikes, summed by synapses of weight 1."""
-        sides = (stream.shape[1] // kernel[0], stream.shape[2] // kernel[1])
-        shape = (stream.shape[0], *sides)
-        self.plan.terms[node.name] = Pool("sum", stream.terms, stream.shape, shape, kernel, kernel)
-        return self.stream(node, node.name, shape, stream.bias)
-
-    def reduce(self, node: n.Reduce, value: Value) -> Value:
-        source = self.graph[node.inputs[0]]
-        lead = 1 if self.is_static(source) else 0
-        axes = tuple(a % len(source.shape) + lead for a in node.axes)
-        if node.kind == "mean" and axes == (0,):
-            if isinstance(value, Stream):
-                return Logits(value)
-            if isinstance(value, View | Averaged):
-                return TimeMean(value)
-        if node.kind == "mean" and isinstance(value, View) and 0 not in axes:
-            kept = [a for a in range(value.index.ndim) if a not in axes]
-            moved = value.index.transpose(*kept, *axes)
-            return Averaged(value.base, moved.reshape(*moved.shape[: len(kept)], -1))
-        if node.kind == "mean" and isinstance(value, Stream) and self.is_space(value, axes):
-            return self.relayed_mean(node, value, (value.shape[1], value.shape[2]))
-        if node.kind == "sum" and isinstance(value, View) and 0 not in axes:
-            return self.summed(node, value, axes)
-        self.refuse(node, "means over space or over all steps, and sums of spikes, can be lowered")
-        raise AssertionError
-
-    def is_space(self, stream: Stream, axes: tuple[int, ...]) -> bool:
-        """Do `axes` cover exactly the positions of each channel?"""
-        kept = [a for a in range(stream.index.ndim) if a not in axes]
-        groups = stream.index.transpose(*kept, *axes).reshape(
-            -1, int(np.prod([stream.index.shape[a] for a in axes]))
-        )
-        whole_map = whole(self.t, stream.shape).reshape(-1, stream.shape[1] * stream.shape[2])
-        return groups.shape == whole_map.shape and bool(np.array_equal(np.sort(groups, axis=1), whole_map))
-
-    def summed(self, node: n.Node, view: View, axes: tuple[int, ...]) -> Stream:
-        """Σ of spikes over some axes: synapses of weight 1 into one neuron per remaining position."""
-        index = self.step_index(node, view)
-        axes = tuple(a - 2 for a in axes)
-        kept = [a for a in range(index.ndim) if a not in axes]
-        groups = index.transpose(*kept, *axes).reshape(int(np.prod([index.shape[a] for a in kept])), -1)
-        shape = (len(groups), 1, 1)
-        targets = np.broadcast_to(np.arange(len(groups))[:, None], groups.shape)
-        self.gather(node.name, view.base, shape, groups, targets)
-        return self.stream(node, node.name, shape)
-
     # ------------------------------------------------------------------------------------------ arithmetic
 
     def add(self, node: n.Add, left: Value, right: Value) -> Value:
@@ -460,15 +275,6 @@ class Reader:
         second = self.gather(f"{node.name}.right", right.base, shape, np.broadcast_to(b, a.shape), a)
         self.add_source(node.name, "and", shape, made_of=(first, second))
         return View(node.name, left.index)
-
-
-def pair(numbers: tuple[int, ...]) -> tuple[int, int]:
-    return numbers[0], numbers[1]
-
-
-def as_chw(shape: Shape) -> Shape:
-    """(C,), (C, L) or (C, H, W) as a map (C, H, W)."""
-    return (shape[0], *[1] * (3 - len(shape)), *shape[1:])
 
 
 HANDLERS: dict[type[n.Node], Callable[..., Any]] = {
