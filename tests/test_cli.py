@@ -58,7 +58,7 @@ class Done(NamedTuple):
 
 
 def run(*args: object) -> Done:
-    """`snn-energy ARGS`, in this process: importing torch anew for each command would take longer than all of them."""
+    """`snn-energy ARGS`, in this process: importing torch anew for each would take most of the time."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
     with (

@@ -79,6 +79,7 @@ def profile(
             data=chosen.name,
             class_names=chosen.class_names or tuple(stored.class_names or ()),
         )
+    measured = crosschecked(model, chosen.images.batch(slice(0, 1))[0], measured)
     origin = {"checkpoint": checkpoint.name, "checkpoint_sha256": sha256(checkpoint)}
     measured = dataclasses.replace(
         measured, model=stored.model or measured.model, environment={**measured.environment, **origin}
@@ -116,6 +117,17 @@ def report(
     typer.echo(str(target))
 
 
+def crosschecked(model: Any, x: Any, measured: Profile) -> Profile:
+    """The profile with fvcore's dense MACs beside ours, where fvcore is installed."""
+    from snn_energy.errors import MissingDependency
+    from snn_energy.profiling.crosscheck import fvcore
+
+    try:
+        return dataclasses.replace(measured, crosscheck=fvcore(model, x, measured))
+    except MissingDependency:
+        return measured
+
+
 def convention_names(text: str) -> list[str]:
     """The conventions that a comma-separated option names, checked."""
     from snn_energy.energy import conventions, load_convention
@@ -131,7 +143,7 @@ def convention_names(text: str) -> list[str]:
 
 
 def print_tables(measured: Profile, energies: list[Energy], by: str, format: str) -> None:
-    """The chosen table on standard output; as text, the headline and the spread of conventions too."""
+    """The chosen table on standard output; as text, headline and spread too."""
     from snn_energy.reports import tables
 
     table = {

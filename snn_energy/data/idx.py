@@ -27,7 +27,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in DTYPES:
         raise DataError(
-            f"{path}: not an IDX file (starts with {raw[:4].hex() or 'nothing'}, expected 0000, a type, a rank)"
+            f"{path}: not an IDX file (starts with {raw[:4].hex() or 'nothing'}, expected 0000, type, rank)"
         )
     rank = raw[3]
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
@@ -41,7 +41,7 @@ def read_idx(path: Path) -> np.ndarray:
 def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
     """The four arrays `train_images`, `train_labels`, `test_images`, `test_labels` of an MNIST-like folder.
 
-    Files are found by MNIST's names (`train-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, …), with or without `.gz`.
+    Files are found by MNIST's names (`train-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, …), `.gz` or not.
     """
     if not folder.is_dir():
         raise DataError(f"idx:{folder}: no such folder; give the one that holds train-images-idx3-ubyte[.gz]")

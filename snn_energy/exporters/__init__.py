@@ -1,1 +1,1 @@
-"""Exports: a trained network in the form that another runtime takes, verified there.  `targets` is the door."""
+"""Exports: a trained network for another runtime, verified there.  `targets` is the door."""

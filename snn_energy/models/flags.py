@@ -1,4 +1,4 @@
-"""The command-line flag of each configuration field that a checkpoint's reader may have to give.  No torch here."""
+"""The command-line flags of configuration fields that a user may have to give.  No torch here."""
 
 from __future__ import annotations
 

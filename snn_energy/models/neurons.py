@@ -55,7 +55,9 @@ class LIFSequence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x_seq: torch.Tensor, tau: float, v_threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        ctx: Any, x_seq: torch.Tensor, tau: float, v_threshold: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         spikes, charged = torch.empty_like(x_seq), torch.empty_like(x_seq)
         v = torch.zeros_like(x_seq[0])
         for x, h, s in zip(x_seq, charged, spikes, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -34,12 +35,13 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
     try:
         from fvcore.nn import FlopCountAnalysis
     except ImportError:
-        raise MissingDependency("fvcore", "dev", "the cross-check of dense MACs") from None
+        raise MissingDependency("fvcore", "crosscheck", "the cross-check of dense MACs") from None
     from spikingjelly.activation_based import functional
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with undisturbed(model, place):
+    with undisturbed(model, place), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts its own handlers
         functional.reset_net(model)
         analysis = FlopCountAnalysis(model, x.to(place))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

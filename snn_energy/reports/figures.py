@@ -45,7 +45,7 @@ def energy_by_layer(energy: Energy) -> str:
 
 
 def firing_rates(profile: Profile) -> str:
-    """A map of firing rates: spiking layers down in network order, time steps across, the mean at the right."""
+    """A map of firing rates: spiking layers in network order down, steps across, the mean at the right."""
     neurons = profile.neurons
     steps = max((len(row.output_nonzero_by_step) for row in neurons), default=0)
     table = [[*_rates(row, steps), row.output_rate] for row in neurons]

@@ -28,7 +28,7 @@ from snn_energy.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Step:
-    """What the progress bar shows: `done` of `total` optimizer steps, mean loss and training accuracy of this epoch."""
+    """What the progress bar shows: `done` of `total` steps, this epoch's mean loss and training accuracy."""
 
     epoch: int
     done: int
@@ -56,10 +56,11 @@ def train(
     device: str = "auto",
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Result:
-    """Train `recipe.model` on `recipe.data`; write best.pth, last.pth, recipe.yaml and log.csv into `out`.
+    """Train `recipe.model` on `recipe.data`; write best.pth, last.pth, recipe.yaml, log.csv into `out`.
 
     The best epoch is chosen by accuracy on the test part, as the official STAtten trainer does.  Checkpoints
-    are written whole or not at all.  Raises `SnnEnergyError` before anything is written if the recipe cannot run.
+    are written whole or not at all.  Raises `SnnEnergyError` before anything is written if the recipe
+    cannot run.
     """
     started = time.monotonic()
     where = choose_device(device)
@@ -233,7 +234,7 @@ class _Run:
 
 
 def random_shift(x: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
-    """Move each image (B, C, H, W) by up to `most` pixels along each axis; what comes in repeats the border."""
+    """Move each image (B, C, H, W) by up to `most` pixels along each axis; the border is repeated."""
     b, _, h, w = x.shape
     padded = F.pad(x, (most,) * 4, mode="replicate")
     windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (B, C, 2·most+1, 2·most+1, H, W)

@@ -16,7 +16,7 @@ from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import DelaySparse, Sparse
 from scipy.sparse import csr_matrix, identity
 
-from processes.process import Delay, GradedMaxPool, SpikeAttention
+from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention
 
 CURRENT_LIMIT = 1 << 17
 
@@ -67,11 +67,12 @@ def one_to_one(shape):
 
 
 class Network:
-    """Lava Processes of a netlist, connected; `sinks[name]` records what node `name` emits."""
+    """Lava Processes of a netlist, connected; `sinks[name]` is the file that gets what node `name` emits."""
 
-    def __init__(self, netlist, arrays, stream, probes, watch):
-        """`stream`: (C, H, W, steps) messages; `watch`: nodes whose summed current must be checked."""
-        self.netlist, self.arrays, self.stream = netlist, arrays, stream
+    def __init__(self, netlist, arrays, stream, probes, watch, scratch):
+        """`stream`: (C, H, W, steps) messages; `watch`: nodes whose summed current must be
+        checked; `scratch`: a folder for the records."""
+        self.netlist, self.arrays, self.stream, self.scratch = netlist, arrays, stream, scratch
         self.rows = {row["name"]: row for row in netlist["nodes"]}
         self.out, self.entries, self.sinks, self.watched, self.source = {}, {}, {}, {}, None
         self.keep = []  # Lava drops a Process that nothing refers to
@@ -95,10 +96,12 @@ class Network:
         port.connect(entry)
 
     def sink(self, name, sources):
-        ring = io.sink.RingBuffer(shape=whc(self.rows[name]["shape"]), buffer=self.stream.shape[-1])
+        shape, path = whc(self.rows[name]["shape"]), f"{self.scratch}/{len(self.keep)}.npy"
+        np.lib.format.open_memmap(path, "w+", np.int32, (self.stream.shape[-1], *shape)).flush()
+        recorder = self.keeping(Recorder(shape=shape, path=path))
         for source in sources:
-            self.connect(source, ring.a_in)
-        return ring
+            self.connect(source, recorder.a_in)
+        return path
 
     def message_bits(self, name):
         """Bits of the messages that reach node `name`; 0 for binary spikes."""

@@ -10,6 +10,7 @@ import argparse
 import logging
 import pathlib
 import sys
+import tempfile
 import time
 import warnings
 
@@ -85,18 +86,21 @@ def run(netlist, arrays, x, watch):
     samples, steps = x.shape[:2]
     depth = max(row["offset"] for row in netlist["nodes"])
     flushed = np.concatenate([x.reshape(-1, *x.shape[2:]), np.zeros((depth, *x.shape[2:]), x.dtype)])
-    net = network.Network(netlist, arrays, np.moveaxis(flushed, 0, -1), netlist["probes"], watch)
-    net.source.run(condition=RunSteps(num_steps=len(flushed)), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-
-    def cut(name, ring, kind):
-        offset = net.rows[name]["offset"]
-        values = ring.data.get()[..., offset : offset + samples * steps].transpose(3, 2, 1, 0)
-        return values.reshape(samples, steps, *values.shape[1:]).astype(kind)
-
     spiking = {row["name"] for row in netlist["nodes"] if row["kind"] == "Population"}
-    recorded = {n: cut(n, ring, np.int8 if n in spiking else np.int32) for n, ring in net.sinks.items()}
-    watched = {n: cut(n, ring, np.int64) for n, ring in net.watched.items()}
-    net.source.stop()
+    with tempfile.TemporaryDirectory() as scratch:
+        net = network.Network(netlist, arrays, np.moveaxis(flushed, 0, -1), netlist["probes"], watch, scratch)
+        net.source.run(
+            condition=RunSteps(num_steps=len(flushed)), run_cfg=Loihi2SimCfg(select_tag="fixed_pt")
+        )
+        net.source.stop()
+
+        def cut(name, path, kind):
+            offset = net.rows[name]["offset"]
+            values = np.load(path)[offset : offset + samples * steps].transpose(0, 3, 2, 1)
+            return values.reshape(samples, steps, *values.shape[1:]).astype(kind)
+
+        recorded = {n: cut(n, path, np.int8 if n in spiking else np.int32) for n, path in net.sinks.items()}
+        watched = {n: cut(n, path, np.int64) for n, path in net.watched.items()}
     return recorded, watched
 
 

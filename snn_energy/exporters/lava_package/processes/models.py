@@ -10,7 +10,7 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from processes.process import Delay, GradedMaxPool, SpikeAttention
+from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention
 
 IN = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
 OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
@@ -89,3 +89,17 @@ class PyDelay(PyLoihiProcessModel):
     def run_spk(self):
         self.a_out.send(self.line.popleft())
         self.line.append(self.a_in.recv().copy())
+
+
+@implements(proc=Recorder, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyRecorder(PyLoihiProcessModel):
+    a_in: PyInPort = IN
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.rows = np.load(proc_params["path"], mmap_mode="r+")
+
+    def run_spk(self):
+        self.rows[self.time_step - 1] = self.a_in.recv()

@@ -1,4 +1,4 @@
-"""The three Lava Processes that spiking transformers need beside the stock ones.
+"""The three Lava Processes that spiking transformers need beside the stock ones, and a recorder.
 
 Keep this folder free of other files: Lava executes every .py beside a Process when it looks for models.
 Shapes are Lava's: (W, H, C).
@@ -42,3 +42,14 @@ class Delay(AbstractProcess):
         super().__init__(shape=shape, steps=steps, name=name)
         self.a_in = InPort(shape=shape)
         self.a_out = OutPort(shape=shape)
+
+
+class Recorder(AbstractProcess):
+    """Writes what it hears into row k of the .npy file `path`, (steps, W, H, C).
+
+    An instrument, not part of the network: Lava's own sink hands out its values one message each.
+    """
+
+    def __init__(self, *, shape, path, name=None):
+        super().__init__(shape=shape, path=path, name=name)
+        self.a_in = InPort(shape=shape)
