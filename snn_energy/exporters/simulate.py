@@ -22,6 +22,7 @@ from snn_energy.errors import DataError, MissingDependency, VerificationError
 from snn_energy.exporters import int_ops
 from snn_energy.exporters.netlist import (
     CURRENT_LIMIT,
+    DECAY_UNITY,
     SYNAPSES,
     VOLTAGE_LIMIT,
     Array,
@@ -248,6 +249,9 @@ class Simulator:
         bias = xp.asarray(node.bias, dtype=dtype)
         biased, threshold = bool(np.any(node.bias)), float(node.threshold << 6)
         spikes = xp.empty(current.shape, dtype=xp.float32)
+        charge = 64.0 * self._input_bound(name) + float(np.abs(node.bias).max())
+        halving = node.current_decay == DECAY_UNITY and node.voltage_decay >= DECAY_UNITY // 2
+        clips = not halving or 2 * charge >= VOLTAGE_LIMIT  # |v| ≤ |v|/2 + charge stays below 2·charge
         u = v = None
         for step in range(current.shape[1]):
             added = current[:, step, ...] * 64.0
@@ -256,7 +260,9 @@ class Simulator:
                 self._require_below(VOLTAGE_LIMIT, name, added, samples)
             u = added
             v = u if v is None else int_ops.decay(v, node.voltage_decay, xp) + u
-            v = xp.clip(v + bias if biased else v, 1.0 - VOLTAGE_LIMIT, VOLTAGE_LIMIT - 1.0)
+            v = v + bias if biased else v
+            if clips:
+                v = xp.clip(v, 1.0 - VOLTAGE_LIMIT, VOLTAGE_LIMIT - 1.0)
             fired = v > threshold
             spikes[:, step, ...] = xp.astype(fired, xp.float32)
             v = xp.where(fired, xp.zeros_like(v), v)
