@@ -23,8 +23,9 @@ class Recipe:
 
     `model` is a registry name and `config` the fields of its configuration; `data` a name for
     `snn_energy.data.load_data`.  The learning rate warms up linearly over `warmup_epochs` and falls to
-    `min_lr` along a cosine, per step.  `random_shift` moves each training image by up to that many pixels.  With `ema_decay`
-    above 0 the network that is tested and saved is the exponential moving average of the weights over steps.
+    `min_lr` along a cosine, per step.  `random_shift` moves each training image by up to that many pixels.
+    With `ema_decay` above 0 the network that is tested and saved is the exponential moving average of the
+    weights over steps.
     """
 
     name: str
