@@ -21,7 +21,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from snn_energy.exporters.onnx import build
+from snn_energy.exporters.onnx.export import build
 from snn_energy.graph.capture import capture
 from snn_energy.models.neurons import reset
 from snn_energy.models.zoo import create_model

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from snn_energy.exporters.lava import run_lava, write_package
-from snn_energy.exporters.netlist import Conv, Dense, Edge, Input, Netlist, Population, neurons
-from snn_energy.exporters.simulate import Activity, Simulator
+from snn_energy.exporters.lava.package import run_lava, write_package
+from snn_energy.exporters.netlist.record import Conv, Dense, Edge, Input, Netlist, Population, neurons
+from snn_energy.exporters.netlist.simulate import Activity, Simulator
 
 STEPS = 10
 RATE = 0.15

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import ConfigError, MissingDependency, UnsupportedOp
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.check import check
+from snn_energy.exporters.netlist.record import (
     DECAY_UNITY,
     SYNAPSES,
     Array,
@@ -29,9 +30,8 @@ from snn_energy.exporters.netlist import (
     time_offsets,
     width,
 )
-from snn_energy.exporters.netlist_check import check
-from snn_energy.exporters.simulate import as_messages
-from snn_energy.exporters.synapses import listed
+from snn_energy.exporters.netlist.simulate import as_messages
+from snn_energy.exporters.netlist.synapses import listed
 
 NEURONS_PER_CORE = 1024
 INPUT_SLOTS = 1024

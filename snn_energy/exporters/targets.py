@@ -30,10 +30,10 @@ class Target:
 
 
 TARGETS = {
-    "onnx": Target("onnx:export_onnx", "onnx:verify_dir", "ONNX, verified in onnxruntime"),
-    "nir": Target("nir_export:export_nir", "nir_export:verify_dir", "NIR, read back and run"),
+    "onnx": Target("onnx.export:export_onnx", "onnx.export:verify_dir", "ONNX, verified in onnxruntime"),
+    "nir": Target("nir.export:export_nir", "nir.export:verify_dir", "NIR, read back and run"),
     "lava": Target(
-        "lava_export:export_lava", "lava_export:verify_dir", "Lava: a Loihi-style netlist in integers"
+        "lava.export:export_lava", "lava.export:verify_dir", "Lava: a Loihi-style netlist in integers"
     ),
 }
 
@@ -44,7 +44,7 @@ def export(
     """Write `model` for `target` into the folder `out` and verify it there on the samples `x`.
 
     `x` are images (N, C, H, W) or event frames (N, T, C, H, W); `y` (N,) are classes, for accuracies.
-    `options` are those of the target's own function (`snn_energy.exporters.onnx.export_onnx`, …).  Returns
+    `options` are those of the target's own function (`exporters.onnx.export.export_onnx`, …).  Returns
     what the verification found; raises `VerificationError` on a mismatch, `UnsupportedOp` for what cannot be
     lowered.
     """

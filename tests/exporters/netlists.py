@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.record import (
     Conv,
     Delay,
     Dense,

@@ -9,9 +9,9 @@ import pytest
 from netlists import bias, chain, even, everything, messages
 
 from snn_energy.errors import ConfigError, DataError, MissingDependency, UnsupportedOp
-from snn_energy.exporters.lava import lava_python, read_package, watched, write_package
-from snn_energy.exporters.lava_netx import netx_obstacle, write_netx
-from snn_energy.exporters.netlist import Conv, Dense, Edge, Identity, Input, Netlist, Population
+from snn_energy.exporters.lava.netx import netx_obstacle, write_netx
+from snn_energy.exporters.lava.package import lava_python, read_package, watched, write_package
+from snn_energy.exporters.netlist.record import Conv, Dense, Edge, Identity, Input, Netlist, Population
 
 RNG = np.random.default_rng(0)
 

@@ -12,8 +12,8 @@ from netlists import chain, everything, messages
 from test_lower import counts, images, statten
 
 from snn_energy.errors import DataError, VerificationError
-from snn_energy.exporters.lava import run_lava, write_package
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.lava.package import run_lava, write_package
+from snn_energy.exporters.netlist.record import (
     Dense,
     Edge,
     Identity,
@@ -24,7 +24,7 @@ from snn_energy.exporters.netlist import (
     Sparse,
     align,
 )
-from snn_energy.exporters.simulate import simulate
+from snn_energy.exporters.netlist.simulate import simulate
 
 pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(3)
@@ -109,7 +109,7 @@ def test_graded_messages_reach_dense_and_sparse_synapses(tmp_path):
     ids=["statten", "sdt-stock-processes", "dvs"],
 )
 def test_whole_transformers(fields, data, tmp_path):
-    from snn_energy.exporters.lava_export import export_lava, verify_dir
+    from snn_energy.exporters.lava.export import export_lava, verify_dir
 
     verdict = export_lava(statten(**fields), tmp_path / "out", None, data)
     assert verdict.verdict == "identical"

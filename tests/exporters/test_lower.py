@@ -9,12 +9,20 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.lava_export import accuracies, dequantized_model, lower_model, reference
-from snn_energy.exporters.lower_plan import Neuron, Plan, Source, Synapse
-from snn_energy.exporters.netlist import Edge, Identity, Input, Netlist, Population, Relay, SpikeAttention
-from snn_energy.exporters.netlist_verify import compare_activities
-from snn_energy.exporters.quantize import Calibration, input_scale, quantize
-from snn_energy.exporters.simulate import encode, simulate
+from snn_energy.exporters.lava.export import accuracies, dequantized_model, lower_model, reference
+from snn_energy.exporters.lowering.plan import Neuron, Plan, Source, Synapse
+from snn_energy.exporters.lowering.quantize import Calibration, input_scale, quantize
+from snn_energy.exporters.netlist.compare import compare_activities
+from snn_energy.exporters.netlist.record import (
+    Edge,
+    Identity,
+    Input,
+    Netlist,
+    Population,
+    Relay,
+    SpikeAttention,
+)
+from snn_energy.exporters.netlist.simulate import encode, simulate
 from snn_energy.models.neurons import LIF, PLIF, reset
 from snn_energy.models.statten import STAtten, STAttenConfig
 
@@ -198,7 +206,7 @@ def test_the_chip_neuron_is_the_real_one_up_to_seven_steps(seed, steps, threshol
     plan.neurons = {"lif": Neuron(("w",), bias, shape, 2.0, 0.5, threshold)}
     registers = quantize(plan, Calibration(1.0, True, {"lif": 3.0}))
     x = (rng.random((1, steps, *shape)) < 0.6).astype(int)
-    from snn_energy.exporters.lower import Emitter
+    from snn_energy.exporters.lowering.lower import Emitter
 
     nodes, edges = Emitter(plan, registers).run()
     got = simulate(Netlist(nodes, tuple(edges), steps), x).outputs["lif"][0].reshape(steps, 5)

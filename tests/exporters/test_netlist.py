@@ -9,7 +9,10 @@ import pytest
 from netlists import chain, everything, messages
 
 from snn_energy.errors import ConfigError, DataError
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.check import check, node_problems
+from snn_energy.exporters.netlist.files import load, save
+from snn_energy.exporters.netlist.listing import listing
+from snn_energy.exporters.netlist.record import (
     Conv,
     Delay,
     Dense,
@@ -23,10 +26,7 @@ from snn_energy.exporters.netlist import (
     first_misaligned,
     time_offsets,
 )
-from snn_energy.exporters.netlist_check import check, node_problems
-from snn_energy.exporters.netlist_io import load, save
-from snn_energy.exporters.netlist_listing import listing
-from snn_energy.exporters.simulate import simulate
+from snn_energy.exporters.netlist.simulate import simulate
 
 RNG = np.random.default_rng(0)
 

@@ -5,9 +5,9 @@ import pytest
 from netlists import everything, messages
 
 from snn_energy.energy.costs import load_costs
-from snn_energy.exporters.netlist import Edge, Identity, Input, Netlist, Population, align
-from snn_energy.exporters.netlist_energy import netlist_energy
-from snn_energy.exporters.simulate import simulate
+from snn_energy.exporters.netlist.energy import netlist_energy
+from snn_energy.exporters.netlist.record import Edge, Identity, Input, Netlist, Population, align
+from snn_energy.exporters.netlist.simulate import simulate
 
 
 def test_energy_by_hand():

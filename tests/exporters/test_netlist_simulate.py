@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from netlists import Loops, T, chain, conv_loops, even, everything, messages
 
 from snn_energy.errors import DataError, VerificationError
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.record import (
     Conv,
     Dense,
     Edge,
@@ -21,8 +21,8 @@ from snn_energy.exporters.netlist import (
     SpikeAttention,
     align,
 )
-from snn_energy.exporters.simulate import encode, simulate
-from snn_energy.exporters.synapses import fan_out
+from snn_energy.exporters.netlist.simulate import encode, simulate
+from snn_energy.exporters.netlist.synapses import fan_out
 
 
 def assert_same(netlist, x, **options):

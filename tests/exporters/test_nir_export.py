@@ -7,8 +7,8 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snn_energy.errors import ConfigError, UnsupportedOp
-from snn_energy.exporters.nir import key
-from snn_energy.exporters.nir_export import NIR_FILE, export_nir, verify_dir
+from snn_energy.exporters.nir.export import NIR_FILE, export_nir, verify_dir
+from snn_energy.exporters.nir.write import key
 from snn_energy.models.neurons import reset
 from snn_energy.models.statten import STAtten, STAttenConfig
 

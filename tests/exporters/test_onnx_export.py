@@ -18,9 +18,9 @@ from spiking_nets import NEURONS, Convolutions, OneNeuron, captured, frames, gat
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp, VerificationError
-from snn_energy.exporters.onnx import build, export_onnx, verify_dir
-from snn_energy.exporters.onnx_run import OnnxModel
-from snn_energy.exporters.onnx_verify import compare, with_debug
+from snn_energy.exporters.onnx.compare import compare, with_debug
+from snn_energy.exporters.onnx.export import build, export_onnx, verify_dir
+from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.exporters.verify import read_verification
 from snn_energy.graph import nodes as n
 from snn_energy.graph.capture import capture
@@ -286,7 +286,7 @@ def tampered(layer: str, factor: float) -> Graph:
 
 def test_a_wrong_file_fails_and_names_the_first_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file of a network with one scaled synapse, against the true model."""
-    from snn_energy.exporters import onnx as room
+    from snn_energy.exporters.onnx import export as room
 
     model, _ = captured()
     wrong = build(tampered("block.0.attn.k_conv", 1.01), "multi-step")

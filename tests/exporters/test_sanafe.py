@@ -5,8 +5,8 @@ import pytest
 from netlists import chain, everything, messages
 
 from snn_energy.errors import UnsupportedOp
+from snn_energy.exporters.netlist.simulate import simulate
 from snn_energy.exporters.sanafe import obstacle, run_sanafe
-from snn_energy.exporters.simulate import simulate
 
 
 def test_other_nodes_are_refused_by_name():

@@ -19,7 +19,8 @@ import numpy as np
 import yaml
 
 from snn_energy.errors import ConfigError, suggest
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.check import message_bits
+from snn_energy.exporters.netlist.record import (
     SYNAPSES,
     Conv,
     Delay,
@@ -35,8 +36,7 @@ from snn_energy.exporters.netlist import (
     time_offsets,
     width,
 )
-from snn_energy.exporters.netlist_check import message_bits
-from snn_energy.exporters.synapses import fan_out
+from snn_energy.exporters.netlist.synapses import fan_out
 
 WEIGHT_BITS = 8
 NO_CHIP_FORM = {

@@ -67,7 +67,7 @@ def export_onnx(
     graph.save(out / GRAPH_FILE)
     verification = _verify(out, graph, proto, x, y, form, model)
     if quantize:
-        from snn_energy.exporters.onnx_int8 import quantize_int8
+        from snn_energy.exporters.onnx.int8 import quantize_int8
 
         int8 = quantize_int8(out / MODEL_FILE, graph, x, y)
         verification = dataclasses.replace(
@@ -84,8 +84,8 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
     """The ModelProto of a graph in a form, checked by `onnx.checker` with shape inference."""
     import onnx
 
-    from snn_energy.exporters.onnx_verify import weights_hash
-    from snn_energy.exporters.onnx_write import Writer
+    from snn_energy.exporters.onnx.compare import weights_hash
+    from snn_energy.exporters.onnx.write import Writer
     from snn_energy.graph.attention import direct_attention
     from snn_energy.graph.simplify import fold_norms, hoist_static
     from snn_energy.graph.streaming import steps_per_call, with_steps
@@ -132,7 +132,7 @@ def verify_dir(
     _require_packages()
     import onnx
 
-    from snn_energy.exporters.onnx_verify import check_files
+    from snn_energy.exporters.onnx.compare import check_files
 
     out = Path(directory)
     record = check_files(out)
@@ -145,8 +145,8 @@ def verify_dir(
 def _verify(
     out: Path, graph: Graph, proto: Any, x: np.ndarray, y: np.ndarray | None, form: str, model: Any
 ) -> Verification:
-    from snn_energy.exporters.onnx_verify import compare, file_record, with_debug
-    from snn_energy.exporters.onnx_write import OPSET
+    from snn_energy.exporters.onnx.compare import compare, file_record, with_debug
+    from snn_energy.exporters.onnx.write import OPSET
     from snn_energy.graph.interpret import check_inputs
 
     check_inputs(graph, [x.shape])

@@ -1,7 +1,7 @@
 """The Lava target: a package that runs by itself in a plain Lava environment, and the runner that calls it.
 
 Lava is archived (lava-nc 0.10.0 is the last release) and wants Python 3.10, so it never shares an
-environment with us: the package brings its own reader (`lava_package/`), and we call that environment's
+environment with us: the package brings its own reader (`program/`), and we call that environment's
 Python as a program.
 """
 
@@ -21,11 +21,18 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import ConfigError, DataError, MissingDependency, VerificationError
-from snn_energy.exporters.lava_netx import netx_obstacle, write_netx
-from snn_energy.exporters.netlist import CURRENT_LIMIT, OWN_PROCESSES, Array, Netlist, Population, Readout
-from snn_energy.exporters.netlist_io import content_digest, load, save, sha256
-from snn_energy.exporters.netlist_listing import listing
-from snn_energy.exporters.simulate import Activity, Counts, as_messages, largest_outputs
+from snn_energy.exporters.lava.netx import netx_obstacle, write_netx
+from snn_energy.exporters.netlist.files import content_digest, load, save, sha256
+from snn_energy.exporters.netlist.listing import listing
+from snn_energy.exporters.netlist.record import (
+    CURRENT_LIMIT,
+    OWN_PROCESSES,
+    Array,
+    Netlist,
+    Population,
+    Readout,
+)
+from snn_energy.exporters.netlist.simulate import Activity, Counts, as_messages, largest_outputs
 from snn_energy.files import atomic_write, write_text
 
 OVERFLOWED = 3  # exit code of run.py
@@ -47,7 +54,7 @@ def write_package(
         raise ConfigError(f"{directory} is not empty and no earlier export: name a new directory")
     save(netlist, directory)
     for name in PROGRAM:
-        source = resources.files("snn_energy.exporters") / "lava_package" / name
+        source = resources.files("snn_energy.exporters") / "lava" / "program" / name
         write_text(directory / name, source.read_text(encoding="utf-8"))
     files = ["netlist.json", "netlist.h5", *PROGRAM, "README.md"]
     obstacle = netx_obstacle(netlist)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.netlist import Conv, Dense, Input, Netlist, Population, Readout
-from snn_energy.exporters.netlist_check import check
+from snn_energy.exporters.netlist.check import check
+from snn_energy.exporters.netlist.record import Conv, Dense, Input, Netlist, Population, Readout
 from snn_energy.files import atomic_write
 
 BIAS_EXPONENT = 6  # netx adds `bias << 6` to the membrane, whatever the mantissa's exponent

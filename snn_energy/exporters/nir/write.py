@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import ConfigError, MissingDependency, UnsupportedOp
-from snn_energy.exporters.lower_plan import Attention, Neuron, Plan, Pool, Source, Synapse
-from snn_energy.exporters.lower_read import read
+from snn_energy.exporters.lowering.plan import Attention, Neuron, Plan, Pool, Source, Synapse
+from snn_energy.exporters.lowering.read import read
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.simplify import fold_norms

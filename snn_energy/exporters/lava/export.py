@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError
-from snn_energy.exporters.lava import PACKAGE_FILE, read_package, run_lava, write_package
-from snn_energy.exporters.lower import Lowering, lower
-from snn_energy.exporters.netlist import OWN_PROCESSES, Netlist, neurons
-from snn_energy.exporters.netlist_verify import NeuronDifference, compare_activities
-from snn_energy.exporters.quantize import Calibration
-from snn_energy.exporters.simulate import Activity, encode, simulate
+from snn_energy.exporters.lava.package import PACKAGE_FILE, read_package, run_lava, write_package
+from snn_energy.exporters.lowering.lower import Lowering, lower
+from snn_energy.exporters.lowering.quantize import Calibration
+from snn_energy.exporters.netlist.compare import NeuronDifference, compare_activities
+from snn_energy.exporters.netlist.record import OWN_PROCESSES, Netlist, neurons
+from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
 from snn_energy.exporters.verify import Verification
 from snn_energy.files import write_text
 from snn_energy.graph import nodes as gn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.record import (
     Conv,
     Delay,
     Dense,

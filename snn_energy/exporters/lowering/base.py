@@ -1,11 +1,11 @@
-"""What the handlers of `lower_read` share: shapes, layouts, new sources and terms, refusals."""
+"""What the handlers of `read` share: shapes, layouts, new sources and terms, refusals."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.lower_plan import (
+from snn_energy.exporters.lowering.plan import (
     Averaged,
     Plan,
     Source,
@@ -16,7 +16,7 @@ from snn_energy.exporters.lower_plan import (
     one_step,
     whole,
 )
-from snn_energy.exporters.netlist import Array, Shape
+from snn_energy.exporters.netlist.record import Array, Shape
 from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import values
 from snn_energy.graph.graph import Graph

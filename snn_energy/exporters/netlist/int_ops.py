@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.exporters.netlist import Array, Conv, Dense, GradedMaxPool, Identity, Sparse, SpikeAttention
+from snn_energy.exporters.netlist.record import (
+    Array,
+    Conv,
+    Dense,
+    GradedMaxPool,
+    Identity,
+    Sparse,
+    SpikeAttention,
+)
 
 FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
 

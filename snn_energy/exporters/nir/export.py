@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_energy.errors import DataError, VerificationError
-from snn_energy.exporters.nir import DT, MARK, key, nir_package, write_nir
+from snn_energy.exporters.nir.write import DT, MARK, key, nir_package, write_nir
 from snn_energy.exporters.verify import NeuronCheck, Verification
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.exporters import netlist as nl
-from snn_energy.exporters.lower_plan import Attention, Plan, Pool, Synapse
-from snn_energy.exporters.lower_read import read
-from snn_energy.exporters.netlist_check import DECAY_MAX, check
-from snn_energy.exporters.quantize import Calibration, Registers, quantize
+from snn_energy.exporters.lowering.plan import Attention, Plan, Pool, Synapse
+from snn_energy.exporters.lowering.quantize import Calibration, Registers, quantize
+from snn_energy.exporters.lowering.read import read
+from snn_energy.exporters.netlist import record as nl
+from snn_energy.exporters.netlist.check import DECAY_MAX, check
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.simplify import fold_norms

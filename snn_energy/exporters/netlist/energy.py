@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snn_energy.exporters.netlist import Netlist, Population, Relay, SpikeAttention
-from snn_energy.exporters.simulate import Activity
-from snn_energy.exporters.synapses import targets_reached
+from snn_energy.exporters.netlist.record import Netlist, Population, Relay, SpikeAttention
+from snn_energy.exporters.netlist.simulate import Activity
+from snn_energy.exporters.netlist.synapses import targets_reached
 
 if TYPE_CHECKING:
     from snn_energy.energy.costs import CostTable

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.onnx_lif import (
+from snn_energy.exporters.onnx.lif import (
     DOMAIN,
     OPSET,
     attributes,
@@ -148,7 +148,7 @@ class Writer:
 
     def write(self, node: Node) -> None:
         """Append what computes one Graph node."""
-        from snn_energy.exporters.onnx_rules import RULES
+        from snn_energy.exporters.onnx.rules import RULES
 
         if type(node) not in RULES:
             known = ", ".join(sorted(kind.__name__ for kind in RULES))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from snn_energy.exporters.lower_base import ReaderBase, as_chw, pair
-from snn_energy.exporters.lower_plan import (
+from snn_energy.exporters.lowering.base import ReaderBase, as_chw, pair
+from snn_energy.exporters.lowering.plan import (
     Averaged,
     Logits,
     Pool,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from snn_energy.errors import ConfigError
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.record import (
     SYNAPSES,
     Array,
     Conv,

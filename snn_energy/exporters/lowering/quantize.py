@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.lower_plan import Attention, Neuron, Plan, Pool, Synapse
-from snn_energy.exporters.netlist import CURRENT_LIMIT, Array
-from snn_energy.exporters.netlist_check import BIAS_MANTISSA, DECAY_MAX, THRESHOLD_MAX, WEIGHT_EXPONENT_MAX
+from snn_energy.exporters.lowering.plan import Attention, Neuron, Plan, Pool, Synapse
+from snn_energy.exporters.netlist.check import BIAS_MANTISSA, DECAY_MAX, THRESHOLD_MAX, WEIGHT_EXPONENT_MAX
+from snn_energy.exporters.netlist.record import CURRENT_LIMIT, Array
 
 HEADROOM = 2.0  # currents may be this many times larger than on the calibration samples
 BIAS_MAX = BIAS_MANTISSA[1] * 2  # exponent 7 against the current's 6

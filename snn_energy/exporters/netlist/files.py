@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import DataError, MissingDependency
-from snn_energy.exporters.netlist import NODE_KINDS, Edge, Netlist, Node, time_offsets
-from snn_energy.exporters.netlist_check import check
+from snn_energy.exporters.netlist.check import check
+from snn_energy.exporters.netlist.record import NODE_KINDS, Edge, Netlist, Node, time_offsets
 from snn_energy.files import atomic_write, write_text
 
 FORMAT = "snn-energy netlist"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.onnx_write import FLOAT, Layout, Writer
+from snn_energy.exporters.onnx.write import FLOAT, Layout, Writer
 from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import value
 from snn_energy.graph.nodes import Node

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import DataError, MissingDependency, VerificationError
-from snn_energy.exporters import int_ops
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist import int_ops
+from snn_energy.exporters.netlist.check import check
+from snn_energy.exporters.netlist.record import (
     CURRENT_LIMIT,
     DECAY_UNITY,
     SYNAPSES,
@@ -41,8 +42,7 @@ from snn_energy.exporters.netlist import (
     Synapses,
     width,
 )
-from snn_energy.exporters.netlist_check import check
-from snn_energy.exporters.synapses import copies, fan_out
+from snn_energy.exporters.netlist.synapses import copies, fan_out
 
 
 @dataclass(frozen=True)

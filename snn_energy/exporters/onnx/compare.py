@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
-from snn_energy.exporters.onnx_lif import DOMAIN
-from snn_energy.exporters.onnx_run import OnnxModel
+from snn_energy.exporters.onnx.lif import DOMAIN
+from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.exporters.verify import Difference, NeuronCheck, Verification, read_verification
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import membrane, run

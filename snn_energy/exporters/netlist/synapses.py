@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from snn_energy.exporters.netlist import (
+from snn_energy.exporters.netlist.record import (
     SYNAPSES,
     Array,
     Conv,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.exporters.onnx_run import OnnxModel
+from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
 
@@ -37,7 +37,7 @@ def quantize_int8(path: Path, graph: Graph, x: np.ndarray, y: np.ndarray | None)
     128 samples, which a spike train (0 and 1) survives exactly.  Spikes may differ, by design: reported are
     accuracy (with labels) and how many predictions stay the same.
     """
-    from snn_energy.exporters.onnx_verify import file_record
+    from snn_energy.exporters.onnx.compare import file_record
 
     target = path.with_name(INT8_FILE)
     with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snn_energy.exporters import int_ops
-from snn_energy.exporters.netlist import VOLTAGE_LIMIT, Array, Netlist, Population
-from snn_energy.exporters.simulate import Activity, simulate
+from snn_energy.exporters.netlist import int_ops
+from snn_energy.exporters.netlist.record import VOLTAGE_LIMIT, Array, Netlist, Population
+from snn_energy.exporters.netlist.simulate import Activity, simulate
 from snn_energy.exporters.verify import Difference, NeuronCheck
 
 

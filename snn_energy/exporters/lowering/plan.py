@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.exporters.netlist import Array, Shape
+from snn_energy.exporters.netlist.record import Array, Shape
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.exporters.lower_base import as_chw, pair
-from snn_energy.exporters.lower_plan import (
+from snn_energy.exporters.lowering.base import as_chw, pair
+from snn_energy.exporters.lowering.plan import (
     Attention,
     Averaged,
     Logits,
@@ -23,8 +23,8 @@ from snn_energy.exporters.lower_plan import (
     View,
     whole,
 )
-from snn_energy.exporters.lower_pools import PoolReader
-from snn_energy.exporters.netlist import Array
+from snn_energy.exporters.lowering.pools import PoolReader
+from snn_energy.exporters.netlist.record import Array
 from snn_energy.graph import nodes as n
 from snn_energy.graph.graph import Graph
 

@@ -1,0 +1,1 @@
+"""Packages that run in the Lava runtime by themselves; `program/` is what they carry."""

@@ -1,0 +1,1 @@
+"""NIR files, read back and run."""

@@ -1,0 +1,1 @@
+"""ONNX: a captured network as one file, run and compared in onnxruntime."""
