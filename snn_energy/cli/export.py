@@ -57,7 +57,7 @@ def export(
     verdict.save(folder / "verification.json")
     typer.echo(verdict.summary())
     for who, share in verdict.accuracy.items():
-        typer.echo(f"accuracy of the {who}: {share:.2%}")
+        typer.echo(f"accuracy ({who}): {share:.2%}")
     typer.echo(str(folder))
 
 

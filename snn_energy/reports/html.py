@@ -82,9 +82,28 @@ def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequen
 
 
 def _verification(folder: Path) -> dict[str, Any]:
+    """What the report says of an export: its folder and a table of facts."""
     verdict = read_verification(folder / "verification.json" if folder.is_dir() else folder)
-    flat = {key: value for key, value in verdict.items() if not isinstance(value, dict | list)}
-    return {"folder": str(folder), "facts": flat}
+    details = verdict.get("details", {})
+    facts = _scalars(verdict)
+    facts |= {f"accuracy ({who})": percent(share) for who, share in verdict.get("accuracy", {}).items()}
+    facts |= _scalars(details)
+    facts |= {f"on {chip}": summary for chip, summary in details.get("mapping", {}).items()}
+    if "lava" in details:
+        facts["in the Lava runtime"] = details["lava"]["summary"]
+    if "chip_energy" in details:
+        chip = details["chip_energy"]
+        facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9)
+    return {"folder": str(folder), "facts": facts}
+
+
+def _scalars(table: dict[str, Any]) -> dict[str, Any]:
+    """Entries that fit a cell: single values, and lists of them joined."""
+    cells = {key: value for key, value in table.items() if not isinstance(value, dict | list)}
+    for key, value in table.items():
+        if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+            cells[key] = ", ".join(map(str, value)) or "none"
+    return cells
 
 
 def count(value: float) -> str:

@@ -17,11 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from snn_energy.energy.costs import load_costs
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.exporters.lava.package import PACKAGE_FILE, read_package, run_lava, write_package
 from snn_energy.exporters.lowering.lower import Lowering, lower
 from snn_energy.exporters.lowering.quantize import Calibration
 from snn_energy.exporters.netlist.compare import NeuronDifference, compare_activities
+from snn_energy.exporters.netlist.energy import netlist_energy
+from snn_energy.exporters.netlist.mapping import map_netlist
 from snn_energy.exporters.netlist.record import OWN_PROCESSES, Netlist, neurons
 from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
 from snn_energy.exporters.verify import Verification
@@ -35,6 +38,7 @@ from snn_energy.graph.simplify import fold_norms
 BATCH = 32
 CALIBRATION_SAMPLES = 256
 LOWERING_FILE = "lowering.json"
+CHIPS = ("loihi1", "loihi2")
 
 
 def calibrate(graph: Graph, x: np.ndarray) -> Calibration:
@@ -188,6 +192,8 @@ def export_lava(
     details = verdict.details | {
         "notes": list(lowering.notes),
         "reference": "PyTorch float64, de-quantized weights",
+        "mapping": write_mappings(netlist, out),
+        "chip_energy": chip_energy(netlist, activity),
     }
     lowering.dequantized.save(out / "dequantized.json")
     write_text(
@@ -199,6 +205,30 @@ def export_lava(
     verdict = dataclasses.replace(verdict, details=details)
     verdict.save(out / "verification.json")
     return verdict.require() if lowering.exact else verdict
+
+
+def write_mappings(netlist: Netlist, out: Path) -> dict[str, str]:
+    """mapping-CHIP.json and .html in `out` for every shipped chip; returns their summaries by chip."""
+    summaries = {}
+    for chip in CHIPS:
+        mapping = map_netlist(netlist, chip)
+        mapping.save(out / f"mapping-{chip}.json")
+        write_text(out / f"mapping-{chip}.html", mapping.to_html())
+        summaries[chip] = mapping.summary()
+    return summaries
+
+
+def chip_energy(netlist: Netlist, activity: Activity) -> dict[str, Any]:
+    """What the simulated netlist would take per inference at Loihi's published figures, by population."""
+    found = netlist_energy(netlist, activity, load_costs("loihi"))
+    events, spikes = sum(found.synaptic_events.values()), sum(found.spikes.values())
+    return {
+        "total_mj": found.millijoules,
+        "label": found.label,
+        "synaptic_events": events,
+        "spikes": spikes,
+        "pj_by_population": dict(found.picojoules),
+    }
 
 
 def verify_dir(
