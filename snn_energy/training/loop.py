@@ -192,8 +192,8 @@ class _Run:
         self.model.train()
         total_loss, right, seen = 0.0, 0, 0
         for x, y in self.data.train.batches(self.recipe.batch_size, self.generator):
-            if self.recipe.random_shift:
-                x = random_shift(x, self.recipe.random_shift, self.generator)
+            if self.recipe.random_affine:
+                x = random_affine(x, self.recipe.random_affine, self.generator)
             loss, logits = self.step(x.to(self.device), y.to(self.device))
             total_loss += loss * len(y)
             right += int((logits.argmax(-1).cpu() == y).sum())
@@ -233,10 +233,12 @@ class _Run:
         return loss
 
 
-def random_shift(x: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
-    """Move each image (B, C, H, W) by up to `most` pixels along each axis; the border is repeated."""
-    b, _, h, w = x.shape
-    padded = F.pad(x, (most,) * 4, mode="replicate")
-    windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (B, C, 2·most+1, 2·most+1, H, W)
-    dy, dx = torch.randint(0, 2 * most + 1, (2, b), generator=generator)
-    return windows[torch.arange(b), :, dy, dx]
+def random_affine(x: torch.Tensor, most: float, generator: torch.Generator) -> torch.Tensor:
+    """Turn, shear, scale and move each image (B, C, H, W) a little; the border is repeated.
+
+    Each of the six entries of an image's affine matrix, in units of half its size, moves by up to `most`.
+    """
+    identity = torch.eye(2, 3)
+    theta = identity + most * (2 * torch.rand(len(x), 2, 3, generator=generator) - 1)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)

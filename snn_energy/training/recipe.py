@@ -23,9 +23,9 @@ class Recipe:
 
     `model` is a registry name and `config` the fields of its configuration; `data` a name for
     `snn_energy.data.load_data`.  The learning rate warms up linearly over `warmup_epochs` and falls to
-    `min_lr` along a cosine, per step.  `random_shift` moves each training image by up to that many pixels.
-    With `ema_decay` above 0 the network that is tested and saved is the exponential moving average of the
-    weights over steps.
+    `min_lr` along a cosine, per step.  `random_affine` turns, shears, scales and moves training images: each
+    entry of the affine matrix by up to that much.  With `ema_decay` above 0 the network that is tested and
+    saved is the exponential moving average of the weights over steps.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Recipe:
     tet_lamb: float = 1e-3
     regularization: float = 0.0
     ema_decay: float = 0.0
-    random_shift: int = 0
+    random_affine: float = 0.0
     seed: int = 0
     amp: bool = False
     compile: bool = False
@@ -55,10 +55,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             _check_type(spec, getattr(self, spec.name))
-        for key, least in (("epochs", 1), ("batch_size", 1), ("random_shift", 0), ("seed", 0)):
+        for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be at least {least}")
-        for key in ("lr", "min_lr", "warmup_epochs", "weight_decay", "regularization"):
+        for key in ("lr", "min_lr", "warmup_epochs", "weight_decay", "regularization", "random_affine"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must not be negative")
         for key in ("label_smoothing", "ema_decay"):

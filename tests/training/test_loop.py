@@ -12,9 +12,10 @@ import torch
 from snn_energy.checkpoints import load, read_checkpoint
 from snn_energy.data import load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
+from snn_energy.models.zoo import create_model
 from snn_energy.training import load_recipe, train
 from snn_energy.training.device import choose_device
-from snn_energy.training.loop import evaluate, random_shift
+from snn_energy.training.loop import evaluate, random_affine
 
 TINY = (
     "embed_dims=16",
@@ -79,18 +80,44 @@ def test_tet_trains_on_logits_per_step(tmp_path: Path) -> None:
     assert train(recipe, tmp_path, device="cpu").accuracy >= 0
 
 
-def test_random_shift_moves_whole_images() -> None:
-    x = torch.randn(9, 2, 5, 4)
-    moved = random_shift(x, 1, torch.Generator().manual_seed(0))
-    seen = set()
-    for image, result in zip(x, moved, strict=True):
-        padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
-        places = [
-            (i, j) for i in range(3) for j in range(3) if torch.equal(padded[:, i : i + 5, j : j + 4], result)
-        ]
-        assert len(places) == 1
-        seen.add(places[0])
-    assert len(seen) > 2
+def test_random_affine_samples_where_the_matrix_points() -> None:
+    """Against a plain bilinear look-up with the same matrices."""
+    x, most = torch.randn(3, 2, 5, 4, dtype=torch.float32), 0.3
+    moved = random_affine(x, most, torch.Generator().manual_seed(0))
+    moves = most * (2 * torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(0)) - 1)
+    assert moves.abs().max() > most / 2
+    for b in range(3):
+        (a, s, dx), (r, e, dy) = (torch.eye(2, 3) + moves[b]).tolist()
+        for i in range(5):
+            for j in range(4):
+                u, v = (2 * j + 1) / 4 - 1, (2 * i + 1) / 5 - 1  # centre of the pixel, in [-1, 1]
+                column = min(max(((a * u + s * v + dx + 1) * 4 - 1) / 2, 0), 3)
+                row = min(max(((r * u + e * v + dy + 1) * 5 - 1) / 2, 0), 4)
+                top, left = min(int(row), 3), min(int(column), 2)
+                p, q = row - top, column - left
+                patch = x[b, :, top : top + 2, left : left + 2]
+                weights = torch.tensor([[(1 - p) * (1 - q), (1 - p) * q], [p * (1 - q), p * q]])
+                torch.testing.assert_close(
+                    moved[b, :, i, j], (patch * weights).sum((1, 2)), rtol=1e-4, atol=1e-5
+                )
+
+
+def test_no_move_is_no_change() -> None:
+    x = torch.randn(3, 2, 5, 4)
+    torch.testing.assert_close(
+        random_affine(x, 0.0, torch.Generator().manual_seed(0)), x, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_what_is_tested_and_saved_is_the_average(tmp_path: Path) -> None:
+    """With so slow an average that training cannot reach it, the saved weights are the initial ones."""
+    recipe = load_recipe("digits-statten", (*TINY, "epochs=1", "ema_decay=0.9999999", "warmup_epochs=0"))
+    torch.manual_seed(recipe.seed)
+    initial = create_model(recipe.model, **recipe.config).head.weight
+    kept = load(train(recipe, tmp_path / "a", device="cpu").best).head.weight
+    moved = load(train(replace(recipe, ema_decay=0.0), tmp_path / "b", device="cpu").best).head.weight
+    torch.testing.assert_close(kept, initial, rtol=0, atol=1e-4)
+    assert (moved - initial).abs().max() > 1e-2
 
 
 def test_devices() -> None:
