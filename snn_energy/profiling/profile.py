@@ -111,6 +111,16 @@ class OpRow:
         return self.name, self.op, self.site
 
     @property
+    def input_read(self) -> bool:
+        """Were the input's values looked at?  Only then is `input_rate` a measurement."""
+        return bool(self.input_nonzero) or self.input_kind not in ("", "real")
+
+    @property
+    def output_read(self) -> bool:
+        """Were the output's values looked at?  Those of neurons and pools are."""
+        return bool(self.output_nonzero or self.output_kind or self.neuron_cmp)
+
+    @property
     def input_rate(self) -> float:
         """Nonzero fraction of the input."""
         return self.input_nonzero / self.input_elements if self.input_elements else 0.0

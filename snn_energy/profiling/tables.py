@@ -43,6 +43,8 @@ def _record(row: OpRow, samples: int) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in (*IDENTITY, *CONSTANT)},
         "name": row.name or "(model)",
+        "input_rate": row.input_rate if row.input_read else math.nan,
+        "output_rate": row.output_rate if row.output_read else math.nan,
         "input_rate_by_step": by_step(row.input_nonzero_by_step, row.input_elements),
         "output_rate_by_step": by_step(row.output_nonzero_by_step, row.output_elements),
         **{name: getattr(row, name) / samples for name in PER_SAMPLE},

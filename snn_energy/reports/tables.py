@@ -42,7 +42,7 @@ def layer_table(profile: Profile, energies: Sequence[Energy]) -> Table:
                 "site": first.site,
                 "block": first.block,
                 "input_kind": row.input_kind,
-                "input_rate": row.input_rate if row.input_elements else None,
+                "input_rate": row.input_rate if row.input_read else None,
                 "output_rate": row.output_rate if row.output_elements and row.neuron_cmp else None,
                 "dense_macs": row.dense_macs / profile.samples,
                 "ac": first.ac,
