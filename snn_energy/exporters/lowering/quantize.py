@@ -162,7 +162,9 @@ def _stream_scale(
     for name, neuron, times in heard:
         limits.append((THRESHOLD_MAX - 1) * neuron.gain / (times * neuron.threshold))
         limits.append(CURRENT_LIMIT / (HEADROOM * times * max(calibration.currents.get(name, 0.0), 1e-30)))
-        limits.append(BIAS_MAX / (times * max(float(np.abs(neuron.bias).max()), 1e-30)))
+        room = BIAS_MAX / times
+        room = max(room - len(group), room / 4)  # rounding, to even values, moves each term's bias by up to 1
+        limits.append(room / max(float(np.abs(neuron.bias).max()), 1e-30))
     scale = min(limits)
     return _exact(scale, heard, plan.time_steps, group)
 
