@@ -80,6 +80,20 @@ def test_statten_has_attention_over_chunks():
     assert lowering.netlist.nodes["block.0.attn.attn_lif"].threshold == 8 * 2 - 1  # gain · H - 1, exact
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_large_biases_behind_a_spatial_sum_fit_their_register(seed):
+    """The sum over H·W multiplies every term's bias, and with it the scale's limit, by as much."""
+    model = statten(attention_mode="SDT", pooling_stat="0010", depths=2)
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in model.named_modules():
+        if name.endswith(("proj_bn3", "rpe_bn", "attn.proj_bn", "fc2_bn")):
+            module.bias.data[3] = 6 + torch.rand((), generator=generator)
+    netlist = lower_model(model, images(4, 2, 8, 12)).netlist
+    head = netlist.nodes["head_lif"]
+    reach = abs(head.bias_mantissa).max() * 2.0 ** (head.bias_exponent - 6)
+    assert 2000 < reach <= 8190  # the bias is what limits this stream's scale, and it fits
+
+
 def test_sdt_needs_stock_processes_only():
     lowering, _ = assert_lowers(statten(attention_mode="SDT", pooling_stat="0110"), images(4, 2, 8, 12))
     assert lowering.netlist.origin["stock_processes"] is True
