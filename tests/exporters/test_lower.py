@@ -10,7 +10,7 @@ from torch import nn
 
 from snn_energy.errors import UnsupportedOp
 from snn_energy.exporters.lava.export import accuracies, dequantized_model, lower_model, reference
-from snn_energy.exporters.lowering.plan import Neuron, Plan, Source, Synapse
+from snn_energy.exporters.lowering.plan import Neuron, Plan, Pool, Source, Synapse
 from snn_energy.exporters.lowering.quantize import Calibration, input_scale, quantize
 from snn_energy.exporters.netlist.compare import compare_activities
 from snn_energy.exporters.netlist.record import (
@@ -80,18 +80,22 @@ def test_statten_has_attention_over_chunks():
     assert lowering.netlist.nodes["block.0.attn.attn_lif"].threshold == 8 * 2 - 1  # gain · H - 1, exact
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_large_biases_behind_a_spatial_sum_fit_their_register(seed):
-    """The sum over H·W multiplies every term's bias, and with it the scale's limit, by as much."""
-    model = statten(attention_mode="SDT", pooling_stat="0010", depths=2)
-    generator = torch.Generator().manual_seed(seed)
-    for name, module in model.named_modules():
-        if name.endswith(("proj_bn3", "rpe_bn", "attn.proj_bn", "fc2_bn")):
-            module.bias.data[3] = 6 + torch.rand((), generator=generator)
-    netlist = lower_model(model, images(4, 2, 8, 12)).netlist
-    head = netlist.nodes["head_lif"]
-    reach = abs(head.bias_mantissa).max() * 2.0 ** (head.bias_exponent - 6)
-    assert 2000 < reach <= 8190  # the bias is what limits this stream's scale, and it fits
+def test_large_biases_behind_a_spatial_sum_leave_room_for_rounding():
+    """Every term of a stream is rounded to even values, and the sum over H·W multiplies each error by as much."""
+    rng, shape = np.random.default_rng(0), (3, 4, 6)
+    for _ in range(40):
+        terms = tuple("abcdefgh")
+        plan = Plan(4)
+        plan.sources = {"x": Source("input", shape), "head": Source("lif", (3, 1, 1))}
+        weight = np.full((3, 1, 1, 1), 1e-3)
+        plan.terms = {name: Synapse("conv", "x", shape, weight, groups=3) for name in terms}
+        plan.terms["sum"] = Pool("sum", terms, shape, (3, 1, 1), (4, 6), (4, 6))
+        plan.biases = {name: 1 + rng.random(3) for name in terms}
+        total = np.sum([plan.biases[name] for name in terms], axis=0)
+        plan.neurons = {"head": Neuron(("sum",), total, (3, 1, 1), 2.0, 0.5, 1.0)}
+        fire = quantize(plan, Calibration(1.0, True, {"head": 0.1})).neurons["head"]
+        reach = np.abs(fire.bias).max() * 2.0 ** (fire.bias_exponent - 6)
+        assert 4000 < reach <= 8190  # the bias is what limits the scale, and it fits 13 bits at exponent 7
 
 
 def test_sdt_needs_stock_processes_only():
