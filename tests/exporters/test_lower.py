@@ -81,7 +81,7 @@ def test_statten_has_attention_over_chunks():
 
 
 def test_large_biases_behind_a_spatial_sum_leave_room_for_rounding():
-    """Every term of a stream is rounded to even values, and the sum over H·W multiplies each error by as much."""
+    """Every term of a stream is rounded to even values; the sum over H·W multiplies each error by as much."""
     rng, shape = np.random.default_rng(0), (3, 4, 6)
     for _ in range(40):
         terms = tuple("abcdefgh")
