@@ -48,17 +48,14 @@ def add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     tally.see_left(sets[0])
     tally.see_right(sets[1])
     events = [values is not None and values.event_driven for values in (tally.left, tally.right)]
-    masks = [
-        ones_where_nonzero(x, values) if event else None
-        for x, values, event in zip((a, b), sets, events, strict=True)
-    ]
-    shape = torch.broadcast_shapes(*(x.shape for x in (a, b) if isinstance(x, torch.Tensor)))
+    shape = _broadcast(a, b)
     lead = rec.layout.leading(shape)
-    for name, mask in zip(("left", "right"), masks, strict=True):
-        if mask is not None:
-            tally.read(name, shape[:lead], row_counts(mask.expand(shape), lead))
-    if masks[0] is not None and masks[1] is not None:
-        tally.read("coincident", shape[:lead], row_counts(masks[0] * masks[1], lead))
+    for name, x, tag, values, event in zip(("left", "right"), (a, b), tags, sets, events, strict=True):
+        if event:
+            tally.read(name, *_rows_within(rec, x, tag, values, shape, lead))
+    if all(events):
+        both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
+        tally.read("coincident", shape[:lead], row_counts(both, lead))
     out = func(*args, **kwargs)  # only now: an in-place addition changes its operand
     _uniform(tally, out, shape[:lead])
     _describe(tally, rec, a if isinstance(a, torch.Tensor) else b, out)
@@ -66,6 +63,25 @@ def add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         tally.add(scale_muls=out.numel())
     rec.mark(out, _joined(rec, tags, tally))
     return out
+
+
+def _broadcast(a: Any, b: Any) -> tuple[int, ...]:
+    """The shape of what two operands make."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return tuple(a.shape if a.shape == b.shape else torch.broadcast_shapes(a.shape, b.shape))
+    return tuple(a.shape if isinstance(a, torch.Tensor) else b.shape)
+
+
+def _rows_within(
+    rec: Recorder, x: torch.Tensor, tag: Tag | None, values: ValueSet, shape: tuple[int, ...], lead: int
+) -> tuple[tuple[int, ...], torch.Tensor]:
+    """Nonzeros of `x`, broadcast to `shape`, per leading index: (leading shape, flat counts)."""
+    if x.shape == shape:
+        return rec.rows(x, tag, values, lead)
+    x = x.reshape((1,) * (len(shape) - x.dim()) + x.shape)
+    times = math.prod(shape[lead:]) // math.prod(x.shape[lead:])
+    rows = row_counts(ones_where_nonzero(x, values), lead) * times
+    return shape[:lead], rows.reshape(x.shape[:lead]).expand(shape[:lead]).reshape(-1)
 
 
 def _joined(rec: Recorder, tags: tuple[Tag | None, Tag | None], tally: Tally, values: Any = None) -> Tag:
@@ -147,10 +163,12 @@ def reduce(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     tag, tally = rec.tag(x), rec.tally(op)
     values = rec.values(x, tag, tally.left)
     tally.see_left(values)
-    shape, rows = rec.rows(x, tag, values, rec.layout.leading(x.shape))
-    tally.read("events", shape, rows)
-    tally.read("input", shape, rows)
+    shape = tuple(x.shape[: rec.layout.leading(x.shape)])
     tally.read("valid", shape, None, x.numel() // math.prod(shape))
+    if tally.left is not None and tally.left.event_driven:
+        shape, rows = rec.rows(x, tag, values, len(shape))
+        tally.read("events", shape, rows)
+        tally.read("input", shape, rows)
     tally.add(input_elements=x.numel(), output_elements=out.numel())
     tally.add(scale_muls=out.numel() if op == "mean" else 0)
     tally.merge_sources(tag.sources if tag else ())
@@ -246,7 +264,8 @@ def compare(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
     out = func(*args, **kwargs)
     tally.add(pool_cmp=elements, input_elements=elements)
     tally.fixed.setdefault("details", {"function": func.__name__.strip("_")})
-    rec.mark(out, _after(rec, tag))
+    is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
+    rec.mark(out, _after(rec, tag, BINARY if is_mask else None))
     return out
 
 

@@ -67,16 +67,6 @@ class Layout:
             return tuple(shape[2:])
         return tuple(shape[1:])
 
-    def locate(self, values: Sequence[int], lead: Sequence[int]) -> list[list[int]] | None:
-        """Flat counts over `lead` -> [step][sample], or None where samples cannot be told apart."""
-        steps = self.split(lead)
-        if steps is None:
-            return None
-        flat = len(values) // (steps * self.batch)
-        if flat > 1:  # further leading dimensions belong to the sample
-            values = [sum(values[i : i + flat]) for i in range(0, len(values), flat)]
-        return [list(values[s * self.batch : (s + 1) * self.batch]) for s in range(steps)]
-
 
 def declared_steps(model: nn.Module) -> int | None:
     """T as the model itself states it: `model.config.T`, or an attribute of such a name."""

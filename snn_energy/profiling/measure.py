@@ -33,7 +33,7 @@ def values_of(x: torch.Tensor) -> ValueSet:
         return REAL
     if low >= 0 or high <= 0:
         value = high if low >= 0 else low
-        if torch.equal(x, x.bool() * x.new_tensor(value)):
+        if torch.equal(x, ones_where_nonzero(x).to(x.dtype).mul_(value)):
             return ValueSet((value,), value.is_integer())
     elif low == -1 and high == 1 and torch.equal(x, x.sign()):
         return TERNARY
@@ -86,11 +86,13 @@ def _sums(x: torch.Tensor, lead: int) -> tuple[torch.Tensor | None, torch.Tensor
     return whole, whole.double().sum(1), squares
 
 
-def ones_where_nonzero(x: torch.Tensor, values: ValueSet | None) -> torch.Tensor:
+def ones_where_nonzero(x: torch.Tensor, values: ValueSet | None = None) -> torch.Tensor:
     """`x` itself if known to be of zeros and ones, else its nonzero mask: floats that sum exactly."""
-    if values is not None and values.values in ((), (1.0,)) and x.dtype in (torch.float32, torch.float64):
+    if x.dtype not in (torch.float32, torch.float64):
+        return x.bool().float()
+    if values is not None and values.values in ((), (1.0,)):
         return x
-    return x.bool().float()
+    return torch.ne(x, 0, out=torch.empty_like(x))  # compares into floats: no bool tensor in between
 
 
 def row_counts(ones: torch.Tensor, lead: int) -> torch.Tensor:

@@ -41,7 +41,7 @@ def contract(
         tally.merge_sources(tag.sources if tag is not None else ())
     size = dict(zip(ai + bi, (*a.shape, *b.shape), strict=True))
     lead = _leading(oi, (ai, a, tags[0]), (bi, b, tags[1]))
-    _count(tally, a, b, left, right, ai, bi, lead, size)
+    _count(tally, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size)
     tally.add(output_elements=math.prod(size[c] for c in oi if c in size))
     if not tally.fixed:
         right_shape = tuple(size[c] for c in bi if c not in lead)
@@ -60,18 +60,15 @@ def contract(
 
 def _count(
     tally: Tally,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    left: ValueSet,
-    right: ValueSet,
-    ai: str,
-    bi: str,
+    left: tuple[torch.Tensor, str, ValueSet, Tag | None],
+    right: tuple[torch.Tensor, str, ValueSet, Tag | None],
     lead: str,
     size: dict[str, int],
 ) -> None:
     """The four candidate counts of a product, per index in `lead`."""
+    (a, ai, *_), (b, bi, *_) = left, right
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
-    ca, cb = _nonzeros_at(a, ai, left, keep), _nonzeros_at(b, bi, right, keep)
+    ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
     shape, n, pairs = tuple(size[c] for c in lead), len(lead), math.prod(size.values())
     tally.read("coincident", shape, _rows(ca * cb, n).expand(shape).reshape(-1))
     rows = _rows(ca, n).expand(shape).reshape(-1)
@@ -105,14 +102,18 @@ def _leading(oi: str, *operands: tuple[str, torch.Tensor, Tag | None]) -> str:
     return lead
 
 
-def _nonzeros_at(x: torch.Tensor, letters: str, values: ValueSet, keep: str) -> torch.Tensor:
+def _nonzeros_at(x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str) -> torch.Tensor:
     """Nonzeros of `x` per index in `keep`, summed over the others: float64, size 1 where it has none."""
-    ones = ones_where_nonzero(x, values)
     gone = [i for i, c in enumerate(letters) if c not in keep]
-    if gone and math.prod(x.shape[i] for i in gone) > EXACT:
-        ones = ones.double()
-    if gone:
-        ones = ones.sum(gone)
+    known = tag.measured.positions(x) if gone == [1] and tag is not None and tag.measured else None
+    if known is not None:
+        ones = known.reshape(x.shape[:1] + x.shape[2:])
+    else:
+        ones = ones_where_nonzero(x, values)
+        if gone and math.prod(x.shape[i] for i in gone) > EXACT:
+            ones = ones.double()
+        if gone:
+            ones = ones.sum(gone)
     left = [c for c in letters if c in keep]
     ones = ones.permute([left.index(c) for c in keep if c in left]).double()
     return ones[tuple(slice(None) if c in left else None for c in keep)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts, values_of
 from snn_energy.profiling.provenance import Measured, Tag
-from snn_energy.profiling.tally import Located, Tally
+from snn_energy.profiling.tally import Tally, located
 
 _CALL = nn.Module._call_impl.__code__
 
@@ -31,6 +31,7 @@ class Recorder:
         self.epoch = 0
         self.paths: list[str] = [""]
         self.frame: FrameType | None = None
+        self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
         self.called: set[str] = set()
         self.plain: Tag = Tag(0)
         self.constants = _constants(model)
@@ -48,10 +49,10 @@ class Recorder:
             self.layout.steps = max(
                 (t.calls for t in self.tallies.values() if "state_elements" in t.fixed), default=1
             )
-        known: dict[Any, Located] = {}
-        for tally in self.tallies.values():
-            if tally.calls:
-                tally.flush(self.layout, known)
+        active = [tally for tally in self.tallies.values() if tally.calls]
+        known = located(self.layout, (tally.pending for tally in active))
+        for tally in active:
+            tally.flush(self.layout, known)
 
     # -- sites ----------------------------------------------------------------------------------------------
 
@@ -68,9 +69,12 @@ class Recorder:
         return found
 
     def _site(self) -> tuple[Any, ...]:
-        frame, chain = self.frame, []
+        frame = self.frame
+        chain: list[int] = []
         while frame is not None and frame.f_code is not _CALL:
-            chain.append((frame.f_code, frame.f_lasti))
+            code = frame.f_code
+            self.codes[id(code)] = code
+            chain += (id(code), frame.f_lasti)
             frame = frame.f_back
         return tuple(chain)
 
@@ -141,13 +145,15 @@ class Recorder:
                 return tuple(x.shape[:1]), known.rows
             if lead > 1 and x.dim() > 1 and size == x.shape[0] * x.shape[1]:
                 return tuple(x.shape[:2]), known.rows
-        shape = tuple(x.shape[:lead])
-        counts = row_counts(ones_where_nonzero(x, values), lead)
-        if tag is not None and x.is_contiguous():
-            fresh = Measured(x, lead)
-            fresh.rows = counts
-            self.learn(x, tag, measured=fresh)
-        return shape, counts
+        if lead == 1 and x.dim() > 2:
+            counts = self.maps(x, tag, values).double().sum(1)
+        else:
+            counts = row_counts(ones_where_nonzero(x, values), lead)
+            if tag is not None and x.is_contiguous():
+                fresh = Measured(x, lead)
+                fresh.rows = counts
+                self.learn(x, tag, measured=fresh)
+        return tuple(x.shape[:lead]), counts
 
     def maps(self, x: torch.Tensor, tag: Tag | None, values: ValueSet | None) -> torch.Tensor:
         """Nonzeros of (N, C, *spatial) summed over channels: (N, positions)."""

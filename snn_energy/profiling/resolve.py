@@ -28,7 +28,8 @@ WEIGHTED = (*CONVOLUTIONS, "linear")
 SYNAPTIC = (*WEIGHTED, "matmul")
 ADDITIONS = ("add",)
 PRODUCTS = ("mul",)
-REDUCTIONS = ("sum", "mean", "avg_pool")
+SUMS = ("sum", "mean")
+REDUCTIONS = (*SUMS, "avg_pool")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ ZERO = Count()
 
 def resolve(row: OpRow) -> OpRow:
     """Fill `ac`, `mac` and their companions of `row` from its `counts` and kinds."""
+    row = _canonical(row)
     left = value_set(row.input_kind, row.input_values).event_driven
     right = row.right_kind is not None and value_set(row.right_kind, row.right_values).event_driven
     accumulates, multiplies, nonzero = _executed(row, left, right)
@@ -90,6 +92,21 @@ def resolve(row: OpRow) -> OpRow:
         ac_coincident=coincident.total,
         ac_one_sided=one_sided.total,
     )
+
+
+def _canonical(row: OpRow) -> OpRow:
+    """`row` without the counts of an operand that has turned out real, where its nonzeros do not matter.
+
+    They were counted until its first real batch only, so they depend on the order of the batches.
+    """
+    if row.op in SUMS and row.input_kind == "real":
+        counts = {name: count for name, count in row.counts.items() if name != "events"}
+        return dataclasses.replace(row, counts=counts, input_nonzero=0, input_nonzero_by_step=())
+    if row.op in ADDITIONS and "real" in (row.input_kind, row.right_kind):
+        void = {"coincident", *(["left"] if row.input_kind == "real" else [])}
+        void |= {"right"} if row.right_kind == "real" else set()
+        return dataclasses.replace(row, counts={n: c for n, c in row.counts.items() if n not in void})
+    return row
 
 
 def _executed(row: OpRow, left: bool, right: bool) -> tuple[Count, Count, Count]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +17,6 @@ from snn_energy.profiling.resolve import ZERO, Count, resolve
 
 
 @dataclass(slots=True)
-class Located:
-    """Counts with a place: `grid[step][sample]`, or None where samples cannot be told apart."""
-
-    total: int
-    grid: list[list[int]] | None
-    steps: tuple[int, ...] = ()  # sums over samples
-    squares: int | None = None  # Σ over samples of (sum over steps)²
-
-
-@dataclass(slots=True)
 class Reading:
     """Counts over leading dimensions: `values` (float64, flat over `lead`) × `factor`; None for all ones."""
 
@@ -33,21 +24,49 @@ class Reading:
     values: torch.Tensor | None
     factor: int = 1
 
-    def located(self, layout: Layout, known: dict[Any, Located]) -> Located:
-        """The counts before the factor; `known` holds what several counts of a pass share."""
-        key: Any = self.lead if self.values is None else id(self.values)
-        if key not in known:
-            flat = (
-                [1] * math.prod(self.lead) if self.values is None else [int(v) for v in self.values.tolist()]
-            )
-            grid = layout.locate(flat, self.lead)
-            known[key] = Located(sum(flat), grid)
-            if grid is not None:
-                samples = grid[0] if len(grid) == 1 else [sum(column) for column in zip(*grid, strict=True)]
-                known[key] = Located(
-                    sum(flat), grid, tuple(sum(step) for step in grid), sum(s * s for s in samples)
-                )
-        return known[key]
+    @property
+    def key(self) -> Any:
+        """What readings of the same counts share, whatever their factors."""
+        return self.lead if self.values is None else id(self.values)
+
+
+class Located:
+    """Counts with a place: sums over samples, and over steps; None where samples cannot be told apart."""
+
+    __slots__ = ("samples", "squares", "steps", "total")
+
+    def __init__(self, total: int, steps: Iterable[int] = (), samples: list[int] | None = None) -> None:
+        self.total, self.steps, self.samples = total, tuple(steps), samples
+        self.squares = None if samples is None else sum(s * s for s in samples)
+
+
+def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict[Any, Located]:
+    """All readings of a pass before their factors, by key: reduced together, shape by shape."""
+    known: dict[Any, Located] = {}
+    alike: dict[tuple[int, ...], dict[Any, torch.Tensor]] = {}
+    for reading in (r for counts in pending for readings in counts.values() for r in readings):
+        if reading.values is not None:
+            alike.setdefault(reading.lead, {})[reading.key] = reading.values
+        elif reading.key not in known:
+            known[reading.key] = _ones(layout, reading.lead)
+    for lead, values in alike.items():
+        block, steps = torch.stack(tuple(values.values())).long(), layout.split(lead)
+        if steps is None:
+            found = [Located(total) for total in block.sum(1).tolist()]
+        else:  # further leading dimensions belong to the sample
+            grid = block.reshape(len(values), steps, layout.batch, -1).sum(3)
+            rows = zip(grid.sum(2).tolist(), grid.sum(1).tolist(), strict=True)
+            found = [Located(sum(by_step), by_step, by_sample) for by_step, by_sample in rows]
+        known.update(zip(values, found, strict=True))
+    return known
+
+
+def _ones(layout: Layout, lead: tuple[int, ...]) -> Located:
+    """One of each leading index."""
+    total, steps = math.prod(lead), layout.split(lead)
+    if steps is None:
+        return Located(total)
+    return Located(total, [total // steps] * steps, [total // layout.batch] * layout.batch)
 
 
 class Tally:
@@ -143,7 +162,7 @@ class Tally:
 def _count(readings: list[Reading], layout: Layout, known: dict[Any, Located]) -> Count:
     """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
     steps = layout.steps or 1
-    parts = [(r.factor, r.located(layout, known)) for r in readings]
+    parts = [(r.factor, known[r.key]) for r in readings]
     if len(parts) == 1:
         factor, one = parts[0]
         if one.squares is None:
@@ -151,11 +170,10 @@ def _count(readings: list[Reading], layout: Layout, known: dict[Any, Located]) -
         by_step = tuple(factor * s for s in one.steps) if steps == 1 or len(one.steps) > 1 else ()
         return Count(factor * one.total, by_step, factor * factor * one.squares)
     total = sum(factor * part.total for factor, part in parts)
-    grids = [(factor, part.grid) for factor, part in parts if part.grid is not None]
-    if len(grids) < len(parts):
+    told = [[factor * s for s in part.samples] for factor, part in parts if part.samples is not None]
+    if len(told) < len(parts):
         return Count(total, (), None)
-    samples = [sum(f * step[b] for f, grid in grids for step in grid) for b in range(layout.batch)]
-    squares = sum(s * s for s in samples)
+    squares = sum(s * s for s in map(sum, zip(*told, strict=True)))
     sums = [tuple(factor * s for s in part.steps) for factor, part in parts]
     lengths = {len(part) for part in sums}
     if lengths == {1} and steps > 1:
