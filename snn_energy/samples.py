@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ from snn_energy.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Samples:
-    """Images (and labels, where known), what to call them, and the names of their classes."""
+    """Images (and labels, where known), what to call them, and the names of their classes.
+
+    `training`: the training part of their data set, where that is known.
+    """
 
     images: Images
     name: str
     class_names: tuple[str, ...] = ()
+    training: Samples | None = None
+
+    def take(self, count: int) -> Samples:
+        """The first `count` of them."""
+        return dataclasses.replace(self, images=self.images.take(count), name=f"{self.name}, first {count}")
 
 
 def choose_samples(
@@ -41,9 +50,10 @@ def choose_samples(
         if name is None:
             raise DataError("the checkpoint names no data set: give --data NAME or --input FILE.npz")
         loaded = load_data(name)
-        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names)
+        training = Samples(loaded.train, f"{name} (train)", loaded.class_names)
+        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training)
     if count is None:
         return samples
     if count > len(samples.images):
         raise ConfigError(f"--samples {count}: {samples.name} has {len(samples.images)}")
-    return Samples(samples.images.take(count), f"{samples.name}, first {count}", samples.class_names)
+    return samples.take(count)

@@ -39,8 +39,9 @@ def export(
     python: LavaPython = None,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
-    from snn_energy.exporters.targets import TARGETS
+    from snn_energy.exporters.targets import CALIBRATION_SAMPLES, TARGETS
     from snn_energy.exporters.targets import export as run
+    from snn_energy.exporters.targets import options as options_of
 
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
@@ -51,9 +52,13 @@ def export(
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)
     options = given(form=form, quantize=quantize, bits=bits, lava_samples=lava_samples, python=python)
+    remembered = {"data": data or (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
+    if chosen.training is not None and "calibration" in options_of(target):
+        seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
+        options["calibration"] = seen.images.batch(slice(None))[0]
+        remembered["calibration"] = seen.name
     verdict = run(model, target, folder, x=x, y=y, **options)
-    remembered = verdict.details | {"data": (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
-    verdict = dataclasses.replace(verdict, details=remembered)
+    verdict = dataclasses.replace(verdict, details=verdict.details | remembered)
     verdict.save(folder / "verification.json")
     typer.echo(verdict.summary())
     for who, share in verdict.accuracy.items():

@@ -29,6 +29,8 @@ class Target:
     summary: str
 
 
+CALIBRATION_SAMPLES = 256  # as many set the scales of a netlist
+
 TARGETS = {
     "onnx": Target("onnx.export:export_onnx", "onnx.export:verify_dir", "ONNX, verified in onnxruntime"),
     "nir": Target("nir.export:export_nir", "nir.export:verify_dir", "NIR, read back and run"),
@@ -63,9 +65,18 @@ def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: 
     return run(Path(folder), x, y, **options)
 
 
+def options(target: str) -> tuple[str, ...]:
+    """What `export` takes for `target` besides samples: the keywords of the target's own function."""
+    return _keywords(_function(_target(target, ConfigError).export))
+
+
+def _keywords(function: Any) -> tuple[str, ...]:
+    return tuple(p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY)
+
+
 def _check_options(function: Any, target: str, options: dict[str, Any]) -> None:
     """Refuse options that belong to another target."""
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = _keywords(function)
     for name in options:
         if name not in known:
             raise ConfigError(f"option {name!r} is not one of target {target}; {suggest(name, known)}")

@@ -88,6 +88,10 @@ def test_which_samples_are_chosen(tmp_path: Path) -> None:
     assert len(choose_samples({"data": "digits"}).images) == 360
     assert len(choose_samples(None, data="digits", count=7).images) == 7
     assert len(choose_samples({"data": "digits"}, input_file=tmp_path / "mine.npz").images) == 3
+    training = choose_samples(None, data="digits", count=7).training
+    assert training is not None and training.take(5).name == "digits (train), first 5"
+    assert len(training.images) == 1437 and len(training.take(5).images) == 5
+    assert choose_samples({"data": "digits"}, input_file=tmp_path / "mine.npz").training is None
     with pytest.raises(DataError, match="--data NAME or --input"):
         choose_samples(None)
     with pytest.raises(ConfigError, match="give one of them"):

@@ -10,6 +10,7 @@ from torch import nn
 
 from snn_energy.errors import UnsupportedOp
 from snn_energy.exporters.lava.export import accuracies, dequantized_model, lower_model, reference
+from snn_energy.exporters.lava.package import read_package
 from snn_energy.exporters.lowering.plan import Neuron, Plan, Pool, Source, Synapse
 from snn_energy.exporters.lowering.quantize import Calibration, input_scale, quantize
 from snn_energy.exporters.netlist.compare import compare_activities
@@ -260,3 +261,17 @@ def test_first_difference_is_named():
     # It fired at step 0, so its membrane starts at rest again.
     assert (difference.membrane, difference.threshold) == (8 * 64, 4 * 64 + 0.5)
     assert compared.clean.tolist() == [True, False]
+
+
+def test_other_samples_than_those_verified_set_the_scales(tmp_path):
+    """Calibrated on louder samples, the input's scale is smaller; the record says what calibrated."""
+    from snn_energy.exporters.targets import export, options
+
+    model, x = statten(depths=1, T=2), images(3, 2, 8, 12)
+    own = export(model, "lava", tmp_path / "a", x=x)
+    other = export(model, "lava", tmp_path / "b", x=x, calibration=4 * x[:2])
+    scales = [read_package(tmp_path / folder)[0].nodes["x"].scale for folder in "ab"]
+    assert scales[1] == scales[0] / 4
+    assert own.details["calibration"] == "3 samples, of those verified"
+    assert other.details["calibration"] == "2 samples, others"
+    assert "calibration" in options("lava") and "calibration" not in options("onnx")

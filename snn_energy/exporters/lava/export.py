@@ -27,6 +27,7 @@ from snn_energy.exporters.netlist.energy import netlist_energy
 from snn_energy.exporters.netlist.mapping import map_netlist
 from snn_energy.exporters.netlist.record import OWN_PROCESSES, Netlist, neurons
 from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
+from snn_energy.exporters.targets import CALIBRATION_SAMPLES
 from snn_energy.exporters.verify import Verification
 from snn_energy.files import write_text
 from snn_energy.graph import nodes as gn
@@ -36,7 +37,6 @@ from snn_energy.graph.interpret import run
 from snn_energy.graph.simplify import fold_norms
 
 BATCH = 32
-CALIBRATION_SAMPLES = 256
 LOWERING_FILE = "lowering.json"
 CHIPS = ("loihi1", "loihi2")
 
@@ -55,7 +55,7 @@ def calibrate(graph: Graph, x: np.ndarray) -> Calibration:
 
 
 def lower_model(model: nn.Module, x: np.ndarray, *, bits: int = 8, **options: Any) -> Lowering:
-    """Capture, calibrate on `x`, lower.  Raises `UnsupportedOp` for what a chip cannot do."""
+    """Capture, calibrate on the first 256 of `x`, lower.  Raises `UnsupportedOp` by node and operation."""
     graph = capture(model, np.asarray(x[:1], np.float32))
     return lower(graph, calibrate(graph, x[:CALIBRATION_SAMPLES]), bits=bits, **options)
 
@@ -159,18 +159,21 @@ def export_lava(
     python: str | Path | None = None,
     lava_samples: int = 0,
     stock_processes: bool | None = None,
+    calibration: Any = None,
 ) -> Verification:
     """Write the Lava package `out` and verify it: simulator against de-quantized PyTorch on all of `x`, and
     Lava against the simulator on the first `lava_samples` (0: leave that to `snn-energy verify`).
 
-    `x` (N, C, H, W) or (N, T, C, H, W), `y` (N,).  Raises `UnsupportedOp`, and `VerificationError`
+    `x` (N, C, H, W) or (N, T, C, H, W), `y` (N,); `calibration`: the samples whose currents set the scales,
+    best from the training data (default: the first of `x`).  Raises `UnsupportedOp`, and `VerificationError`
     where a spike differs although nothing is truncated (`Lowering.exact`); else the record counts them.
     """
     x, y = np.asarray(x, np.float32), None if y is None else np.asarray(y)
+    seen = np.asarray(x if calibration is None else calibration, np.float32)[:CALIBRATION_SAMPLES]
     was_training = model.training
     model.eval()
     try:
-        lowering = lower_model(model, x, bits=bits, stock_processes=stock_processes)
+        lowering = lower_model(model, seen, bits=bits, stock_processes=stock_processes)
         netlist = lowering.netlist
         activity = simulate(netlist, encode(netlist, x))
         wanted = reference(lowering.dequantized, netlist, x)
@@ -191,6 +194,7 @@ def export_lava(
     )
     details = verdict.details | {
         "notes": list(lowering.notes),
+        "calibration": f"{len(seen)} samples, {'of those verified' if calibration is None else 'others'}",
         "reference": "PyTorch float64, de-quantized weights",
         "mapping": write_mappings(netlist, out),
         "chip_energy": chip_energy(netlist, activity),
