@@ -22,12 +22,14 @@ def run(
     *inputs: Any,
     dtype: torch.dtype = torch.float32,
     forced: Mapping[str, Tensor] | None = None,
+    functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """Every node's tensor by name, for inputs in the order of `graph.inputs`.
 
     `run(graph, x)[graph.outputs[0]]` are the logits, `run(graph, x)["block.0.attn.q_lif"]` the spikes (T, B,
-    ...) of a neuron.  `dtype`: the arithmetic; `forced`: tensors that stand for what nodes would compute.
-    Raises `DataError` for an input of another shape than the graph's.
+    ...) of a neuron.  `dtype`: the arithmetic; `forced`: tensors that stand for what nodes would compute;
+    `functions`: what nodes with one input, by name, do instead of their rule.  Raises `DataError` for an
+    input of another shape than the graph's.
     """
     tensors = [torch.as_tensor(x).to(dtype) for x in inputs]
     batch = check_inputs(graph, [tuple(t.shape) for t in tensors])
@@ -36,6 +38,9 @@ def run(
     with torch.no_grad():
         for node in graph:
             if node.name not in held:
+                if functions and node.name in functions:
+                    held[node.name] = functions[node.name](held[node.inputs[0]])
+                    continue
                 shape = values(node.shape, graph.time_steps, batch)
                 held[node.name] = execute(node, [held[name] for name in node.inputs], shape, dtype)
     return held

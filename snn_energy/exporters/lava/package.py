@@ -27,9 +27,9 @@ from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.record import (
     CURRENT_LIMIT,
     OWN_PROCESSES,
+    SPIKING,
     Array,
     Netlist,
-    Population,
     Readout,
 )
 from snn_energy.exporters.netlist.simulate import Activity, Counts, as_messages, largest_outputs
@@ -37,7 +37,9 @@ from snn_energy.files import atomic_write, write_text
 
 OVERFLOWED = 3  # exit code of run.py
 PYTHON_VARIABLE = "SNN_ENERGY_LAVA_PYTHON"
-PROGRAM = ("run.py", "network.py", "shim.py", "processes/process.py", "processes/models.py")
+PROGRAM = {name: f"lava/program/{name}" for name in
+           ("run.py", "network.py", "shim.py", "processes/process.py", "processes/models.py")}  # fmt: skip
+PROGRAM["staa_lif.py"] = "netlist/staa_lif.py"  # name in the package -> where it lies here
 SAMPLES_FILE, NETX_FILE, PACKAGE_FILE = "samples.npz", "model.net", "manifest.json"
 
 
@@ -53,8 +55,8 @@ def write_package(
     if directory.exists() and any(directory.iterdir()) and not (directory / PACKAGE_FILE).exists():
         raise ConfigError(f"{directory} is not empty and no earlier export: name a new directory")
     save(netlist, directory)
-    for name in PROGRAM:
-        source = resources.files("snn_energy.exporters") / "lava" / "program" / name
+    for name, place in PROGRAM.items():
+        source = resources.files("snn_energy.exporters").joinpath(*place.split("/"))
         write_text(directory / name, source.read_text(encoding="utf-8"))
     files = ["netlist.json", "netlist.h5", *PROGRAM, "README.md"]
     obstacle = netx_obstacle(netlist)
@@ -81,10 +83,10 @@ def write_package(
 
 
 def watched(netlist: Netlist) -> list[str]:
-    """Populations whose current could leave its register for some input: run.py checks them."""
+    """Neuron layers whose current could leave its register for some input: run.py checks them."""
     largest = largest_outputs(netlist, netlist.order())
-    return [name for name in netlist.populations()
-            if sum(largest[e.source] for e in netlist.inputs_of(name)) >= CURRENT_LIMIT]  # fmt: skip
+    return [name for name, node in netlist.nodes.items() if isinstance(node, SPIKING)
+            and sum(largest[e.source] for e in netlist.inputs_of(name)) >= CURRENT_LIMIT]  # fmt: skip
 
 
 def read_package(directory: str | Path) -> tuple[Netlist, dict[str, Array]]:
@@ -146,9 +148,7 @@ def run_lava(
             recorded = dict(file)
     logits = {n: recorded.pop(f"{n}:logits") for n in netlist.named(Readout) if f"{n}:logits" in recorded}
     counts = {
-        n: Counts(spikes=int(v.sum()))
-        for n, v in recorded.items()
-        if isinstance(netlist.nodes[n], Population)
+        n: Counts(spikes=int(v.sum())) for n, v in recorded.items() if isinstance(netlist.nodes[n], SPIKING)
     }
     return Activity(recorded, logits, counts, len(x))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from snn_energy.errors import ConfigError
 from snn_energy.exporters.netlist.record import (
+    SPIKING,
     SYNAPSES,
     Array,
     Conv,
@@ -26,9 +27,11 @@ from snn_energy.exporters.netlist.record import (
     Shape,
     Sparse,
     SpikeAttention,
+    StaaLif,
     first_misaligned,
     width,
 )
+from snn_energy.exporters.netlist.staa_bounds import staa_problems
 
 THRESHOLD_MAX = (1 << 17) - 1  # 17 bits
 DECAY_MAX = 4095  # 12 bits; the current decay register holds one less than it does
@@ -46,6 +49,10 @@ def check(netlist: Netlist) -> Netlist:
     """Return `netlist` if it can be run, else raise `ConfigError` with every problem, one a line."""
     netlist.order()
     problems = [f"{name}: {text}" for name, node in netlist.nodes.items() for text in node_problems(node)]
+    for name in netlist.named(StaaLif):
+        node = netlist.nodes[name]
+        assert isinstance(node, StaaLif)
+        problems += [f"{name}: {text}" for text in staa_problems(node, netlist.time_steps)]
     problems += _edge_problems(netlist)
     if netlist.time_steps < 1:
         problems.append(f"time_steps must be at least 1, not {netlist.time_steps}")
@@ -161,7 +168,7 @@ def emits(netlist: Netlist, name: str) -> str:
     if isinstance(node, Delay):
         sources = netlist.inputs_of(name)
         return emits(netlist, sources[0].source) if sources else "nothing"
-    return "spikes" if isinstance(node, Input | Population | Relay) else "current"
+    return "spikes" if isinstance(node, (Input, *SPIKING, Relay)) else "current"
 
 
 def message_bits(netlist: Netlist, name: str) -> int:
@@ -189,7 +196,7 @@ def _edge_problems(netlist: Netlist) -> list[str]:
             problems.append(f"{name}: nothing feeds it")
         elif any(p != "in" for p in ports):
             problems.append(f"{name}: has no port {next(p for p in ports if p != 'in')!r}")
-        elif len(edges) > 1 and not isinstance(node, Population | Relay | Readout | GradedMaxPool):
+        elif len(edges) > 1 and not isinstance(node, (*SPIKING, Relay, Readout, GradedMaxPool)):
             problems.append(f"{name}: a {type(node).__name__} has one source, not {len(edges)}")
         problems += _source_problems(netlist, name, node)
     return problems

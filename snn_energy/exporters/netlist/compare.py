@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from snn_energy.exporters.netlist import int_ops
-from snn_energy.exporters.netlist.record import VOLTAGE_LIMIT, Array, Netlist, Population
-from snn_energy.exporters.netlist.simulate import Activity, simulate
+from snn_energy.exporters.netlist.record import SPIKING, VOLTAGE_LIMIT, Array, Netlist, StaaLif
+from snn_energy.exporters.netlist.simulate import Activity, simulate, staa_membrane
 from snn_energy.exporters.verify import Difference, NeuronCheck
 
 
@@ -28,7 +28,7 @@ def compare_activities(
 
     `messages`: the samples of both runs, to compute the netlist's membrane where spikes differ.
     """
-    names = [n for n in netlist.order() if isinstance(netlist.nodes[n], Population)]
+    names = [n for n in netlist.order() if isinstance(netlist.nodes[n], SPIKING)]
     names = [n for n in names if n in wanted.outputs and n in got.outputs]
     checks, clean = [], np.ones(got.samples, bool)
     first: dict[int, Difference] = {}
@@ -45,12 +45,14 @@ def compare_activities(
 
 
 def membrane(netlist: Netlist, name: str, sample: Array) -> Array:
-    """V (T, C, H, W) of a population just before it fires, in integers, for one sample of messages."""
+    """V (T, C, H, W) of a neuron layer just before it fires, in integers, for one sample of messages."""
     node = netlist.nodes[name]
-    assert isinstance(node, Population)
+    assert isinstance(node, SPIKING)
     sources = tuple(edge.source for edge in netlist.inputs_of(name))
     heard = simulate(netlist, sample[None], probes=sources).outputs
     current = sum(heard[s][0].astype(np.float64) for s in sources)
+    if isinstance(node, StaaLif):
+        return np.asarray(staa_membrane(node, current, 1, np))
     u = v = np.zeros(node.shape)
     charged = []
     for a in np.asarray(current).reshape(-1, *node.shape):
@@ -68,9 +70,10 @@ def _difference(
 ) -> Difference:
     """Where, and the netlist's own membrane there, in membrane units (64 to a unit of current).
 
-    It fires above 64·threshold; the half unit between firing and not makes that no tie: integers have none.
+    The half unit between firing and not makes that no tie: integers have none.
     """
     node = netlist.nodes[name]
-    assert isinstance(node, Population)
+    assert isinstance(node, SPIKING)
     v = float(membrane(netlist, name, messages[sample])[(step, *index)])
-    return Difference(sample, name, step, index, v, (node.threshold << 6) + 0.5)
+    fires_at = node.threshold if isinstance(node, StaaLif) else (node.threshold << 6) + 1
+    return Difference(sample, name, step, index, v, fires_at - 0.5)

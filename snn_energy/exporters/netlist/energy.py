@@ -4,8 +4,9 @@
 
 Synaptic events belong to the population that they reach.  Attention events (a k AND v that writes, an entry
 that a q reads) are charged at the price of a synaptic event, under the attention's own name, although no chip
-has such a synapse: a lower bound.  Prices come from the cost tables of `snn_energy.energy`; a table without
-neuron prices charges synaptic events only.
+has such a synapse: a lower bound.  So is a STAA neuron's share: it is charged as a LIF, and the products of
+its gates (`gate_products`) are counted but not priced, for no figure is public.  Prices come from the cost
+tables of `snn_energy.energy`; a table without neuron prices charges synaptic events only.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snn_energy.exporters.netlist.record import Netlist, Population, Relay, SpikeAttention
+from snn_energy.exporters.netlist.record import SPIKING, Netlist, Relay, SpikeAttention, StaaLif, width
 from snn_energy.exporters.netlist.simulate import Activity
+from snn_energy.exporters.netlist.staa_lif import ONE
 from snn_energy.exporters.netlist.synapses import targets_reached
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def netlist_energy(netlist: Netlist, activity: Activity, costs: CostTable) -> Ne
     events = _events_by_target(netlist, activity)
     picojoules, spikes = {}, {}
     for name, node in netlist.nodes.items():
-        if isinstance(node, Population | Relay):
+        if isinstance(node, (*SPIKING, Relay)):
             count = activity.counts[name]
             spikes[name] = count.spikes / activity.samples
             updates = count.updates / activity.samples - spikes[name]
@@ -68,3 +70,22 @@ def _events_by_target(netlist: Netlist, activity: Activity) -> dict[str, float]:
         for target in heard_by:
             events[target] = events.get(target, 0.0) + per_sample / len(heard_by)
     return events
+
+
+def gate_products(netlist: Netlist) -> int:
+    """Multiplications that the gates of STAA neurons take per inference, zeros included.
+
+    GC: C·HW for its keys, as many for the weighted sum, 2·C·R for query and value, 3·R for the norm; SA:
+    C·HW for the gate and 6·C for its convolutions; N·X and M·H: 2·C·HW unless they are 1.
+    """
+    total = 0
+    for node in netlist.nodes.values():
+        if not isinstance(node, StaaLif):
+            continue
+        channels, size = node.shape[0], width(node)
+        for gate in (node.context_in, node.context_state):
+            hidden = len(gate["query_bias"]) if gate else 0
+            total += 2 * size + 2 * channels * hidden + 3 * hidden if gate else 0
+        total += size + 6 * channels if node.attention else 0
+        total += size * sum(factor != ONE for factor in (node.gain, node.keep))
+    return total * netlist.time_steps

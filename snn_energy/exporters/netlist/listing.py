@@ -16,6 +16,7 @@ from snn_energy.exporters.netlist.record import (
     Relay,
     Sparse,
     SpikeAttention,
+    StaaLif,
     neurons,
     time_offsets,
 )
@@ -65,9 +66,18 @@ def _details(node: Node) -> str:
             return f"{node.heads} heads, chunk {node.chunk}, gain {node.gain}"
         case GradedMaxPool():
             return f"{node.kernel[0]}×{node.kernel[1]} stride {node.stride[0]},{node.stride[1]}"
+        case StaaLif():
+            return f"threshold {node.threshold} {_gates(node)}"
         case Delay():
             return f"{node.steps} steps"
         case Readout():
             return f"logits in units of {node.scale:g}"
         case Relay():
             return f"{node.message_bits}-bit messages"
+
+
+def _gates(node: StaaLif) -> str:
+    """`GC 4 hidden, PE at input, SA`, or `no gates`."""
+    gates = [f"GC {len(node.context_in['query_bias'])} hidden"] if node.context_in else []
+    gates += [f"PE at {node.position_at}"] if node.position_at != "off" else []
+    return ", ".join(gates + (["SA"] if node.attention else [])) or "no gates"

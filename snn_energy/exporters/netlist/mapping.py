@@ -21,6 +21,7 @@ import yaml
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.exporters.netlist.check import message_bits
 from snn_energy.exporters.netlist.record import (
+    OWN_PROCESSES,
     SYNAPSES,
     Conv,
     Delay,
@@ -32,6 +33,7 @@ from snn_energy.exporters.netlist.record import (
     Readout,
     Relay,
     SpikeAttention,
+    StaaLif,
     Synapses,
     time_offsets,
     width,
@@ -41,6 +43,7 @@ from snn_energy.exporters.netlist.synapses import fan_out
 WEIGHT_BITS = 8
 NO_CHIP_FORM = {
     GradedMaxPool: "synapses add, they take no maximum of currents: needs microcode or an embedded core",
+    StaaLif: "its gates multiply and normalise membranes: needs microcode or an embedded core",
     SpikeAttention: "products of spikes with spikes are no synapses: needs microcode or an embedded core",
 }
 
@@ -324,7 +327,7 @@ def _fan_out_cores(netlist: Netlist, name: str, places: Mapping[str, set[tuple[i
         target = waiting.pop()
         if target in places:
             reached |= places[target]
-        elif not isinstance(netlist.nodes[target], SpikeAttention | GradedMaxPool | Readout | Input):
+        elif not isinstance(netlist.nodes[target], (*OWN_PROCESSES, Readout, Input)):
             waiting += [e.target for e in netlist.targets_of(target)]
     return len(reached)
 

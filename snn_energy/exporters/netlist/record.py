@@ -12,6 +12,7 @@ step k is a function of what its inputs emit at step k, delayed by the node's la
     Delay             current, spikes   the same          steps          synaptic delay (6 bits)
     GradedMaxPool     current           current           1              own process
     SpikeAttention    spikes q, k, v    current           chunk          own process
+    StaaLif           current           binary spikes     0              own process
     Readout           current           (read by host)    0              accumulator, read once per sample
 
 Several currents into one node are summed.  Because every synapse costs a step, two paths to one node
@@ -210,6 +211,30 @@ class SpikeAttention:
 
 
 @dataclass(frozen=True)
+class StaaLif:
+    """LIF neurons whose aggregation is attended to (STAA-SNN); equations and units in `staa_lif`.
+
+    `bias` (C, 1, 1) in current units; `threshold` and `position` (T, C) in membrane units, 64 to one of
+    current; `gain` N and `keep` M with 16 fraction bits.  A gate that is off is an empty mapping.
+    `context_*`: key (C,), query (R, C), value (C, R), their biases, norm_weight and norm_bias (R,), epsilon
+    and the shifts; `attention`: conv1 and conv2 (3,) and their shifts.  `scale`: current units per real unit.
+    """
+
+    shape: Shape
+    threshold: int
+    gain: int
+    keep: int
+    bias: Array
+    position: Array
+    position_at: str = "off"
+    context_in: Mapping[str, Array] = field(default_factory=dict)
+    context_state: Mapping[str, Array] = field(default_factory=dict)
+    attention: Mapping[str, Array] = field(default_factory=dict)
+    scale: float = 1.0
+    latency: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
 class Readout:
     """The classifier's end: the host sums the current over the sample's steps.
 
@@ -224,16 +249,17 @@ class Readout:
 
 Node = (
     Input | Population | Relay | Conv | Dense | Sparse | Identity | Delay
-    | GradedMaxPool | SpikeAttention | Readout
+    | GradedMaxPool | SpikeAttention | StaaLif | Readout
 )  # fmt: skip
 Synapses = Conv | Dense | Sparse | Identity
 SYNAPSES = (Conv, Dense, Sparse, Identity)
-OWN_PROCESSES = (GradedMaxPool, SpikeAttention)
+OWN_PROCESSES = (GradedMaxPool, SpikeAttention, StaaLif)
+SPIKING = (Population, StaaLif)  # what emits binary spikes
 NODE_KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         Input, Population, Relay, Conv, Dense, Sparse, Identity, Delay, GradedMaxPool, SpikeAttention,
-        Readout,
+        StaaLif, Readout,
     )
 }  # fmt: skip
 
@@ -251,7 +277,7 @@ class Edge:
 class Netlist:
     """Named nodes (in any order), edges, and the number of steps of one sample.
 
-    `probes` are the nodes whose output a runtime records: by default every population and readout.
+    `probes` are the nodes whose output a runtime records: by default every spiking node and readout.
     `origin` says where the netlist came from (model, checkpoint, quantization), for reports only.
     """
 
@@ -263,7 +289,7 @@ class Netlist:
 
     def __post_init__(self) -> None:
         if not self.probes:
-            names = tuple(n for n, node in self.nodes.items() if isinstance(node, Population | Readout))
+            names = tuple(n for n, node in self.nodes.items() if isinstance(node, (*SPIKING, Readout)))
             object.__setattr__(self, "probes", names)
 
     def inputs_of(self, name: str) -> list[Edge]:
@@ -344,5 +370,5 @@ def first_misaligned(netlist: Netlist) -> str | None:
 
 
 def neurons(netlist: Netlist) -> int:
-    """Compartments: the LIF and relay neurons that a chip must hold."""
-    return sum(width(node) for node in netlist.nodes.values() if isinstance(node, Population | Relay))
+    """The LIF and relay neurons that a chip must hold, those of own processes included."""
+    return sum(width(node) for node in netlist.nodes.values() if isinstance(node, (*SPIKING, Relay)))

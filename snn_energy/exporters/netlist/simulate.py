@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import DataError, MissingDependency, VerificationError
-from snn_energy.exporters.netlist import int_ops
+from snn_energy.exporters.netlist import int_ops, staa_lif
 from snn_energy.exporters.netlist.check import check
 from snn_energy.exporters.netlist.record import (
     CURRENT_LIMIT,
     DECAY_UNITY,
+    SPIKING,
     SYNAPSES,
     VOLTAGE_LIMIT,
     Array,
@@ -39,6 +40,7 @@ from snn_energy.exporters.netlist.record import (
     Relay,
     Sparse,
     SpikeAttention,
+    StaaLif,
     Synapses,
     width,
 )
@@ -188,7 +190,7 @@ class Simulator:
             else:
                 values[name], counts[name] = self._evaluate(name, values, len(x))
             if name in probes:
-                kind = np.int8 if isinstance(node, Population) else np.int32
+                kind = np.int8 if isinstance(node, SPIKING) else np.int32
                 recorded[name] = _to_host(values[name], kind).reshape(*x.shape[:2], *node.shape)
             for edge in self.sources[name]:
                 if self.last_use[edge.source] == name:
@@ -204,6 +206,9 @@ class Simulator:
         match node:
             case Population():
                 spikes = self._fire(name, node, x, samples)
+                return spikes, Counts(_total(spikes, xp), width(node) * x.shape[0])
+            case StaaLif():
+                spikes = xp.asarray(staa_membrane(node, x, samples, xp) >= node.threshold, dtype=xp.float32)
                 return spikes, Counts(_total(spikes, xp), width(node) * x.shape[0])
             case Relay():
                 return x, Counts(_total(x != 0, xp), width(node) * x.shape[0])
@@ -223,7 +228,7 @@ class Simulator:
         x = parts[0]
         for part in parts[1:]:
             x = xp.astype(x, dtype, copy=False) + xp.astype(part, dtype, copy=False)
-        limit = CURRENT_LIMIT if isinstance(node, Population) else VOLTAGE_LIMIT
+        limit = CURRENT_LIMIT if isinstance(node, SPIKING) else VOLTAGE_LIMIT
         if bound >= limit and not isinstance(node, SYNAPSES):
             self._require_below(limit, name, x, samples)
         return x
@@ -304,6 +309,12 @@ class Simulator:
         return int_ops.fan_in_bound(node, self._input_bound(name))
 
 
+def staa_membrane(node: StaaLif, current: Any, samples: int, xp: Any) -> Any:
+    """V in int64 of (B·T, C, H, W) currents; it fires where V ≥ threshold."""
+    steps = xp.reshape(xp.asarray(current, dtype=xp.int64), (samples, -1, *node.shape))
+    return xp.reshape(staa_lif.run(vars(node), steps, xp), (-1, *node.shape))
+
+
 def largest_outputs(netlist: Netlist, order: list[str]) -> dict[str, float]:
     """Bound of |output| of each node, whatever the samples: for the choice of dtypes and of checks."""
     largest: dict[str, float] = {}
@@ -313,7 +324,7 @@ def largest_outputs(netlist: Netlist, order: list[str]) -> dict[str, float]:
         match node:
             case Input():
                 largest[name] = max(map(abs, message_range(node)))
-            case Population():
+            case Population() | StaaLif():
                 largest[name] = 1
             case Relay():
                 largest[name] = min(heard, VOLTAGE_LIMIT)

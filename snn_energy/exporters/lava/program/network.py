@@ -16,7 +16,7 @@ from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import DelaySparse, Sparse
 from scipy.sparse import csr_matrix, identity
 
-from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention
+from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention, StaaLif
 
 CURRENT_LIMIT = 1 << 17
 
@@ -198,6 +198,22 @@ class Network:
             start=row["offset"] - row["chunk"], limit=CURRENT_LIMIT - 1,
         ))  # fmt: skip
         return {"q": attention.q_in, "k": attention.k_in, "v": attention.v_in}, attention.a_out
+
+    def staalif(self, row):
+        gates = ("context_in", "context_state", "attention")
+        registers = {key: row[key] for key in ("threshold", "gain", "keep", "position_at")}
+        registers |= {key: {} for key in gates}
+        for name, array in self.arrays[row["name"]].items():
+            field, _, key = name.partition("/")
+            if key:
+                registers[field][key] = array
+            else:
+                registers[field] = array
+        lif = self.keeping(StaaLif(
+            shape=whc(row["shape"]), registers=registers,
+            start=row["offset"], steps=self.netlist["time_steps"],
+        ))  # fmt: skip
+        return {"in": lif.a_in}, lif.s_out
 
     def readout(self, row):
         return {}, None

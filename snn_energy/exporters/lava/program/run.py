@@ -86,7 +86,7 @@ def run(netlist, arrays, x, watch):
     samples, steps = x.shape[:2]
     depth = max(row["offset"] for row in netlist["nodes"])
     flushed = np.concatenate([x.reshape(-1, *x.shape[2:]), np.zeros((depth, *x.shape[2:]), x.dtype)])
-    spiking = {row["name"] for row in netlist["nodes"] if row["kind"] == "Population"}
+    spiking = {row["name"] for row in netlist["nodes"] if row["kind"] in ("Population", "StaaLif")}
     with tempfile.TemporaryDirectory() as scratch:
         net = network.Network(netlist, arrays, np.moveaxis(flushed, 0, -1), netlist["probes"], watch, scratch)
         net.source.run(

@@ -10,7 +10,8 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention
+import staa_lif
+from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention, StaaLif
 
 IN = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
 OUT = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
@@ -73,6 +74,31 @@ class PyGradedMaxPool(PyLoihiProcessModel):
         x = np.pad(self.a_in.recv(), [*pads, (0, 0)], constant_values=np.iinfo(np.int32).min)
         windows = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(0, 1))
         self.result = windows[:: self.stride[0], :: self.stride[1]].max(axis=(-2, -1)).astype(np.int32)
+
+
+@implements(proc=StaaLif, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyStaaLif(PyLoihiProcessModel):
+    a_in: PyInPort = IN
+    s_out: PyOutPort = OUT
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.registers = proc_params["registers"]
+        self.first_step, self.steps = proc_params["start"], proc_params["steps"]
+        self.rest = np.zeros((1, *proc_params["shape"][::-1]), np.int64)
+        self.h = self.rest
+
+    def run_spk(self):
+        current = self.a_in.recv().transpose(2, 1, 0)[None].astype(np.int64)
+        step = self.time_step - 1 - self.first_step
+        if step < 0:
+            self.s_out.send(np.zeros(self.rest.shape[:0:-1], np.int32))
+            return
+        state = self.rest if step % self.steps == 0 else self.h
+        v, self.h = staa_lif.step(self.registers, current, state, step % self.steps, np)
+        self.s_out.send((v >= self.registers["threshold"])[0].transpose(2, 1, 0).astype(np.int32))
 
 
 @implements(proc=Delay, protocol=LoihiProtocol)

@@ -1,4 +1,4 @@
-"""The three Lava Processes that spiking transformers need beside the stock ones, and a recorder.
+"""The Lava Processes that spiking transformers need beside the stock ones, and a recorder.
 
 Keep this folder free of other files: Lava executes every .py beside a Process when it looks for models.
 Shapes are Lava's: (W, H, C).
@@ -33,6 +33,18 @@ class GradedMaxPool(AbstractProcess):
         )
         self.a_in = InPort(shape=in_shape)
         self.a_out = OutPort(shape=out_shape)
+
+
+class StaaLif(AbstractProcess):
+    """STAA-SNN's LIF neurons: the equations are staa_lif.py's, `registers` its arguments.
+
+    `start`: the step, counted from 0, at which the first sample's current arrives; a sample has `steps`.
+    """
+
+    def __init__(self, *, shape, registers, start, steps, name=None):
+        super().__init__(shape=shape, registers=registers, start=start, steps=steps, name=name)
+        self.a_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
 
 
 class Delay(AbstractProcess):
