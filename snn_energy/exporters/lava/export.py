@@ -19,6 +19,7 @@ from torch import nn
 
 from snn_energy.energy.costs import load_costs
 from snn_energy.errors import ConfigError, DataError
+from snn_energy.exporters.lava import staa
 from snn_energy.exporters.lava.package import PACKAGE_FILE, read_package, run_lava, write_package
 from snn_energy.exporters.lowering.lower import Lowering, lower
 from snn_energy.exporters.lowering.quantize import Calibration
@@ -45,19 +46,25 @@ def calibrate(graph: Graph, x: np.ndarray) -> Calibration:
     """Largest input and largest current of every neuron over samples `x`, in the real-valued network."""
     folded = fold_norms(graph)
     currents: dict[str, float] = {}
+    membranes: dict[str, float] = {}
     for start in range(0, len(x), BATCH):
         held = run(folded, x[start : start + BATCH])
         for node in folded.neurons:
             peak = float(held[node.inputs[0]].abs().max())
             currents[node.name] = max(currents.get(node.name, 0.0), peak)
+            if isinstance(node, gn.Neuron):
+                inside = staa.membrane_peak(node, held[node.inputs[0]])
+                membranes[node.name] = max(membranes.get(node.name, 0.0), inside)
     x = np.asarray(x)
-    return Calibration(float(np.abs(x).max()), bool(np.all(x == np.rint(x)) and x.min() >= 0), currents)
+    whole = bool(np.all(x == np.rint(x)) and x.min() >= 0)
+    return Calibration(float(np.abs(x).max()), whole, currents, membranes)
 
 
 def lower_model(model: nn.Module, x: np.ndarray, *, bits: int = 8, **options: Any) -> Lowering:
     """Capture, calibrate on the first 256 of `x`, lower.  Raises `UnsupportedOp` by node and operation."""
     graph = capture(model, np.asarray(x[:1], np.float32))
-    return lower(graph, calibrate(graph, x[:CALIBRATION_SAMPLES]), bits=bits, **options)
+    calibration = calibrate(graph, x[:CALIBRATION_SAMPLES])
+    return lower(graph, calibration, bits=bits, staa=staa.parameters_of(model, graph), **options)
 
 
 def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
@@ -78,6 +85,9 @@ def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
             module.weight = nn.Parameter(torch.as_tensor(node.weight, dtype=torch.float64))
             if node.bias is not None:
                 module.bias = nn.Parameter(torch.as_tensor(node.bias, dtype=torch.float64))
+        elif isinstance(node, gn.Neuron) and node.name in lowering.registers.staa:
+            parent, _, child = node.module.rpartition(".")
+            setattr(modules[parent], child, staa.IntegerStaa(lowering.registers.staa[node.name]))
         elif isinstance(node, gn.Lif | gn.If):
             neuron: Any = modules[node.module]
             neuron.v_threshold = node.v_threshold
@@ -99,12 +109,17 @@ def rounded(netlist: Netlist, x: np.ndarray) -> np.ndarray:
 
 
 def reference(graph: Graph, netlist: Netlist, x: np.ndarray) -> Activity:
-    """The de-quantized graph in PyTorch, float64, reported as by the simulator: spikes (B, T, C, H, W)."""
+    """The de-quantized graph in PyTorch, float64, reported as by the simulator: spikes (B, T, C, H, W).
+
+    STAA neurons are their integer selves there, too: what this compares is all that lies between them.
+    """
     outputs: dict[str, list[np.ndarray]] = {}
     logits: list[np.ndarray] = []
     populations = [n.name for n in graph.neurons if n.name in netlist.nodes]
+    functions = staa.functions(netlist)
     for start in range(0, len(x), BATCH):
-        held = run(graph, rounded(netlist, x[start : start + BATCH]), dtype=torch.float64)
+        messages = rounded(netlist, x[start : start + BATCH])
+        held = run(graph, messages, dtype=torch.float64, functions=functions)
         for name in populations:
             spikes = held[name].transpose(0, 1).numpy()
             shape = (*spikes.shape[:2], *netlist.nodes[name].shape)

@@ -83,8 +83,11 @@ class ReaderBase:
         return Stream((name,), channels, shape, whole(self.t, shape).reshape(self.shape(node)))
 
     def as_stream(self, node: n.Node, value: Value) -> Stream:
+        """A current: itself, or spikes (or their average pool) by synapses of one weight."""
         if isinstance(value, Stream):
             return value
+        if isinstance(value, Averaged) and value.window:
+            return self.averaged_stream(node, value, value.window)
         if isinstance(value, View):
             shape = self.base_shape(value)
             name = f"{node.name}.from.{value.base}"
@@ -94,6 +97,17 @@ class ReaderBase:
             return Stream((name,), np.zeros(shape[0]), shape, value.index)
         self.refuse(node, "put a spiking neuron in front of it")
         raise AssertionError
+
+    def averaged_stream(self, node: n.Node, value: Averaged, window: tuple[int, int]) -> Stream:
+        """An average pool of spikes as a current: one synapse of weight 1/(window size) for each spike."""
+        channels, height, width = self.base_shape(value)
+        shape = (channels, height // window[0], width // window[1])
+        name = f"{node.name}.from.{value.base}"
+        weight = np.full((channels, 1, *window), 1 / np.prod(window))
+        self.plan.terms[name] = Synapse(
+            "conv", value.base, shape, weight, window, groups=channels, exact=True
+        )
+        return self.stream(node, name, shape)
 
 
 def pair(numbers: tuple[int, ...]) -> tuple[int, int]:

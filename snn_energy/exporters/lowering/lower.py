@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from snn_energy.exporters.lowering.plan import Attention, Plan, Pool, Synapse
 from snn_energy.exporters.lowering.quantize import Calibration, Registers, quantize
 from snn_energy.exporters.lowering.read import read
+from snn_energy.exporters.lowering.staa import StaaParameters
 from snn_energy.exporters.netlist import record as nl
 from snn_energy.exporters.netlist.check import DECAY_MAX, check
 from snn_energy.graph import nodes as gn
@@ -43,13 +45,19 @@ class Lowering:
 
 
 def lower(
-    graph: Graph, calibration: Calibration, *, bits: int = 8, stock_processes: bool | None = None
+    graph: Graph,
+    calibration: Calibration,
+    *,
+    bits: int = 8,
+    stock_processes: bool | None = None,
+    staa: Mapping[str, StaaParameters] | None = None,
 ) -> Lowering:
     """Lower a captured graph.  `bits`: of weights, 4 to 8.  `stock_processes`: build delays from stock Lava
-    Processes (default: if nothing else needs an own Process).  Raises `UnsupportedOp` by node and operation.
+    Processes (default: if nothing else needs an own Process).  `staa`: parameters of STAA neurons by name.
+    Raises `UnsupportedOp` by node and operation.
     """
     folded = fold_norms(graph)
-    plan = read(folded)
+    plan = read(folded, staa)
     registers = quantize(plan, calibration, bits=bits)
     nodes, edges = Emitter(plan, registers).run()
     own = any(isinstance(node, nl.OWN_PROCESSES) for node in nodes.values())
@@ -84,6 +92,9 @@ class Emitter:
                 self.nodes[name] = nl.Input(source.shape, scale.message_bits, scale.scale)
             case "lif":
                 self.neuron(name)
+            case "staa":
+                self.terms(self.plan.staa[name].terms, name)
+                self.nodes[name] = self.registers.staa[name]
             case "sum":
                 self.gates(name, 1)
                 self.nodes[name] = nl.Relay(source.shape, int(source.largest).bit_length() + 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_energy.exporters.lowering.staa import StaaParameters
 from snn_energy.exporters.netlist.record import Array, Shape
 
 
@@ -19,8 +20,8 @@ from snn_energy.exporters.netlist.record import Array, Shape
 class Source:
     """Something that emits spikes: the input, a neuron, an OR, an AND, or a sum of spikes.
 
-    `kind`: input | lif | or | and | sum.  `largest`: of its messages (1 for binary).  `made_of`: names of
-    the terms that feed it (for or, and, sum: gathers of weight 1).
+    `kind`: input | lif | staa | or | and | sum.  `largest`: of its messages (1 for binary).  `made_of`: names
+    of the terms that feed it (for or, and, sum: gathers of weight 1).
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Synapse:
     """Real-valued weights from one source: `conv` (weight (O, I/g, kH, kW)), `dense` (O, I) or `gather`.
 
     A gather connects flat source position `sources[i]` to flat target position `targets[i]` with weight 1.
+    `exact`: no node of the graph could hold other weights (a shortcut of spikes), so they are not rounded.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Synapse:
     groups: int = 1
     sources: Array | None = None
     targets: Array | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ class Neuron:
 
 
 @dataclass(frozen=True)
+class StaaNeuron:
+    """A STAA neuron: what it hears, as a `Neuron`, and its gates."""
+
+    terms: tuple[str, ...]
+    bias: Array
+    shape: Shape
+    parameters: StaaParameters
+
+
+@dataclass(frozen=True)
 class Output:
     """The classifier: dense terms and bias; logits are the mean over steps."""
 
@@ -110,6 +123,7 @@ class Plan:
     sources: dict[str, Source] = field(default_factory=dict)
     terms: dict[str, Term] = field(default_factory=dict)
     neurons: dict[str, Neuron] = field(default_factory=dict)
+    staa: dict[str, StaaNeuron] = field(default_factory=dict)
     outputs: dict[str, Output] = field(default_factory=dict)
     biases: dict[str, Array] = field(default_factory=dict)  # term -> its own bias (O,)
     meta: dict[str, Any] = field(default_factory=dict)

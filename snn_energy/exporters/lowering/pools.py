@@ -62,8 +62,15 @@ class PoolReader(ReaderBase):
 
     def avg_pool(self, node: n.AvgPool, value: Value) -> Value:
         kernel, stride = pair(node.kernel), pair(node.stride)
-        if kernel != stride or max(node.padding) or node.ceil_mode or len(node.kernel) != 2:
+        if kernel != stride or max(node.padding) or len(node.kernel) != 2:
             self.refuse(node, "use an average pool whose stride is its kernel, without padding")
+        if node.ceil_mode:  # a window that covers a whole side ends with it
+            sides = self.shape(self.graph[node.inputs[0]])[-2:]
+            kernel = (min(kernel[0], sides[0]), min(kernel[1], sides[1]))
+            if any(a % b for a, b in zip(sides, kernel, strict=True)):
+                self.refuse(
+                    node, f"a map of {sides[0]}×{sides[1]} must divide into its windows: resize the input"
+                )
         return self.average(node, value, kernel)
 
     def adaptive_pool(self, node: n.AdaptiveAvgPool, value: Value) -> Value:
@@ -73,6 +80,8 @@ class PoolReader(ReaderBase):
         return self.average(node, value, (sides[0] // node.size[0], sides[1] // node.size[1]))
 
     def average(self, node: n.Node, value: Value, kernel: tuple[int, int]) -> Value:
+        if kernel == (1, 1) and isinstance(value, View | Averaged | Stream):
+            return value
         if isinstance(value, View):
             windows = np.lib.stride_tricks.sliding_window_view(value.index, kernel, axis=(-2, -1))
             cut = windows[..., :: kernel[0], :: kernel[1], :, :]
@@ -99,9 +108,10 @@ class PoolReader(ReaderBase):
                 return Logits(value)
             if isinstance(value, View | Averaged):
                 return TimeMean(value)
-        if node.kind == "mean" and isinstance(value, View) and 0 not in axes:
-            kept = [a for a in range(value.index.ndim) if a not in axes]
-            moved = value.index.transpose(*kept, *axes)
+        if node.kind == "mean" and isinstance(value, View | Averaged) and 0 not in axes:
+            ndim = value.index.ndim - isinstance(value, Averaged)  # the last axis is what is averaged already
+            kept = [a for a in range(ndim) if a not in axes]
+            moved = value.index.transpose(*kept, *axes, *range(ndim, value.index.ndim))
             return Averaged(value.base, moved.reshape(*moved.shape[: len(kept)], -1))
         if node.kind == "mean" and isinstance(value, Stream) and self.is_space(value, axes):
             return self.relayed_mean(node, value, (value.shape[1], value.shape[2]))

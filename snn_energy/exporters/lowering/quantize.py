@@ -12,42 +12,42 @@ de-quantized model has these too, so what remains between it and the chip is onl
 than ½ and of more than 7 steps.
 
 Each term has its own weight exponent, so that every layer on a stream uses its 8 bits.
+
+Where all weights and biases of a stream are whole registers at some G near the best one, that G is kept: a
+network that was trained in these numbers, or a de-quantized one, is lowered as it is.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.lowering.plan import Attention, Neuron, Plan, Pool, Synapse
+from snn_energy.exporters.lowering.grids import Weights, kept, registers_of
+from snn_energy.exporters.lowering.plan import Attention, Neuron, Plan, Pool, StaaNeuron, Synapse
+from snn_energy.exporters.lowering.staa import staa_registers
 from snn_energy.exporters.netlist.check import BIAS_MANTISSA, DECAY_MAX, THRESHOLD_MAX, WEIGHT_EXPONENT_MAX
-from snn_energy.exporters.netlist.record import CURRENT_LIMIT, Array
+from snn_energy.exporters.netlist.record import CURRENT_LIMIT, VOLTAGE_LIMIT, Array, StaaLif
+from snn_energy.exporters.netlist.staa_lif import FRACTION_BITS
 
 HEADROOM = 2.0  # currents may be this many times larger than on the calibration samples
+HEADROOM_KEPT = 1.5  # the same, where a network was trained in registers that were chosen with the above
 BIAS_MAX = BIAS_MANTISSA[1] * 2  # exponent 7 against the current's 6
 EXACT_STEPS = 7
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Largest |x| seen at the input and at every neuron and output, in the real-valued model."""
+    """Largest |x| seen at the input and at every neuron and output, in the real-valued model; `membranes`:
+    largest |value| inside each STAA neuron."""
 
     input_peak: float
     input_whole: bool
     currents: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Registers of one term: `values`·2^exponent ≈ G·unit·w, and the weights they stand for."""
-
-    values: Array
-    exponent: int
-    real: Array
+    membranes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Registers:
     weights: dict[str, Weights]
     biases: dict[str, Array]  # term -> whole current units (O,), shared by all neurons of the stream
     neurons: dict[str, Fire]
+    staa: dict[str, StaaLif]
     gains: dict[str, int]  # attention -> integer gain
 
 
@@ -107,13 +108,17 @@ def quantize(plan: Plan, calibration: Calibration, *, bits: int = 8) -> Register
     weights = {}
     for name, term in plan.terms.items():
         if isinstance(term, Synapse) and name in scales:
-            weights[name] = _weights(term, scales[name] * unit[term.source], bits)
+            weights[name] = registers_of(term.weight, scales[name] * unit[term.source], bits)
     biases = _biases(plan, scales)
     neurons = {name: _fire(name, neuron, plan, scales, biases) for name, neuron in plan.neurons.items()}
+    staa = {
+        name: staa_registers(name, s.parameters, s.shape, scales[s.terms[0]], _summed(biases, s.terms))
+        for name, s in plan.staa.items()
+    }
     gains = {
         name: attention_gain(plan.time_steps) for name, t in plan.terms.items() if isinstance(t, Attention)
     }
-    return Registers(scale, scales, weights, biases, neurons, gains)
+    return Registers(scale, scales, weights, biases, neurons, staa, gains)
 
 
 def streams(plan: Plan) -> list[list[str]]:
@@ -125,7 +130,8 @@ def streams(plan: Plan) -> list[list[str]]:
             name = parent[name]
         return name
 
-    sets = [n.terms for n in plan.neurons.values()] + [o.terms for o in plan.outputs.values()]
+    sets = [n.terms for n in plan.neurons.values()] + [s.terms for s in plan.staa.values()]
+    sets += [o.terms for o in plan.outputs.values()]
     sets += [(name, *t.terms) for name, t in plan.terms.items() if isinstance(t, Pool) and t.kind == "max"]
     sets += [t.terms for t in plan.terms.values() if isinstance(t, Pool) and t.kind == "sum"]
     for names in sets:
@@ -155,34 +161,64 @@ def _stream_scale(
     heard = _listeners(plan, group)
     peaks = [_peak(t, unit) for t in terms if isinstance(t, Synapse)]
     largest = (1 << bits) - 2
-    limits = [
-        largest / min((p for p in peaks if p > 0), default=1.0),
-        (largest << WEIGHT_EXPONENT_MAX) / max([*peaks, 1e-30]),
-    ]
+    useful = [largest / min((p for p in peaks if p > 0), default=1.0)]  # beyond it, exponents grow
+    limits = [(largest << WEIGHT_EXPONENT_MAX) / max([*peaks, 1e-30])]
     for name, neuron, times in heard:
         limits.append((THRESHOLD_MAX - 1) * neuron.gain / (times * neuron.threshold))
-        limits.append(CURRENT_LIMIT / (HEADROOM * times * max(calibration.currents.get(name, 0.0), 1e-30)))
-        room = BIAS_MAX / times
+        peak = max(calibration.currents.get(name, 0.0), 1e-30)
+        useful.append(CURRENT_LIMIT / (HEADROOM * times * peak))
+        limits.append(CURRENT_LIMIT / (HEADROOM_KEPT * times * peak))
+        room, bias = BIAS_MAX / times, max(float(np.abs(neuron.bias).max()), 1e-30)
+        limits.append(room / bias)
         room = max(room - len(group), room / 4)  # rounding, to even values, moves each term's bias by up to 1
-        limits.append(room / max(float(np.abs(neuron.bias).max()), 1e-30))
-    scale = min(limits)
-    return _exact(scale, heard, plan.time_steps, group)
-
-
-def _exact(scale: float, heard: list[tuple[str, Neuron, int]], time_steps: int, group: list[str]) -> float:
-    """The largest scale below `scale` at which the commonest threshold is m + ε."""
+        useful.append(room / bias)
+    for name, staa in plan.staa.items():
+        if set(group) & set(staa.terms):
+            limits += _staa_limits(name, staa, calibration)
+    fixed = [_peak(t, unit) for t in terms if isinstance(t, Synapse) and (t.exact or t.kind == "gather")]
+    if fixed:
+        return _representable(min(*useful, *limits), min(fixed), bits)
+    best = min(*useful, *limits)
     if not heard:
-        return scale  # an output: no threshold
+        return best  # an output: no threshold
+    scales = _exact(best, min(limits), heard, plan.time_steps, group)
+    layers = [(t.weight, unit[t.source]) for t in terms if isinstance(t, Synapse)]
+    biases = np.concatenate([plan.biases[name] for name in group])
+    return kept(scales, layers, biases, bits) or float(scales[scales <= best * (1 + 1e-12)][0])
+
+
+def _staa_limits(name: str, neuron: StaaNeuron, calibration: Calibration) -> list[float]:
+    """Scales at which current, bias and membrane of a STAA neuron have headroom in their registers."""
+    peaks = (
+        (CURRENT_LIMIT, calibration.currents.get(name, 0.0)),
+        (CURRENT_LIMIT, float(np.abs(neuron.bias).max())),
+        (VOLTAGE_LIMIT >> FRACTION_BITS, calibration.membranes.get(name, 0.0)),
+    )
+    return [limit / (HEADROOM * max(peak, 1e-30)) for limit, peak in peaks]
+
+
+def _representable(scale: float, weight: float, bits: int) -> float:
+    """The largest scale below `scale` at which `weight` needs no rounding: mantissa · 2^exponent / weight."""
+    largest = (1 << bits) - 2
+    exponent = max(0, math.ceil(math.log2(scale * weight / (largest + 0.5))))
+    return max(1, math.floor(scale * weight / 2.0**exponent)) * 2.0**exponent / weight
+
+
+def _exact(
+    best: float, limit: float, heard: list[tuple[str, Neuron, int]], time_steps: int, group: list[str]
+) -> Array:
+    """Scales at which the commonest threshold is m + ε, from a little above `best` down to half of it."""
     ratios = Counter(round(neuron.threshold * times / neuron.gain, 9) for _, neuron, times in heard)
     ratio = ratios.most_common(1)[0][0]
     epsilon = half_lattice(time_steps)
-    m = math.floor(scale * ratio - epsilon)
+    m = math.floor(best * ratio - epsilon)
     if m < 1:
         raise UnsupportedOp(
             group[0], "a layer whose weights dwarf the threshold", supported="thresholds above a weight step",
-            way_out=f"the scale {scale:.3g} leaves a threshold below 1: shrink its weights or biases",
+            way_out=f"the scale {best:.3g} leaves a threshold below 1: shrink its weights or biases",
         )  # fmt: skip
-    return (m + epsilon) / ratio
+    most = max(m, min(math.floor(limit * ratio - epsilon + 1e-6), m + m // 32 + 1))
+    return np.asarray((np.arange(most, m // 2, -1) + epsilon) / ratio)
 
 
 def half_lattice(time_steps: int) -> float:
@@ -217,18 +253,6 @@ def _listeners(plan: Plan, group: list[str]) -> list[tuple[str, Neuron, int]]:
 
 def _peak(term: Synapse, unit: dict[str, float]) -> float:
     return float(np.abs(term.weight).max()) * unit[term.source]
-
-
-def _weights(term: Synapse, scale: float, bits: int) -> Weights:
-    wanted = term.weight * scale
-    largest = (1 << bits) - 2
-    peak = max(float(np.abs(wanted).max()), 1e-30)
-    exponent = max(0, math.ceil(math.log2(peak / (largest + 0.5))))
-    step = 2.0**exponent
-    mixed = wanted.min() < 0 < wanted.max()
-    grain = 2 if mixed else 1
-    values = np.clip(np.rint(wanted / (step * grain)) * grain, -largest, largest).astype(np.int64)
-    return Weights(values, exponent, values * step / scale)
 
 
 def _biases(plan: Plan, scales: dict[str, float]) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from snn_energy.exporters.lowering.plan import (
     Output,
     Plan,
     Product,
+    StaaNeuron,
     Stream,
     Synapse,
     TimeMean,
@@ -24,18 +25,26 @@ from snn_energy.exporters.lowering.plan import (
     whole,
 )
 from snn_energy.exporters.lowering.pools import PoolReader
+from snn_energy.exporters.lowering.staa import StaaParameters
 from snn_energy.exporters.netlist.record import Array
 from snn_energy.graph import nodes as n
 from snn_energy.graph.graph import Graph
 
 
-def read(graph: Graph) -> Plan:
-    """The plan of `graph`; raises `UnsupportedOp` with the node, its operation and the nearest way out."""
-    return Reader(graph).run()
+def read(graph: Graph, staa: Mapping[str, StaaParameters] | None = None) -> Plan:
+    """The plan of `graph`; raises `UnsupportedOp` with the node, its operation and the nearest way out.
+
+    `staa`: the parameters of its STAA neurons by name, which stand in their modules only.
+    """
+    return Reader(graph, staa or {}).run()
 
 
 class Reader(PoolReader):
     """Walks the graph once."""
+
+    def __init__(self, graph: Graph, staa: Mapping[str, StaaParameters]) -> None:
+        super().__init__(graph)
+        self.staa = staa
 
     def run(self) -> Plan:
         for node in self.graph:
@@ -229,17 +238,31 @@ class Reader(PoolReader):
         self.add_source(node.name, "lif", stream.shape)
         return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
 
+    def staa_neuron(self, node: n.Neuron, value: Value) -> Value:
+        """A STAA neuron; without gates it is a LIF."""
+        if node.name not in self.staa:
+            self.refuse(node, f"{node.kind} has no form in integers: use LIF, PLIF, IF or the STAA neuron")
+        p, stream = self.staa[node.name], self.as_stream(node, value)
+        if not self.is_whole(stream):
+            self.refuse(node, "its input must lie as the layer before it made it")
+        if p.is_lif:
+            tau = None if p.keep == 1 else 1 / (1 - p.keep)
+            self.plan.neurons[node.name] = Neuron(
+                stream.terms, stream.bias, stream.shape, tau, p.gain, p.threshold
+            )
+        else:
+            self.plan.staa[node.name] = StaaNeuron(stream.terms, stream.bias, stream.shape, p)
+        self.add_source(node.name, "lif" if p.is_lif else "staa", stream.shape)
+        return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
+
     # ------------------------------------------------------------------------------------------ arithmetic
 
     def add(self, node: n.Add, left: Value, right: Value) -> Value:
         if isinstance(left, View) and isinstance(right, View):
             return self.spike_sum(node, left, right)
-        if not isinstance(left, Stream) or not isinstance(right, Stream):
-            self.refuse(
-                node, "add currents to currents or spikes to spikes: put the shortcut before the neuron"
-            )
-        assert isinstance(left, Stream) and isinstance(right, Stream)
-        a, b = left, right
+        if not isinstance(left, Stream) and not isinstance(right, Stream):
+            self.refuse(node, "add currents, spikes to currents, or spikes to spikes")
+        a, b = self.as_stream(node, left), self.as_stream(node, right)
         if a.shape != b.shape or not np.array_equal(a.index, b.index) or set(a.terms) & set(b.terms):
             self.refuse(node, "a shortcut must add two different currents of one shape")
         return Stream(a.terms + b.terms, a.bias + b.bias, a.shape, a.index)
@@ -291,6 +314,7 @@ HANDLERS: dict[type[n.Node], Callable[..., Any]] = {
     n.Scale: Reader.scale,
     n.Lif: Reader.neuron,
     n.If: Reader.neuron,
+    n.Neuron: Reader.staa_neuron,
     n.MaxPool: Reader.max_pool,
     n.AvgPool: Reader.avg_pool,
     n.AdaptiveAvgPool: Reader.adaptive_pool,

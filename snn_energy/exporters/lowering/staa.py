@@ -24,7 +24,7 @@ HIDDEN_SHIFT_MAX = 36  # keeps the square of the layer norm's epsilon inside 64 
 
 @dataclass(frozen=True)
 class ContextGate:
-    """A GC block in float64: weights (C,), (R, C), (C, R) and biases; `norm_*` and `eps` of its layer norm."""
+    """A GC block in float64: weights (C,), (R, C), (C, R) and biases; norm and eps are its layer norm's."""
 
     key: Array
     key_bias: float
@@ -54,7 +54,7 @@ class StaaParameters:
     def is_lif(self) -> bool:
         """Without gates it is the plain LIF v ← keep·v + gain·x."""
         gated = self.context_in or self.attention is not None or self.position is not None
-        return not gated and 0 <= self.keep < 1 and self.gain > 0
+        return not gated and 0 <= self.keep <= 1 and self.gain > 0
 
 
 def read_module(module: Any) -> StaaParameters:
@@ -66,8 +66,8 @@ def read_module(module: Any) -> StaaParameters:
     )  # fmt: skip
     return StaaParameters(
         config.v_threshold,
-        float(module.N),
-        float(module.M),
+        _number(module.N),
+        _number(module.M),
         position,
         "off" if position is None else config.pe_at,
         _read_context(module.gc_in),
@@ -81,7 +81,7 @@ def _read_context(block: Any) -> ContextGate | None:
         return None
     return ContextGate(
         _array(block.key.weight).ravel(),
-        float(block.key.bias),
+        float(_array(block.key.bias)[0]),
         _array(block.query.weight),
         _array(block.query.bias),
         _array(block.norm.weight),
@@ -90,6 +90,11 @@ def _read_context(block: Any) -> ContextGate | None:
         _array(block.value.weight),
         _array(block.value.bias),
     )
+
+
+def _number(value: Any) -> float:
+    """A constant, or a learned scalar."""
+    return value if isinstance(value, float) else float(_array(value))
 
 
 def _array(tensor: Any) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from snn_energy.exporters.netlist.record import (
+    SPIKING,
     Conv,
     Delay,
     Dense,
@@ -34,7 +35,7 @@ def listing(netlist: Netlist) -> str:
         )
         rows.append((f"+{offsets[name]}", name, type(node).__name__, shape, _details(node), sources))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
-    populations = len(netlist.populations())
+    populations = sum(isinstance(node, SPIKING) for node in netlist.nodes.values())
     head = f"{populations} populations, {neurons(netlist)} neurons, {netlist.time_steps} steps a sample"
     lines = []
     for row in rows:

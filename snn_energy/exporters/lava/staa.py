@@ -1,0 +1,111 @@
+"""STAA neurons between PyTorch and the netlist: their parameters, and their integers as a torch function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snn_energy.errors import VerificationError
+from snn_energy.exporters.lowering.staa import StaaParameters, read_module
+from snn_energy.exporters.netlist import staa_lif
+from snn_energy.exporters.netlist.record import Netlist, StaaLif
+from snn_energy.graph import nodes as gn
+from snn_energy.graph.graph import Graph
+from snn_energy.graph.interpret import membrane, run
+
+KIND = "STAALIF"  # of the graph's neuron nodes
+WHOLE = 1e-3  # how far from a whole number a current may be that float64 computed
+
+
+def parameters_of(model: nn.Module, graph: Graph) -> dict[str, StaaParameters]:
+    """The parameters of every STAA neuron of `graph`, captured from `model`, by node name."""
+    found = [n for n in graph.neurons if isinstance(n, gn.Neuron) and n.kind == KIND]
+    return {node.name: read_module(model.get_submodule(node.module)) for node in found}
+
+
+def membrane_peak(node: gn.Neuron, current: Tensor) -> float:
+    """Largest |value| of a whole map anywhere inside a neuron for its currents (T, B, C, H, W)."""
+    inside = run(node.body, current)
+    return max(float(v.abs().max()) for v in inside.values() if v.shape[-3:] == current.shape[-3:])
+
+
+def spikes(node: StaaLif, current: Tensor) -> Tensor:
+    """What the integer neuron fires for real currents (T, B, ...) that are whole in its unit, bias included.
+
+    Raises `VerificationError` where they are not: then the network in front of it is not de-quantized.
+    """
+    return (integer_membrane(node, current) >= node.threshold).to(current.dtype)
+
+
+def integer_membrane(node: StaaLif, current: Tensor) -> Tensor:
+    """V of the integer neuron for real currents (T, B, ...): int64, in membrane units, of the same shape."""
+    units = current.double().transpose(0, 1).numpy() * node.scale
+    whole = np.rint(units)
+    if np.abs(units - whole).max() > WHOLE:
+        raise VerificationError(f"a current of {units.ravel()[np.abs(units - whole).argmax()]:.6f} units")
+    arrived = whole.reshape(*units.shape[:2], *node.shape).astype(np.int64) - node.bias
+    v = staa_lif.run(vars(node), arrived, np)
+    return torch.from_numpy(v.reshape(units.shape)).transpose(0, 1)
+
+
+def functions(netlist: Netlist) -> dict[str, Callable[[Tensor], Tensor]]:
+    """For `run`: each STAA neuron of a graph fires what its integers fire."""
+
+    def fires(node: StaaLif) -> Callable[[Tensor], Tensor]:
+        return lambda current: spikes(node, current)
+
+    return {name: fires(node) for name, node in netlist.nodes.items() if isinstance(node, StaaLif)}
+
+
+class IntegerStaa(nn.Module):
+    """Takes the place of a STAA module in the de-quantized model."""
+
+    def __init__(self, node: StaaLif) -> None:
+        super().__init__()
+        self.node = node
+
+    def forward(self, x: Tensor) -> Tensor:
+        return spikes(self.node, x)
+
+
+@dataclass(frozen=True)
+class GateError:
+    """An integer STAA neuron against the float one on the same currents: what fixed point alone changes.
+
+    Spikes compared, those of the float neuron, those that differ; `membrane`: largest |ΔV| / threshold in
+    samples without differing spikes.
+    """
+
+    compared: int
+    spikes: int
+    differ: int
+    membrane: float
+
+
+def gate_errors(graph: Graph, netlist: Netlist, held: Mapping[str, Any]) -> dict[str, GateError]:
+    """Every STAA neuron for the tensors `held` that a run of the de-quantized `graph` left (float64)."""
+    errors = {}
+    for name, node in netlist.nodes.items():
+        if not isinstance(node, StaaLif):
+            continue
+        current = held[graph[name].inputs[0]].double()
+        wanted = run(graph[name].body, current, dtype=torch.float64)  # type: ignore[attr-defined]
+        fired = wanted[graph[name].body.outputs[0]]  # type: ignore[attr-defined]
+        v, threshold = membrane(graph[name], current, fired)
+        unequal = fired != held[name]
+        clean = ~unequal.flatten(2).any(2).any(0)
+        unit = node.scale * (1 << staa_lif.FRACTION_BITS)
+        margin = (integer_membrane(node, current) - node.threshold) / unit
+        off = (v - threshold - margin)[:, clean].abs()
+        errors[name] = GateError(
+            fired.numel(),
+            int(fired.sum()),
+            int(unequal.sum()),
+            float(off.max()) * unit / node.threshold if off.numel() else 0.0,
+        )
+    return errors
