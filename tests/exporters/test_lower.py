@@ -9,8 +9,15 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.lava.export import accuracies, dequantized_model, lower_model, reference
+from snn_energy.exporters.lava.export import (
+    accuracies,
+    calibrate,
+    dequantized_model,
+    lower_model,
+    reference,
+)
 from snn_energy.exporters.lava.package import read_package
+from snn_energy.exporters.lowering.lower import lower
 from snn_energy.exporters.lowering.plan import Neuron, Plan, Pool, Source, Synapse
 from snn_energy.exporters.lowering.quantize import Calibration, input_scale, quantize
 from snn_energy.exporters.netlist.compare import compare_activities
@@ -24,6 +31,7 @@ from snn_energy.exporters.netlist.record import (
     SpikeAttention,
 )
 from snn_energy.exporters.netlist.simulate import encode, simulate
+from snn_energy.graph.capture import capture
 from snn_energy.models.neurons import LIF, PLIF, reset
 from snn_energy.models.statten import STAtten, STAttenConfig
 
@@ -275,3 +283,20 @@ def test_other_samples_than_those_verified_set_the_scales(tmp_path):
     assert own.details["calibration"] == "3 samples, of those verified"
     assert other.details["calibration"] == "2 samples, others"
     assert "calibration" in options("lava") and "calibration" not in options("onnx")
+
+
+@pytest.mark.parametrize("fields", [{}, {"attention_mode": "SDT", "depths": 2, "pooling_stat": "0110"}])
+def test_a_dequantized_network_is_lowered_as_it_is(fields):
+    """Weights and biases on a grid stay on it, also where float32 rounded them and norms are folded anew."""
+    model, x = statten(**fields), images(4, 2, 8, 12)
+    first = lower_model(model, x)
+    twin = dequantized_model(model, first).float()
+    again = lower(capture(twin, x[:1]), calibrate(capture(twin, x[:1]), x))
+    assert again.registers.scales == pytest.approx(first.registers.scales, rel=1e-6)
+    for name, weights in first.registers.weights.items():
+        np.testing.assert_array_equal(again.registers.weights[name].values, weights.values, err_msg=name)
+        np.testing.assert_array_equal(
+            again.registers.biases[name], first.registers.biases[name], err_msg=name
+        )
+    for name, fire in first.registers.neurons.items():
+        assert again.registers.neurons[name].threshold == fire.threshold
