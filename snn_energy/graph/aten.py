@@ -103,6 +103,7 @@ class Converter:
         self.nodes: list[Node] = []
         self.names: dict[str, Node] = {}
         self.constants: dict[int, tuple[torch.Tensor, str]] = {}
+        self.arrays: dict[int, tuple[torch.Tensor, Any]] = {}
         self.paths: dict[int, str] = {}
         self.leaves = {path for path, module in model.named_modules() if not any(module.children())}
 
@@ -171,11 +172,17 @@ class Converter:
     def constant(self, tensor: torch.Tensor, module: str) -> str:
         """The `Constant` node of a folded tensor, made once."""
         if id(tensor) not in self.constants:
-            value = array(tensor)
+            value = self.array(tensor)
             name = self.paths.get(id(tensor), ".".join(filter(None, (module, "constant"))))
             made = self.append(Constant, module, name=name, shape=tuple(value.shape), value=value)
             self.constants[id(tensor)] = (tensor, made)  # holding the tensor keeps its id its own
         return self.constants[id(tensor)][1]
+
+    def array(self, tensor: torch.Tensor) -> Any:
+        """`array(tensor)`, one object however often a weight is used: at every step, in several calls."""
+        if id(tensor) not in self.arrays:
+            self.arrays[id(tensor)] = (tensor, array(tensor))
+        return self.arrays[id(tensor)][1]
 
     def shape_of(self, value: Any) -> Shape:
         return self.names[value].shape if isinstance(value, str) else tuple(getattr(value, "shape", ()))

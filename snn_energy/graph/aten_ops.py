@@ -76,7 +76,7 @@ def _weight(call: Call, name: str) -> Any:
         return None
     if not isinstance(value, torch.Tensor):
         raise call.unsupported(f"whose {name} is computed from the input")
-    return array(value)
+    return call.converter.array(value)
 
 
 # ---------------------------------------------------------------------------------------------- norms

@@ -120,8 +120,8 @@ class Graph:
         return [node for node in self.nodes if isinstance(node, NEURONS)]
 
     def parameters(self) -> int:
-        """Numbers held in weights and constants."""
-        return sum(array.size for _, array in self.weights())
+        """Numbers held in weights and constants; what several nodes share counts once."""
+        return sum(array.size for array in {id(array): array for _, array in self.weights()}.values())
 
     def weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every array with its name, `block.0.attn.q_conv:weight`, in order."""
@@ -135,9 +135,11 @@ class Graph:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `path` (JSON) and, beside it, the weights: `graph.json` and `graph.npz`."""
         path = Path(path)
-        record = {"schema": SCHEMA, **_graph_to_json(self, "")}
+        first = _first_names(self)
+        record = {"schema": SCHEMA, **_graph_to_json(self, first)}
         with atomic_write(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-            np.savez(file, **dict(self.weights()))  # type: ignore[arg-type]
+            held = {name: array for name, array in self.weights() if first[id(array)] == name}
+            np.savez(file, **held)  # type: ignore[arg-type]
         write_text(path, json.dumps(record, indent=1) + "\n")
 
     @classmethod
@@ -149,34 +151,42 @@ class Graph:
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
                 if record["schema"] != SCHEMA:
                     raise DataError(f"{path}: graph schema {record['schema']}; this version reads {SCHEMA}")
-                return _graph_from_json(record, arrays)
+                return _graph_from_json(record, {name: arrays[name] for name in arrays.files})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not a saved Graph ({error})") from error
 
 
-def _graph_to_json(graph: Graph, prefix: str) -> dict[str, Any]:
+def _first_names(graph: Graph) -> dict[int, str]:
+    """Per distinct array (by id) the first name that it has; an array that several nodes share is stored once."""
+    names: dict[int, str] = {}
+    for name, array in graph.weights():
+        names.setdefault(id(array), name)
+    return names
+
+
+def _graph_to_json(graph: Graph, names: dict[int, str]) -> dict[str, Any]:
     fields = {"time_steps": graph.time_steps, "outputs": graph.outputs, "meta": graph.meta}
-    return {**fields, "nodes": [_to_json(node, prefix) for node in graph]}
+    return {**fields, "nodes": [_to_json(node, names) for node in graph]}
 
 
-def _graph_from_json(record: dict[str, Any], arrays: Any) -> Graph:
+def _graph_from_json(record: dict[str, Any], arrays: dict[str, Any]) -> Graph:
     nodes = tuple(_from_json(entry, arrays) for entry in record["nodes"])
     return Graph(nodes, tuple(record["outputs"]), record["time_steps"], record["meta"])
 
 
-def _to_json(node: Node, prefix: str) -> dict[str, Any]:
+def _to_json(node: Node, names: dict[int, str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"op": node.op}
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
         if isinstance(value, np.ndarray):
-            value = {"array": f"{prefix}{node.name}:{f.name}"}
+            value = {"array": names[id(value)]}
         elif isinstance(value, Graph):
-            value = {"graph": _graph_to_json(value, f"{prefix}{node.name}/")}
+            value = {"graph": _graph_to_json(value, names)}
         entry[f.name] = value
     return entry
 
 
-def _from_json(entry: dict[str, Any], arrays: Any) -> Node:
+def _from_json(entry: dict[str, Any], arrays: dict[str, Any]) -> Node:
     entry = dict(entry)
     kinds, op = node_types(), entry.pop("op")
     if op not in kinds:

@@ -103,6 +103,13 @@ def test_staa_neurons(tmp_path: Path) -> None:
     found = export_onnx(model, tmp_path, images()[:1], images(batch=7).numpy())
     assert found.verdict == "identical" and [c.name for c in found.neurons] == ["lif"]
     assert found.details["functions"] == ["STAALIF"]
+    proto = onnx.load(tmp_path / "model.onnx")
+    sizes = {t.name: int(np.prod(t.dims)) for t in proto.graph.initializer}
+    (call,) = [node for node in proto.graph.node if node.op_type == "STAALIF"]
+    at_rest = model.lif.gc_state.of_zeros().numel()  # what GC2 makes of no membrane, computed beforehand
+    held = sum(p.numel() for p in model.lif.parameters()) + at_rest
+    assert sum(sizes[name] for name in call.input[1:]) == held, "a weight that all steps use is held once"
+    assert sum(a.size for a in np.load(tmp_path / "graph.npz").values()) == capture(model, images()).parameters()
     with pytest.raises(UnsupportedOp, match="STAALIF"):
         export_onnx(model, tmp_path, images()[:1], images().numpy(), form="single-step")
 

@@ -23,8 +23,8 @@ def _input(w: Writer, node: n.Input) -> None:
 
 
 def _constant(w: Writer, node: n.Constant) -> None:
-    w.constant(node.value, node.name)
-    w.held[node.name, "full"] = w.held[node.name, "flat"] = node.name
+    name = w.constant(node.value, node.name)
+    w.held[node.name, "full"] = w.held[node.name, "flat"] = name
 
 
 def _conv(w: Writer, node: n.Conv) -> None:

@@ -34,13 +34,18 @@ FLOAT = 1  # TensorProto.FLOAT
 
 
 class Writer:
-    """Builds one ModelProto.  `stateful`: neurons take their membrane as an input and return it."""
+    """Builds one ModelProto.  `stateful`: neurons take their membrane as an input and return it.
 
-    def __init__(self, graph: Graph, *, stateful: bool = False) -> None:
-        self.graph, self.stateful = graph, stateful
+    `within`: the graph is a neuron's body and becomes a function, where a weight that every step uses is one
+    argument.
+    """
+
+    def __init__(self, graph: Graph, *, stateful: bool = False, within: bool = False) -> None:
+        self.graph, self.stateful, self.within = graph, stateful, within
         self.steps = graph.time_steps
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
+        self.shared: dict[tuple[Any, ...], str] = {}
         self.functions: dict[str, Any] = {}
         self.held: dict[tuple[str, Layout], str] = {}  # tensors that exist, by Graph name and layout
         self.inputs: list[Any] = []
@@ -132,6 +137,8 @@ class Writer:
 
         array = np.asarray(array)
         name = name or f"{array.dtype}:{array.tolist()}"
+        if self.within:
+            name = self.shared.setdefault((array.dtype.str, array.shape, array.tobytes()), name)
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
@@ -211,7 +218,7 @@ class Writer:
 
     def body(self, node: n.Neuron) -> None:
         """A call of a function made from the neuron's own graph; its weights are arguments."""
-        inner = Writer(node.body)
+        inner = Writer(node.body, within=True)
         weights, function = body_function(inner, node.kind, self.functions)
         self.functions.setdefault(function.name, function)
         arguments = [self.constant(array, f"{node.name}.{name}") for name, array in weights.items()]
