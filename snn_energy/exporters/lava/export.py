@@ -207,13 +207,17 @@ def export_lava(
         wanted,
         activity,
     )
-    details = verdict.details | {
-        "notes": list(lowering.notes),
-        "calibration": f"{len(seen)} samples, {'of those verified' if calibration is None else 'others'}",
-        "reference": "PyTorch float64, de-quantized weights",
-        "mapping": write_mappings(netlist, out),
-        "chip_energy": chip_energy(netlist, activity),
-    }
+    details = (
+        verdict.details
+        | {
+            "notes": list(lowering.notes),
+            "calibration": f"{len(seen)} samples, {'of those verified' if calibration is None else 'others'}",
+            "reference": "PyTorch float64, de-quantized weights",
+            "mapping": write_mappings(netlist, out),
+            "chip_energy": chip_energy(netlist, activity),
+        }
+        | staa.report(lowering.dequantized, netlist, rounded(netlist, x[:BATCH]))
+    )
     lowering.dequantized.save(out / "dequantized.json")
     write_text(
         out / LOWERING_FILE, json.dumps({"accuracy": accuracy, "notes": lowering.notes}, indent=1) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_energy.errors import VerificationError
 from snn_energy.exporters.lowering.staa import StaaParameters, read_module
 from snn_energy.exporters.netlist import staa_lif
+from snn_energy.exporters.netlist.energy import gate_products
 from snn_energy.exporters.netlist.record import Netlist, StaaLif
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.graph import Graph
@@ -87,25 +88,39 @@ class GateError:
     membrane: float
 
 
-def gate_errors(graph: Graph, netlist: Netlist, held: Mapping[str, Any]) -> dict[str, GateError]:
-    """Every STAA neuron for the tensors `held` that a run of the de-quantized `graph` left (float64)."""
-    errors = {}
-    for name, node in netlist.nodes.items():
-        if not isinstance(node, StaaLif):
-            continue
-        current = held[graph[name].inputs[0]].double()
-        wanted = run(graph[name].body, current, dtype=torch.float64)  # type: ignore[attr-defined]
-        fired = wanted[graph[name].body.outputs[0]]  # type: ignore[attr-defined]
-        v, threshold = membrane(graph[name], current, fired)
-        unequal = fired != held[name]
-        clean = ~unequal.flatten(2).any(2).any(0)
-        unit = node.scale * (1 << staa_lif.FRACTION_BITS)
-        margin = (integer_membrane(node, current) - node.threshold) / unit
-        off = (v - threshold - margin)[:, clean].abs()
-        errors[name] = GateError(
-            fired.numel(),
-            int(fired.sum()),
-            int(unequal.sum()),
-            float(off.max()) * unit / node.threshold if off.numel() else 0.0,
-        )
-    return errors
+def gate_errors(graph: Graph, netlist: Netlist, x: np.ndarray) -> dict[str, GateError]:
+    """Every STAA neuron of the de-quantized `graph` for inputs `x`, rounded as the chip's."""
+    held = run(graph, x, dtype=torch.float64, functions=functions(netlist))
+    nodes = {name: node for name, node in netlist.nodes.items() if isinstance(node, StaaLif)}
+    return {name: _gate_error(graph[name], node, held) for name, node in nodes.items()}
+
+
+def _gate_error(neuron: gn.Node, node: StaaLif, held: Mapping[str, Tensor]) -> GateError:
+    assert isinstance(neuron, gn.Neuron)
+    current = held[neuron.inputs[0]]
+    wanted = run(neuron.body, current, dtype=torch.float64)[neuron.body.outputs[0]]
+    v, threshold = membrane(neuron, current, wanted)
+    unequal = wanted != held[neuron.name]
+    unit = node.scale * (1 << staa_lif.FRACTION_BITS)
+    margin = (integer_membrane(node, current) - node.threshold) / unit
+    off = (v - threshold - margin)[:, ~unequal.flatten(2).any(2).any(0)].abs()
+    worst = float(off.max()) * unit / node.threshold if off.numel() else 0.0
+    return GateError(wanted.numel(), int(wanted.sum()), int(unequal.sum()), worst)
+
+
+def report(graph: Graph, netlist: Netlist, x: np.ndarray) -> dict[str, Any]:
+    """What a verification says of STAA neurons: nothing where there are none."""
+    errors = gate_errors(graph, netlist, x)
+    if not errors:
+        return {}
+    return {
+        "staa": {
+            "reference": "float64 gates on the same currents",
+            "samples": len(x),
+            "spikes_compared": sum(e.compared for e in errors.values()),
+            "spikes_differ": sum(e.differ for e in errors.values()),
+            "largest_membrane_error": max(e.membrane for e in errors.values()),
+            "gate_products": gate_products(netlist),
+            "by_neuron": {name: asdict(e) for name, e in errors.items()},
+        }
+    }

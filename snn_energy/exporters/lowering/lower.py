@@ -233,4 +233,6 @@ def notes(plan: Plan, registers: Registers) -> tuple[str, ...]:
             lines.append(f"{name}: the decays of tau {neuron.tau:g} are {TRUNCATION}")
         elif plan.time_steps > 7 and neuron.tau is not None:
             lines.append(f"{name}: over {plan.time_steps} steps, the membrane is {TRUNCATION}")
+    if plan.staa:
+        lines.append(f"{len(plan.staa)} STAA neurons: gates in fixed point, 16 bits of fraction")
     return tuple(lines)

@@ -109,6 +109,11 @@ def quantize(plan: Plan, calibration: Calibration, *, bits: int = 8) -> Register
     for name, term in plan.terms.items():
         if isinstance(term, Synapse) and name in scales:
             weights[name] = registers_of(term.weight, scales[name] * unit[term.source], bits)
+            if _fixed(term) and not np.allclose(weights[name].real, term.weight, rtol=1e-9):
+                raise UnsupportedOp(
+                    name, "a shortcut of spikes that needs a weight which its stream cannot hold",
+                    supported="weights that differ by powers of two", way_out="put a convolution on it",
+                )  # fmt: skip
     biases = _biases(plan, scales)
     neurons = {name: _fire(name, neuron, plan, scales, biases) for name, neuron in plan.neurons.items()}
     staa = {
@@ -175,8 +180,7 @@ def _stream_scale(
     for name, staa in plan.staa.items():
         if set(group) & set(staa.terms):
             limits += _staa_limits(name, staa, calibration)
-    fixed = [_peak(t, unit) for t in terms if isinstance(t, Synapse) and (t.exact or t.kind == "gather")]
-    if fixed:
+    if fixed := [_peak(t, unit) for t in terms if isinstance(t, Synapse) and _fixed(t)]:
         return _representable(min(*useful, *limits), min(fixed), bits)
     best = min(*useful, *limits)
     if not heard:
@@ -185,6 +189,11 @@ def _stream_scale(
     layers = [(t.weight, unit[t.source]) for t in terms if isinstance(t, Synapse)]
     biases = np.concatenate([plan.biases[name] for name in group])
     return kept(scales, layers, biases, bits) or float(scales[scales <= best * (1 + 1e-12)][0])
+
+
+def _fixed(term: Synapse) -> bool:
+    """May its weights not be rounded: is it a shortcut of spikes?"""
+    return term.exact or term.kind == "gather"
 
 
 def _staa_limits(name: str, neuron: StaaNeuron, calibration: Calibration) -> list[float]:
