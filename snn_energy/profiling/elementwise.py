@@ -29,13 +29,15 @@ def _describe(tally: Tally, rec: Recorder, x: torch.Tensor, out: torch.Tensor, *
 
 def _after(rec: Recorder, tag: Tag | None, values: ValueSet | None = None) -> Tag:
     """What remains known of a tensor after an operation that keeps its elements in place."""
-    tag = tag or Tag(rec.epoch, static=True)
+    tag = tag or rec.still
     return Tag(rec.epoch, sources=tag.sources, drivers=tag.drivers, static=tag.static, values=values)
 
 
 def two_operands(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """The operands of a binary function, in the order of its arithmetic."""
-    a, b = (*args, *(kwargs[k] for k in ("input", "other", "tensor", "exponent") if k in kwargs))[:2]
+    if len(args) < 2:
+        args = (*args, *(kwargs[k] for k in ("input", "other", "tensor", "exponent") if k in kwargs))
+    a, b = args[:2]
     return (b, a) if func.__name__.startswith("__r") or func.__name__ == "rsub" else (a, b)
 
 
@@ -67,9 +69,12 @@ def add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _broadcast(a: Any, b: Any) -> tuple[int, ...]:
     """The shape of what two operands make."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return tuple(a.shape if a.shape == b.shape else torch.broadcast_shapes(a.shape, b.shape))
-    return tuple(a.shape if isinstance(a, torch.Tensor) else b.shape)
+    shapes = [tuple(x.shape) for x in (a, b) if isinstance(x, torch.Tensor)]
+    if len(shapes) == 1 or shapes[0] == shapes[1]:
+        return shapes[0]
+    longest = max(map(len, shapes))
+    padded = [(1,) * (longest - len(shape)) + shape for shape in shapes]
+    return tuple(n if m == 1 else m for m, n in zip(*padded, strict=True))
 
 
 def _rows_within(
@@ -86,7 +91,7 @@ def _rows_within(
 
 def _joined(rec: Recorder, tags: tuple[Tag | None, Tag | None], tally: Tally, values: Any = None) -> Tag:
     """The tag of what two operands make together."""
-    a, b = (tag or Tag(rec.epoch, static=True) for tag in tags)
+    a, b = tags[0] or rec.still, tags[1] or rec.still
     sources = union(a.sources, b.sources)
     tally.merge_sources(sources)
     drivers = union(a.drivers, b.drivers)
@@ -185,10 +190,10 @@ def avg_pool(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     values = rec.values(x, tag, tally.left)
     tally.see_left(values)
     batched = x if x.dim() > axes + 1 else x.unsqueeze(0)
-    both = rec.maps(batched, tag, values).double() @ fan_weights(fan, x.device)
+    events, inputs = (rec.maps(batched, tag, values).double() @ fan_weights(fan, x.device)).unbind(1)
     shape = tuple(batched.shape[:1])
-    tally.read("events", shape, both[:, 0])
-    tally.read("input", shape, both[:, 1])
+    tally.read("events", shape, events)
+    tally.read("input", shape, inputs)
     tally.read("valid", shape, None, fan.total * batched.shape[1])
     tally.add(input_elements=x.numel(), output_elements=out.numel(), scale_muls=out.numel())
     tally.merge_sources(tag.sources if tag else ())

@@ -32,7 +32,7 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        rec, name = self.recorder, getattr(func, "__name__", str(func))
+        rec, name = self.recorder, getattr(func, "__name__", None) or str(func)
         if name == "__get__":
             out = func(*args, **kwargs)
             if isinstance(out, torch.Tensor):
@@ -43,7 +43,7 @@ class _Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         rec.frame = sys._getframe(1)
         try:
-            if not any(rec.tag(t) is not None for t in tensors_in(args, kwargs)):
+            if not rec.live(args, kwargs):
                 out = func(*args, **kwargs)
                 rec.mark(out, Tag(rec.epoch, constant=True))
                 return out

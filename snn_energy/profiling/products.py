@@ -71,13 +71,16 @@ def _count(
     ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
     shape, n, pairs = tuple(size[c] for c in lead), len(lead), math.prod(size.values())
     tally.read("coincident", shape, _rows(ca * cb, n).expand(shape).reshape(-1))
-    rows = _rows(ca, n).expand(shape).reshape(-1)
-    tally.read("left", shape, rows, math.prod(s for c, s in size.items() if c not in ai and c not in lead))
-    rows = _rows(cb, n).expand(shape).reshape(-1)
-    tally.read("right", shape, rows, math.prod(s for c, s in size.items() if c not in bi and c not in lead))
+    for side, given, counts, letters in (("left", "input", ca, ai), ("right", "right_input", cb, bi)):
+        rows = _rows(counts, n)
+        everywhere = rows.expand(shape).reshape(-1)
+        others = math.prod(s for c, s in size.items() if c not in letters and c not in lead)
+        tally.read(side, shape, everywhere, others)
+        if rows.shape == shape:
+            tally.read(given, shape, everywhere)
+        else:  # broadcast: each element counted once
+            tally.read(given, (), rows.sum().reshape(1))
     tally.read("valid", shape, None, pairs // math.prod(shape))
-    tally.read("input", (), ca.sum().reshape(1))
-    tally.read("right_input", (), cb.sum().reshape(1))
     tally.add(dense_macs=pairs, input_elements=a.numel(), right_elements=b.numel())
 
 

@@ -42,9 +42,9 @@ class Measured:
         return self.maps if x.shape[0] == self.maps.shape[0] and x.shape[1] == self.channels else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tag:
-    """The history of a tensor in one forward pass."""
+    """The history of a tensor in one forward pass.  Never changed once made (and made too often to freeze)."""
 
     epoch: int  # the pass; tags of earlier passes are void
     sources: tuple[str, ...] = ()  # neurons, or "input", seen through views and pools
@@ -55,6 +55,20 @@ class Tag:
     constant: bool = False  # made from parameters and numbers alone
     measured: Measured | None = None
     version: int = 0  # of the tensor when tagged: a later in-place change voids the tag
+
+    def knowing(self, values: ValueSet | None, measured: Measured | None) -> Tag:
+        """The same, knowing more."""
+        return Tag(
+            self.epoch,
+            self.sources,
+            self.drivers,
+            self.synapse,
+            self.values if values is None else values,
+            self.static,
+            self.constant,
+            self.measured if measured is None else measured,
+            self.version,
+        )
 
 
 def attach(x: torch.Tensor, tag: Tag) -> None:

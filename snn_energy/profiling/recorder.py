@@ -33,7 +33,8 @@ class Recorder:
         self.frame: FrameType | None = None
         self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
         self.called: set[str] = set()
-        self.plain: Tag = Tag(0)
+        self.plain: Tag = Tag(0)  # nothing is known
+        self.still: Tag = Tag(0)  # of a constant: the same at every step
         self.constants = _constants(model)
 
     # -- passes ---------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ class Recorder:
     def begin(self, layout: Layout) -> None:
         """Start a forward pass."""
         self.layout, self.epoch = layout, self.epoch + 1
-        self.plain = Tag(self.epoch)
+        self.plain, self.still = Tag(self.epoch), Tag(self.epoch, static=True)
 
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""
@@ -92,6 +93,18 @@ class Recorder:
             return self.plain
         return None if tag.constant else tag
 
+    def live(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Is any argument, or entry of a list among them, more than a constant?"""
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(value, torch.Tensor):
+                if self.tag(value) is not None:
+                    return True
+            elif isinstance(value, (list, tuple)):
+                for item in value:
+                    if isinstance(item, torch.Tensor) and self.tag(item) is not None:
+                        return True
+        return False
+
     def unseen(self, x: torch.Tensor) -> None:
         """A tensor that no visible operation made is work that nobody counted: say so."""
         tally = self.tally("uncounted", "unseen")
@@ -129,10 +142,12 @@ class Recorder:
         self.learn(x, tag, values=found)
         return found
 
-    def learn(self, x: torch.Tensor, tag: Tag, **facts: Any) -> None:
+    def learn(
+        self, x: torch.Tensor, tag: Tag, values: ValueSet | None = None, measured: Measured | None = None
+    ) -> None:
         """Add what was just found out about `x` to its tag, for the next operation that reads it."""
         latest = provenance.read(x, self.epoch) or tag
-        provenance.attach(x, provenance.replace(latest, **facts))
+        provenance.attach(x, latest.knowing(values, measured))
 
     def rows(
         self, x: torch.Tensor, tag: Tag | None, values: ValueSet | None, lead: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snn_energy.profiling.kinds import value_set
 
@@ -70,8 +70,8 @@ class Count:
 ZERO = Count()
 
 
-def resolve(row: OpRow) -> OpRow:
-    """Fill `ac`, `mac` and their companions of `row` from its `counts` and kinds."""
+def resolve(row: OpRow, **fields: Any) -> OpRow:
+    """Fill `ac`, `mac` and their companions of `row` from its `counts` and kinds; set `fields` besides."""
     row = _canonical(row)
     left = value_set(row.input_kind, row.input_values).event_driven
     right = row.right_kind is not None and value_set(row.right_kind, row.right_values).event_driven
@@ -80,6 +80,7 @@ def resolve(row: OpRow) -> OpRow:
     coincident, one_sided = _both_figures(row, left, right)
     return dataclasses.replace(
         row,
+        **fields,
         ac=ac.total,
         ac_by_step=ac.by_step,
         ac_square_sum=ac.square_sum,

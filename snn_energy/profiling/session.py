@@ -22,7 +22,7 @@ from snn_energy.profiling.neurons import is_neuron
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.provenance import Tag, attach
 from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
+from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED, resolve
 
 
 def profile(
@@ -233,7 +233,7 @@ def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]
     weighted = [row for row in rows if row.op in WEIGHTED]
     last = weighted[-1].key if weighted else None
     return tuple(
-        dataclasses.replace(row, role=_role(row, last), block=block_of(row.name, row.name in leaves))
+        resolve(row, role=_role(row, last), block=block_of(row.name, row.name in leaves))
         for row in rows
     )
 

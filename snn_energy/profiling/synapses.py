@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import torch
 
-from snn_energy.profiling.fanout import FanOut, geometry
+from snn_energy.profiling.fanout import FanOut, Geometry, geometry
 from snn_energy.profiling.products import contract, matmul_letters
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import Recorder, fan_weights
 from snn_energy.profiling.tally import Tally
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_ATTRIBUTES = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
 _TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 
 
 def bind(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Positional and named arguments as one dictionary."""
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+    given = dict(zip(names, args, strict=False))
+    given.update(kwargs)
+    return given
 
 
 def per_axis(value: Any, axes: int) -> tuple[int, ...]:
@@ -35,17 +39,39 @@ def conv(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     out = func(*args, **kwargs)
     given = bind(_CONV, args, kwargs)
     x, weight = given["input"], given["weight"]
-    axes, kernel = weight.dim() - 2, tuple(weight.shape[2:])
-    dilation, padding = per_axis(given.get("dilation", 1), axes), given.get("padding", 0)
-    if padding == "same":
-        before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
-    else:
-        before = per_axis(0 if padding == "valid" else padding, axes)
-    stride = per_axis(given.get("stride", 1), axes)
-    sizes, outputs = tuple(x.shape[-axes:]), tuple(out.shape[-axes:])
-    shape = geometry(sizes, outputs, tuple(weight.shape), stride, before, dilation, given.get("groups", 1))
+    axes = weight.dim() - 2
+    shape = _convolution(
+        tuple(x.shape[-axes:]),
+        tuple(out.shape[-axes:]),
+        tuple(weight.shape),
+        *(_hashable(given.get(name, default)) for name, default in _ATTRIBUTES),
+    )
     _weighted(rec, f"conv{axes}d", x, out, given, shape.fan, shape.dense, shape.details)
     return out
+
+
+@functools.lru_cache(maxsize=1024)
+def _convolution(
+    sizes: tuple[int, ...],
+    outputs: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Geometry:
+    """The geometry of a convolution whose attributes are as they were given."""
+    axes = len(weight) - 2
+    dilation = per_axis(dilation, axes)
+    if padding == "same":
+        before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, weight[2:], strict=True))
+    else:
+        before = per_axis(0 if padding == "valid" else padding, axes)
+    return geometry(sizes, outputs, weight, per_axis(stride, axes), before, dilation, groups)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def conv_transpose(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -75,9 +101,14 @@ def linear(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
             matmul_letters(given["input"].dim(), 2, transposed=True),
         )
         return out
-    fan = FanOut((), given["weight"].shape[0])
+    fan = _fan_of_linear(given["weight"].shape[0])
     _weighted(rec, "linear", given["input"], out, given, fan, given["weight"].numel(), {})
     return out
+
+
+@functools.cache
+def _fan_of_linear(outputs: int) -> FanOut:
+    return FanOut((), outputs)
 
 
 def _weighted(
@@ -139,10 +170,10 @@ def _events(
         tally.read("events", shape, rows, uniform)
         tally.read("input", shape, rows)
         return
-    both = rec.maps(x, tag, values).double() @ fan_weights(fan, x.device)
+    events, inputs = (rec.maps(x, tag, values).double() @ fan_weights(fan, x.device)).unbind(1)
     shape = tuple(x.shape[:1])
-    tally.read("events", shape, both[:, 0])
-    tally.read("input", shape, both[:, 1])
+    tally.read("events", shape, events)
+    tally.read("input", shape, inputs)
 
 
 def repeats(rec: Recorder, tally: Tally, x: torch.Tensor, tag: Tag, lead: tuple[int, ...]) -> bool:

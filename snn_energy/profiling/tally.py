@@ -13,7 +13,7 @@ from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.profile import OpRow
 from snn_energy.profiling.provenance import union
-from snn_energy.profiling.resolve import ZERO, Count, resolve
+from snn_energy.profiling.resolve import ZERO, Count
 
 
 @dataclass(slots=True)
@@ -23,11 +23,6 @@ class Reading:
     lead: tuple[int, ...]
     values: torch.Tensor | None
     factor: int = 1
-
-    @property
-    def key(self) -> Any:
-        """What readings of the same counts share, whatever their factors."""
-        return self.lead if self.values is None else id(self.values)
 
 
 class Located:
@@ -41,14 +36,14 @@ class Located:
 
 
 def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict[Any, Located]:
-    """All readings of a pass before their factors, by key: reduced together, shape by shape."""
+    """All readings of a pass before their factors, by (shape, id of the values): reduced together."""
     known: dict[Any, Located] = {}
-    alike: dict[tuple[int, ...], dict[Any, torch.Tensor]] = {}
+    alike: dict[tuple[int, ...], dict[int, torch.Tensor]] = {}
     for reading in (r for counts in pending for readings in counts.values() for r in readings):
         if reading.values is not None:
-            alike.setdefault(reading.lead, {})[reading.key] = reading.values
-        elif reading.key not in known:
-            known[reading.key] = _ones(layout, reading.lead)
+            alike.setdefault(reading.lead, {})[id(reading.values)] = reading.values
+        elif (reading.lead, 0) not in known:
+            known[reading.lead, 0] = _ones(layout, reading.lead)
     for lead, values in alike.items():
         block, steps = torch.stack(tuple(values.values())).long(), layout.split(lead)
         if steps is None:
@@ -57,7 +52,7 @@ def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict
             grid = block.reshape(len(values), steps, layout.batch, -1).sum(3)
             rows = zip(grid.sum(2).tolist(), grid.sum(1).tolist(), strict=True)
             found = [Located(sum(by_step), by_step, by_sample) for by_step, by_sample in rows]
-        known.update(zip(values, found, strict=True))
+        known.update({(lead, key): one for key, one in zip(values, found, strict=True)})
     return known
 
 
@@ -119,38 +114,36 @@ class Tally:
         self.calls, self.pending, self.repeats, self.first_input = 0, {}, [], None
 
     def row(self, steps: int) -> OpRow:
-        """The finished row."""
+        """The row, but for what `resolve` derives from it."""
         counts = dict(self.counts)
         given, right_given = counts.pop("input", ZERO), counts.pop("right_input", ZERO)
         out = counts.pop("output", ZERO)
         sums: dict[str, Any] = {**self.sums}
         valid = counts.get("valid", ZERO).total
-        return resolve(
-            OpRow(
-                name=self.name,
-                op=self.op,
-                site=self.site,
-                **self.fixed,
-                **sums,
-                input_kind="" if self.left is None else self.left.kind,
-                input_values=None if self.left is None else self.left.values,
-                right_kind=None if self.right is None else self.right.kind,
-                right_values=None if self.right is None else self.right.values,
-                two_valued_input=self.left is not None and self.left.two_valued,
-                output_kind="" if self.out is None else self.out.kind,
-                input_nonzero=given.total,
-                input_nonzero_by_step=given.by_step,
-                right_nonzero=right_given.total,
-                output_nonzero=out.total,
-                neuron_reset=out.total,
-                output_nonzero_by_step=out.by_step,
-                valid_macs=valid if "dense_macs" in sums else 0,
-                sources=self.sources,
-                feeds=tuple(self.feeds),
-                static_repeats=steps if self.static else 1,
-                norm_folded=bool(self.folded),
-                counts=counts,
-            )
+        return OpRow(
+            name=self.name,
+            op=self.op,
+            site=self.site,
+            **self.fixed,
+            **sums,
+            input_kind="" if self.left is None else self.left.kind,
+            input_values=None if self.left is None else self.left.values,
+            right_kind=None if self.right is None else self.right.kind,
+            right_values=None if self.right is None else self.right.values,
+            two_valued_input=self.left is not None and self.left.two_valued,
+            output_kind="" if self.out is None else self.out.kind,
+            input_nonzero=given.total,
+            input_nonzero_by_step=given.by_step,
+            right_nonzero=right_given.total,
+            output_nonzero=out.total,
+            neuron_reset=out.total,
+            output_nonzero_by_step=out.by_step,
+            valid_macs=valid if "dense_macs" in sums else 0,
+            sources=self.sources,
+            feeds=tuple(self.feeds),
+            static_repeats=steps if self.static else 1,
+            norm_folded=bool(self.folded),
+            counts=counts,
         )
 
     def merge_sources(self, sources: tuple[str, ...]) -> None:
@@ -162,7 +155,7 @@ class Tally:
 def _count(readings: list[Reading], layout: Layout, known: dict[Any, Located]) -> Count:
     """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
     steps = layout.steps or 1
-    parts = [(r.factor, known[r.key]) for r in readings]
+    parts = [(r.factor, known[r.lead, 0 if r.values is None else id(r.values)]) for r in readings]
     if len(parts) == 1:
         factor, one = parts[0]
         if one.squares is None:
