@@ -44,6 +44,8 @@ def rsub(call: Call) -> str:
 def _sum(call: Call, left: Any, right: Any, alpha: float) -> str:
     if (number := _number(right)) is not None:
         return call.emit(n.Scale, left, offset=number * alpha)
+    if isinstance(left, Filled) and isinstance(right, torch.Tensor):  # weights alone, in the shape of left
+        return call.emit(n.Expand, left.value + alpha * right)
     return call.emit(n.Add, left, _scaled(call, right, alpha))
 
 

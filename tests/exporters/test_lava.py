@@ -26,7 +26,8 @@ def test_package_has_everything_and_its_hashes(tmp_path):
     x = messages(netlist, RNG, 2)
     folder = write_package(netlist, tmp_path / "out", {"x": x, "y": np.array([1, 2])})
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    program = {"run.py", "network.py", "shim.py", "staa_lif.py", "processes/process.py", "processes/models.py"}
+    program = {"run.py", "network.py", "shim.py", "staa_lif.py"}
+    program |= {"processes/process.py", "processes/models.py"}
     data = {"netlist.json", "netlist.h5", "model.net", "samples.npz", "manifest.json"}
     assert names == program | data | {"README.md"}
     again, samples = read_package(folder)

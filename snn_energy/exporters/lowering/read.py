@@ -115,7 +115,7 @@ class Reader(PoolReader):
         if isinstance(node, n.Permute):
             order = self.axes_of(node, node.order)
             return Averaged(value.base, value.index.transpose(*order, value.index.ndim - 1))
-        return Averaged(value.base, value.index.reshape(*self.shape(node), -1))
+        return Averaged(value.base, value.index.reshape(*self.shape(node), -1), value.window)
 
     def expand(self, node: n.Node, index: Array) -> Array:
         """Showing a static image at every step changes nothing here: it is held at every step already."""
