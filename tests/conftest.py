@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +21,21 @@ def golden() -> Path:
             f"no reference case at {path}: set SNN_ENERGY_GOLDEN to the folder that holds statten-cifar/"
         )
     return path
+
+
+@pytest.fixture(scope="module")
+def capture_once() -> Iterator[None]:
+    """Capturing takes seconds and has tests of its own: with this, one graph per model and input shape."""
+    from snn_energy.graph.capture import capture
+
+    graphs: dict[Any, tuple[Any, Any]] = {}
+
+    def once(model: Any, example: Any, **meta: Any) -> Any:
+        key = (id(model), tuple(example.shape[1:]))
+        if key not in graphs:
+            graphs[key] = (model, capture(model, example))
+        return dataclasses.replace(graphs[key][1], **meta)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("snn_energy.graph.capture.capture", once)
+        yield

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,7 @@ from snn_energy.graph import nodes as n
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _capture_once() -> Iterator[None]:
-    """Capturing takes seconds and has tests of its own: here one graph per model and input shape."""
-    graphs: dict[Any, tuple[nn.Module, Graph]] = {}
-
-    def once(model: nn.Module, example: torch.Tensor, **meta: Any) -> Graph:
-        key = (id(model), tuple(example.shape[1:]))
-        if key not in graphs:
-            graphs[key] = (model, capture(model, example))
-        return dataclasses.replace(graphs[key][1], **meta)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("snn_energy.graph.capture.capture", once)
-        yield
-
+pytestmark = pytest.mark.usefixtures("capture_once")
 
 Case = Callable[[], tuple[nn.Module, torch.Tensor]]
 
@@ -109,7 +94,8 @@ def test_staa_neurons(tmp_path: Path) -> None:
     at_rest = model.lif.gc_state.of_zeros().numel()  # what GC2 makes of no membrane, computed beforehand
     held = sum(p.numel() for p in model.lif.parameters()) + at_rest
     assert sum(sizes[name] for name in call.input[1:]) == held, "a weight that all steps use is held once"
-    assert sum(a.size for a in np.load(tmp_path / "graph.npz").values()) == capture(model, images()).parameters()
+    saved = np.load(tmp_path / "graph.npz")
+    assert sum(array.size for array in saved.values()) == capture(model, images()).parameters()
     with pytest.raises(UnsupportedOp, match="STAALIF"):
         export_onnx(model, tmp_path, images()[:1], images().numpy(), form="single-step")
 
