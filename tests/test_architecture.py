@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "safe_load": set(),
     "checkpoints": {"models", "safe_load"},
     "samples": {"data"},
-    "training": {"models", "data", "checkpoints"},
+    "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
     "profiling": {"models", "energy"},  # energy: only inside Profile.energy(), at call time
     "energy": {"profiling"},
     "graph": {"models"},

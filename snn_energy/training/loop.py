@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from snn_energy.checkpoints import save_checkpoint
+from snn_energy.checkpoints import build, read_checkpoint, save_checkpoint
 from snn_energy.data import Data, Images, load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.files import write_text
@@ -24,6 +25,9 @@ from snn_energy.models.zoo import create_model
 from snn_energy.training import losses
 from snn_energy.training.device import choose_device
 from snn_energy.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from snn_energy.training.quantize import Quantization
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def train(
     where = choose_device(device)
     torch.manual_seed(recipe.seed)
     data = load_data(recipe.data)
-    model = create_model(recipe.model, **recipe.config).to(where)
+    model = initial_model(recipe).to(where)
     check_fit(model, data, where)
     run = _Run(recipe, model, data, where)
     write_text(out / "recipe.yaml", yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
@@ -103,6 +107,13 @@ def train(
                     class_names=list(data.class_names),
                 )
     return Result(out, out / "best.pth", best, best_epoch, time.monotonic() - started)
+
+
+def initial_model(recipe: Recipe) -> nn.Module:
+    """A new network with the recipe's configuration, or the one in the checkpoint `recipe.init`."""
+    if not recipe.init:
+        return create_model(recipe.model, **recipe.config)
+    return build(read_checkpoint(recipe.init), model=recipe.model, **recipe.config).train()
 
 
 def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
@@ -143,6 +154,16 @@ def evaluate(model: nn.Module, images: Images, batch_size: int, device: torch.de
     return right / len(images)
 
 
+def quantization(recipe: Recipe, model: nn.Module, images: Images) -> Quantization | None:
+    """Make `model` train in a netlist's numbers, if the recipe says so."""
+    if recipe.quantize == "none":
+        return None
+    from snn_energy.exporters.targets import CALIBRATION_SAMPLES
+    from snn_energy.training.quantize import Quantization
+
+    return Quantization(model, images.take(CALIBRATION_SAMPLES).batch(slice(None))[0])
+
+
 class _Run:
     """Model, optimizer, schedule and random state of one run."""
 
@@ -152,6 +173,7 @@ class _Run:
         from timm.utils import ModelEmaV3
 
         self.recipe, self.model, self.data, self.device = recipe, model, data, device
+        self.quantization = quantization(recipe, model, data.train)
         self.forward = torch.compile(model) if recipe.compile else model
         self.steps = math.ceil(len(data.train) / recipe.batch_size)
         self.optimizer = create_optimizer_v2(
@@ -180,7 +202,8 @@ class _Run:
     @property
     def result(self) -> nn.Module:
         """The network that is tested and saved: the average over steps, or the one that is trained."""
-        return self.model if self.average is None else self.average.module
+        network = self.model if self.average is None else self.average.module
+        return network if self.quantization is None else self.quantization.rounded(network)
 
     @property
     def lr(self) -> float:
@@ -189,6 +212,9 @@ class _Run:
 
     def epoch(self, number: int, on_step: Callable[[Step], None]) -> tuple[float, float]:
         """One pass over the training part; returns its mean loss and accuracy."""
+        if self.quantization is not None and number > 1:
+            averaged = () if self.average is None else (self.average.module,)
+            self.quantization.refresh(self.model, *averaged)
         self.model.train()
         total_loss, right, seen = 0.0, 0, 0
         for x, y in self.data.train.batches(self.recipe.batch_size, self.generator):

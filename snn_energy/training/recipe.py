@@ -14,7 +14,11 @@ import yaml
 from snn_energy.errors import ConfigError, suggest
 
 RECIPES = resources.files("snn_energy") / "recipes"
-CHOICES = {"optimizer": ("adamw", "sgd", "lamb"), "loss": ("cross_entropy", "tet")}
+CHOICES = {
+    "optimizer": ("adamw", "sgd", "lamb"),
+    "loss": ("cross_entropy", "tet"),
+    "quantize": ("none", "loihi"),
+}
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,16 @@ class Recipe:
     `snn_energy.data.load_data`.  The learning rate warms up linearly over `warmup_epochs` and falls to
     `min_lr` along a cosine, per step.  `random_affine` turns, shears, scales and moves training images: each
     entry of the affine matrix by up to that much.  With `ema_decay` above 0 the network that is tested and
-    saved is the exponential moving average of the weights over steps.
+    saved is the exponential moving average of the weights over steps.  `init` is a checkpoint to start from;
+    `quantize: loihi` trains with weights rounded as for a Loihi netlist (`snn_energy.training.quantize`).
     """
 
     name: str
     model: str
     data: str
     config: dict[str, Any] = field(default_factory=dict)
+    init: str = ""
+    quantize: str = "none"
     epochs: int = 10
     batch_size: int = 64
     optimizer: str = "adamw"

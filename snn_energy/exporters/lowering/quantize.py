@@ -34,7 +34,7 @@ from snn_energy.exporters.netlist.record import CURRENT_LIMIT, VOLTAGE_LIMIT, Ar
 from snn_energy.exporters.netlist.staa_lif import FRACTION_BITS
 
 HEADROOM = 2.0  # currents may be this many times larger than on the calibration samples
-HEADROOM_KEPT = 1.5  # the same, where a network was trained in registers that were chosen with the above
+HEADROOM_KEPT = 1.25  # the same, where a network was trained in registers that were chosen with the above
 BIAS_MAX = BIAS_MANTISSA[1] * 2  # exponent 7 against the current's 6
 EXACT_STEPS = 7
 
