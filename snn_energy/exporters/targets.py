@@ -37,6 +37,9 @@ TARGETS = {
     "lava": Target(
         "lava.export:export_lava", "lava.export:verify_dir", "Lava: a Loihi-style netlist in integers"
     ),
+    "netlist": Target(
+        "lava.export:export_netlist", "lava.export:verify_dir", "that netlist alone, run in the simulator"
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from staa_loops import membranes
 from test_lower import assert_lowers, images, lively
 from torch import nn
 
-from snn_energy.errors import ConfigError, UnsupportedOp, VerificationError
+from snn_energy.errors import ConfigError, DataError, UnsupportedOp, VerificationError
 from snn_energy.exporters.lava.export import export_lava, lower_model, rounded, verify_dir
 from snn_energy.exporters.lava.staa import gate_errors, spikes
 from snn_energy.exporters.lowering.staa import read_module, staa_registers
@@ -326,6 +326,21 @@ def test_files_listing_mapping_and_energy(tmp_path):
     silent = (count.updates - count.spikes) * costs.neuron_update
     active = count.spikes * (costs.neuron_active + costs.spike)
     assert found.picojoules["lif"] == pytest.approx((silent + active) / 2 + events * costs.ac / 2)
+
+
+def test_the_netlist_alone_is_a_target(tmp_path):
+    from snn_energy.exporters.targets import export, verify
+
+    x, y = images(3, 2, 8, 12), np.array([0, 1, 2])
+    net = Net(lambda c: STAALIF(c, NeuronConfig(T=2, gc=False)) if c == 7 else LIF(), 2).eval()
+    verdict = export(net, "netlist", tmp_path / "out", x=x, y=y)
+    assert verdict.verdict == "identical" and verdict.target == "netlist"
+    assert set(verdict.accuracy) == {"model", "dequantized", "netlist"}
+    assert "PE at input, SA" in (tmp_path / "out" / "netlist.txt").read_text()
+    again = verify(tmp_path / "out", x=x[:2])
+    assert again.verdict == "identical" and again.samples == 2 and again.target == "netlist"
+    with pytest.raises(DataError, match="is no exported package"):
+        verify(tmp_path / "out", x=x, runtime="lava")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,25 @@ from torch import nn
 from snn_energy.energy.costs import load_costs
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.exporters.lava import staa
-from snn_energy.exporters.lava.package import PACKAGE_FILE, read_package, run_lava, write_package
+from snn_energy.exporters.lava.package import (
+    PACKAGE_FILE,
+    SAMPLES_FILE,
+    read_package,
+    run_lava,
+    write_package,
+)
 from snn_energy.exporters.lowering.lower import Lowering, lower
 from snn_energy.exporters.lowering.quantize import Calibration
 from snn_energy.exporters.netlist.compare import NeuronDifference, compare_activities
 from snn_energy.exporters.netlist.energy import netlist_energy
+from snn_energy.exporters.netlist.files import load, save
+from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.mapping import map_netlist
 from snn_energy.exporters.netlist.record import OWN_PROCESSES, Netlist, neurons
 from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
 from snn_energy.exporters.targets import CALIBRATION_SAMPLES
 from snn_energy.exporters.verify import Verification
-from snn_energy.files import write_text
+from snn_energy.files import atomic_write, write_text
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
@@ -38,7 +47,7 @@ from snn_energy.graph.interpret import run
 from snn_energy.graph.simplify import fold_norms
 
 BATCH = 32
-LOWERING_FILE = "lowering.json"
+LOWERING_FILE, VERIFICATION_FILE = "lowering.json", "verification.json"
 CHIPS = ("loihi1", "loihi2")
 
 
@@ -183,51 +192,82 @@ def export_lava(
     best from the training data (default: the first of `x`).  Raises `UnsupportedOp`, and `VerificationError`
     where a spike differs although nothing is truncated (`Lowering.exact`); else the record counts them.
     """
+    verdict, exact = _export(model, out, x, y, calibration, write_package, bits, stock_processes)
+    if lava_samples:
+        in_lava = verify_dir(out, np.asarray(x)[:lava_samples], runtime="lava", python=python)
+        verdict = dataclasses.replace(verdict, details=verdict.details | {"lava": in_lava.to_json()})
+        verdict.save(out / VERIFICATION_FILE)
+    return verdict.require() if exact else verdict
+
+
+def export_netlist(
+    model: nn.Module,
+    out: Path,
+    example: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    bits: int = 8,
+    stock_processes: bool | None = None,
+    calibration: Any = None,
+) -> Verification:
+    """`export_lava` without Lava: the netlist, its listing and its mapping, verified in the simulator."""
+    verdict, exact = _export(model, out, x, y, calibration, write_netlist, bits, stock_processes)
+    details = {key: value for key, value in verdict.details.items() if key != "package"}
+    verdict = dataclasses.replace(verdict, target="netlist", details=details)
+    verdict.save(out / VERIFICATION_FILE)
+    return verdict.require() if exact else verdict
+
+
+def write_netlist(netlist: Netlist, out: Path, samples: Mapping[str, np.ndarray]) -> None:
+    """netlist.json and netlist.h5, the listing in netlist.txt, samples.npz."""
+    save(netlist, out)
+    write_text(out / "netlist.txt", listing(netlist) + "\n")
+    with atomic_write(out / SAMPLES_FILE) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **dict(samples))  # type: ignore[arg-type]
+
+
+def _export(
+    model: nn.Module,
+    out: Path,
+    x: Any,
+    y: Any,
+    calibration: Any,
+    write: Callable[[Netlist, Path, Mapping[str, np.ndarray]], Any],
+    bits: int,
+    stock_processes: bool | None,
+) -> tuple[Verification, bool]:
+    """Lower, write, verify in the simulator; whether every spike had to be equal."""
     x, y = np.asarray(x, np.float32), None if y is None else np.asarray(y)
     seen = np.asarray(x if calibration is None else calibration, np.float32)[:CALIBRATION_SAMPLES]
     was_training = model.training
     model.eval()
     try:
         lowering = lower_model(model, seen, bits=bits, stock_processes=stock_processes)
-        netlist = lowering.netlist
-        activity = simulate(netlist, encode(netlist, x))
+        netlist, messages = lowering.netlist, encode(lowering.netlist, x)
+        activity = simulate(netlist, messages)
         wanted = reference(lowering.dequantized, netlist, x)
         accuracy, differ = accuracies(model, dequantized_model(model, lowering), lowering, x, y, activity)
     finally:
         model.train(was_training)
-    samples = {"x": encode(netlist, x), "real": x}
-    if y is not None:
-        samples["y"] = y
-    write_package(netlist, out, samples)
-    verdict = _verification(
-        netlist,
-        compare_activities(netlist, wanted, activity, encode(netlist, x)),
-        accuracy,
-        differ,
-        wanted,
-        activity,
-    )
-    details = (
-        verdict.details
-        | {
-            "notes": list(lowering.notes),
-            "calibration": f"{len(seen)} samples, {'of those verified' if calibration is None else 'others'}",
-            "reference": "PyTorch float64, de-quantized weights",
-            "mapping": write_mappings(netlist, out),
-            "chip_energy": chip_energy(netlist, activity),
-        }
-        | staa.report(lowering.dequantized, netlist, rounded(netlist, x[:BATCH]))
-    )
+    write(netlist, out, {"x": messages, "real": x} | ({} if y is None else {"y": y}))
+    compared = compare_activities(netlist, wanted, activity, messages)
+    verdict = _verification(netlist, compared, accuracy, differ, wanted, activity)
+    details = {
+        "notes": list(lowering.notes),
+        "calibration": f"{len(seen)} samples, {'of those verified' if calibration is None else 'others'}",
+        "reference": "PyTorch float64, de-quantized weights",
+        "mapping": write_mappings(netlist, out),
+        "chip_energy": chip_energy(netlist, activity),
+        **staa.report(lowering.dequantized, netlist, rounded(netlist, x[:BATCH])),
+    }
     lowering.dequantized.save(out / "dequantized.json")
     write_text(
         out / LOWERING_FILE, json.dumps({"accuracy": accuracy, "notes": lowering.notes}, indent=1) + "\n"
     )
-    if lava_samples:
-        in_lava = verify_dir(out, x[:lava_samples], runtime="lava", python=python)
-        details["lava"] = in_lava.to_json()
-    verdict = dataclasses.replace(verdict, details=details)
-    verdict.save(out / "verification.json")
-    return verdict.require() if lowering.exact else verdict
+    verdict = dataclasses.replace(verdict, details=verdict.details | details)
+    verdict.save(out / VERIFICATION_FILE)
+    return verdict, lowering.exact
 
 
 def write_mappings(netlist: Netlist, out: Path) -> dict[str, str]:
@@ -269,7 +309,8 @@ def verify_dir(
     `x`: real samples (default: those in the package).  Raises `DataError` for a package that was changed.
     """
     folder = Path(folder)
-    netlist, samples = read_package(folder)
+    packed = (folder / PACKAGE_FILE).exists() or runtime == "lava"
+    netlist, samples = read_package(folder) if packed else _read_netlist(folder)
     x = samples.get("real") if x is None else np.asarray(x, np.float32)
     if x is None:
         raise DataError(f"{folder} has no samples of its own: name some with --input")
@@ -293,7 +334,17 @@ def verify_dir(
         netlist, compare_activities(netlist, wanted, got, messages), accuracy, differ, wanted, got
     )
     against = "integer simulator" if runtime == "lava" else "PyTorch float64, de-quantized weights"
-    return dataclasses.replace(verdict, form=tested, details=verdict.details | {"reference": against})
+    target = "lava" if packed else "netlist"
+    details = verdict.details | {"reference": against}
+    return dataclasses.replace(verdict, target=target, form=tested, details=details)
+
+
+def _read_netlist(folder: Path) -> tuple[Netlist, dict[str, np.ndarray]]:
+    netlist = load(folder)
+    if not (folder / SAMPLES_FILE).exists():
+        return netlist, {}
+    with np.load(folder / SAMPLES_FILE, allow_pickle=False) as file:
+        return netlist, dict(file)
 
 
 def _verification(
