@@ -190,7 +190,7 @@ def avg_pool(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     values = rec.values(x, tag, tally.left)
     tally.see_left(values)
     batched = x if x.dim() > axes + 1 else x.unsqueeze(0)
-    events, inputs = (rec.maps(batched, tag, values).double() @ fan_weights(fan, x.device)).unbind(1)
+    events, inputs = (fan_weights(fan, x.device) @ rec.maps(batched, tag, values).double().T).unbind()
     shape = tuple(batched.shape[:1])
     tally.read("events", shape, events)
     tally.read("input", shape, inputs)

@@ -124,7 +124,7 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
     inputs = tensors_in(args, {})
     spikes = out if isinstance(out, torch.Tensor) else tensors_in((out,), {})[0]
-    name, steps_in = rec.paths[-1], _steps_in(module, spikes)
+    name, steps_in = rec.paths[-1], _steps_in(rec, module, spikes)
     if steps_in:
         rec.layout.observe(spikes.shape)
     update = update_of(module, rec.layout.steps or 1)
@@ -160,7 +160,11 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     rec.mark(spikes, Tag(rec.epoch, sources=(name,), values=values, measured=measured))
 
 
-def _steps_in(module: nn.Module, spikes: torch.Tensor) -> bool:
-    """Whether a neuron's tensors are (T, B, …)."""
-    mode = getattr(module, "step_mode", None)
-    return spikes.dim() > 1 and (mode == "m" or (mode is None and type(module).__name__.endswith("PSN")))
+def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor) -> bool:
+    """Whether a neuron's tensors are (T, B, …): as it says itself, else as their shape says."""
+    mode, shape = getattr(module, "step_mode", None), tuple(spikes.shape)
+    if mode is not None or type(module).__name__.endswith("PSN"):
+        return len(shape) > 1 and mode != "s"
+    return (
+        rec.layout.steps_in_tensors and len(shape) > 2 and shape[:2] == (rec.layout.steps, rec.layout.batch)
+    )

@@ -6,6 +6,7 @@ arrive, so a kind only moves towards `real`.  Nothing here imports torch.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 KINDS = ("binary", "scaled", "ternary", "integer", "real")
@@ -18,7 +19,7 @@ class ValueSet:
     values: tuple[float, ...] | None = ()
     integral: bool = True
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """`binary` {0,1}, `scaled` {0,a}, `ternary` {-1,0,1}, `integer`, else `real`."""
         if self.values is not None:
@@ -29,7 +30,7 @@ class ValueSet:
             return "ternary"
         return "integer" if self.integral else "real"
 
-    @property
+    @functools.cached_property
     def event_driven(self) -> bool:
         """Whether only nonzero elements cause work."""
         return self.kind != "real"
@@ -41,6 +42,8 @@ class ValueSet:
 
     def join(self, other: ValueSet) -> ValueSet:
         """The values of both: commutative, associative, never further from `real`."""
+        if self == other:
+            return self
         integral = self.integral and other.integral
         if self.values is None or other.values is None:
             return ValueSet(None, integral)

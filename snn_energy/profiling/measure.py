@@ -107,4 +107,4 @@ def row_counts(ones: torch.Tensor, lead: int) -> torch.Tensor:
 
 def position_counts(ones: torch.Tensor, lead: int) -> torch.Tensor:
     """Σ over the channel dimension that follows `lead` dimensions: (leading, positions)."""
-    return ones.flatten(0, lead - 1).sum(1).flatten(1)
+    return (ones if lead == 1 else ones.flatten(0, lead - 1)).sum(1).flatten(1)

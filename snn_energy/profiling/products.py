@@ -70,10 +70,10 @@ def _count(
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
     ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
     shape, n, pairs = tuple(size[c] for c in lead), len(lead), math.prod(size.values())
-    tally.read("coincident", shape, _rows(ca * cb, n).expand(shape).reshape(-1))
+    tally.read("coincident", shape, _spread(_rows(ca * cb, n), shape))
     for side, given, counts, letters in (("left", "input", ca, ai), ("right", "right_input", cb, bi)):
         rows = _rows(counts, n)
-        everywhere = rows.expand(shape).reshape(-1)
+        everywhere = _spread(rows, shape)
         others = math.prod(s for c, s in size.items() if c not in letters and c not in lead)
         tally.read(side, shape, everywhere, others)
         if rows.shape == shape:
@@ -117,7 +117,9 @@ def _nonzeros_at(x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | Non
             ones = ones.double()
         if gone:
             ones = ones.sum(gone)
-    left = [c for c in letters if c in keep]
+    left = "".join(c for c in letters if c in keep)
+    if left == keep:
+        return ones.double()
     ones = ones.permute([left.index(c) for c in keep if c in left]).double()
     return ones[tuple(slice(None) if c in left else None for c in keep)]
 
@@ -125,6 +127,11 @@ def _nonzeros_at(x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | Non
 def _rows(x: torch.Tensor, lead: int) -> torch.Tensor:
     """Σ over all but the first `lead` dimensions."""
     return x.sum(tuple(range(lead, x.dim()))) if x.dim() > lead else x
+
+
+def _spread(rows: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Counts per index, the same along a dimension of size 1, flat."""
+    return (rows if rows.shape == shape else rows.expand(shape)).reshape(-1)
 
 
 def matmul_letters(left: int, right: int, transposed: bool = False) -> tuple[str, str, str]:

@@ -35,6 +35,12 @@ class Measured:
         """Whether `x` is the same memory, all of it, in the same order."""
         return x.data_ptr() == self.pointer and x.numel() == self.numel and x.is_contiguous()
 
+    def per_lead(self) -> torch.Tensor:
+        """`rows`, from `maps` where only these were counted."""
+        if self.rows is None:
+            self.rows = self.maps.double().sum(1)  # type: ignore[union-attr]
+        return self.rows
+
     def positions(self, x: torch.Tensor) -> torch.Tensor | None:
         """`maps`, if they are those of `x` (N, C, *spatial)."""
         if self.maps is None or not self.shows(x):
@@ -44,7 +50,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Tag:
-    """The history of a tensor in one forward pass.  Never changed once made (and made too often to freeze)."""
+    """The history of a tensor in one forward pass.  Never changed once made; made too often to be frozen."""
 
     epoch: int  # the pass; tags of earlier passes are void
     sources: tuple[str, ...] = ()  # neurons, or "input", seen through views and pools

@@ -154,21 +154,21 @@ class Recorder:
     ) -> tuple[Any, torch.Tensor]:
         """Nonzeros per leading index: (leading shape, float64 counts flat over it)."""
         known = tag.measured if tag is not None else None
-        if known is not None and known.rows is not None and known.shows(x):
-            size = known.rows.numel()
+        if known is not None and known.shows(x):
+            counts = known.per_lead()
+            size = counts.numel()
             if size == x.shape[0]:
-                return tuple(x.shape[:1]), known.rows
+                return tuple(x.shape[:1]), counts
             if lead > 1 and x.dim() > 1 and size == x.shape[0] * x.shape[1]:
-                return tuple(x.shape[:2]), known.rows
+                return tuple(x.shape[:2]), counts
+        ones, fresh = ones_where_nonzero(x, values), Measured(x, lead)
         if lead == 1 and x.dim() > 2:
-            counts = self.maps(x, tag, values).double().sum(1)
+            fresh.maps = position_counts(ones, 1)
         else:
-            counts = row_counts(ones_where_nonzero(x, values), lead)
-            if tag is not None and x.is_contiguous():
-                fresh = Measured(x, lead)
-                fresh.rows = counts
-                self.learn(x, tag, measured=fresh)
-        return tuple(x.shape[:lead]), counts
+            fresh.rows = row_counts(ones, lead)
+        if tag is not None and x.is_contiguous():
+            self.learn(x, tag, measured=fresh)
+        return tuple(x.shape[:lead]), fresh.per_lead()
 
     def maps(self, x: torch.Tensor, tag: Tag | None, values: ValueSet | None) -> torch.Tensor:
         """Nonzeros of (N, C, *spatial) summed over channels: (N, positions)."""
@@ -179,16 +179,16 @@ class Recorder:
         maps = position_counts(ones_where_nonzero(x, values), 1)
         if tag is not None and x.is_contiguous():
             fresh = Measured(x, 1)
-            fresh.maps, fresh.rows = maps, maps.double().sum(1)
+            fresh.maps = maps
             self.learn(x, tag, measured=fresh)
         return maps
 
 
 @functools.lru_cache(maxsize=256)
 def fan_weights(fan: FanOut, device: torch.device) -> torch.Tensor:
-    """The fan-out of each position, and ones: (positions, 2) float64."""
+    """The fan-out of each position, and ones: (2, positions) float64."""
     flat = torch.tensor(fan.flat, dtype=torch.float64, device=device)
-    return torch.stack([flat, torch.ones_like(flat)], dim=1)
+    return torch.stack([flat, torch.ones_like(flat)])
 
 
 def _constants(model: nn.Module) -> dict[int, torch.Tensor]:

@@ -233,8 +233,7 @@ def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]
     weighted = [row for row in rows if row.op in WEIGHTED]
     last = weighted[-1].key if weighted else None
     return tuple(
-        resolve(row, role=_role(row, last), block=block_of(row.name, row.name in leaves))
-        for row in rows
+        resolve(row, role=_role(row, last), block=block_of(row.name, row.name in leaves)) for row in rows
     )
 
 

@@ -170,7 +170,7 @@ def _events(
         tally.read("events", shape, rows, uniform)
         tally.read("input", shape, rows)
         return
-    events, inputs = (rec.maps(x, tag, values).double() @ fan_weights(fan, x.device)).unbind(1)
+    events, inputs = (fan_weights(fan, x.device) @ rec.maps(x, tag, values).double().T).unbind()
     shape = tuple(x.shape[:1])
     tally.read("events", shape, events)
     tally.read("input", shape, inputs)
@@ -178,13 +178,16 @@ def _events(
 
 def repeats(rec: Recorder, tally: Tally, x: torch.Tensor, tag: Tag, lead: tuple[int, ...]) -> bool:
     """Whether `x` is the network's input, the same at every step; by value where it comes from the input."""
+    if not tag.static and tag.sources != ("input",):
+        tally.repeats.append(False)
+        return False
     batch, steps = rec.layout.batch, rec.layout.steps
     groups = rec.layout.split(lead)
     if groups is None and steps is None and lead and lead[0] % batch == 0:
         groups = lead[0] // batch
     if tag.static:
         same = True
-    elif tag.sources != ("input",) or groups is None:
+    elif groups is None:
         tally.repeats.append(False)
         return False
     elif groups > 1:

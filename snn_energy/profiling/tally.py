@@ -154,27 +154,36 @@ class Tally:
 
 def _count(readings: list[Reading], layout: Layout, known: dict[Any, Located]) -> Count:
     """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
-    steps = layout.steps or 1
-    parts = [(r.factor, known[r.lead, 0 if r.values is None else id(r.values)]) for r in readings]
+    steps, factors = layout.steps or 1, [r.factor for r in readings]
+    parts = [known[r.lead, 0 if r.values is None else id(r.values)] for r in readings]
     if len(parts) == 1:
-        factor, one = parts[0]
+        (factor,), (one,) = factors, parts
         if one.squares is None:
             return Count(factor * one.total, (), None)
-        by_step = tuple(factor * s for s in one.steps) if steps == 1 or len(one.steps) > 1 else ()
+        by_step = tuple([factor * s for s in one.steps]) if steps == 1 or len(one.steps) > 1 else ()
         return Count(factor * one.total, by_step, factor * factor * one.squares)
-    total = sum(factor * part.total for factor, part in parts)
-    told = [[factor * s for s in part.samples] for factor, part in parts if part.samples is not None]
-    if len(told) < len(parts):
-        return Count(total, (), None)
-    squares = sum(s * s for s in map(sum, zip(*told, strict=True)))
-    sums = [tuple(factor * s for s in part.steps) for factor, part in parts]
-    lengths = {len(part) for part in sums}
-    if lengths == {1} and steps > 1:
-        if len(sums) % steps:
-            return Count(total, (), squares)
-        each = len(sums) // steps  # calls of one step stand together
-        flat = [s for (s,) in sums]
-        return Count(total, tuple(sum(flat[i : i + each]) for i in range(0, len(flat), each)), squares)
-    if len(lengths) != 1:
-        return Count(total, (), squares)
-    return Count(total, tuple(sum(column) for column in zip(*sums, strict=True)), squares)
+    totals = [factor * part.total for factor, part in zip(factors, parts, strict=True)]
+    squares = _squares(factors, parts)
+    lengths = {len(part.steps) for part in parts}
+    by_step = ()
+    if squares is None:
+        pass
+    elif lengths == {1} and steps > 1:
+        each, odd = divmod(len(totals), steps)  # calls of one step stand together
+        by_step = () if odd else tuple([sum(totals[i : i + each]) for i in range(0, len(totals), each)])
+    elif len(lengths) == 1:
+        rows = ([f * s for s in part.steps] for f, part in zip(factors, parts, strict=True))
+        by_step = tuple([sum(column) for column in zip(*rows, strict=True)])
+    return Count(sum(totals), by_step, squares)
+
+
+def _squares(factors: list[int], parts: list[Located]) -> int | None:
+    """Σ over samples of (Σ over calls)²; None where samples cannot be told apart."""
+    samples = [part.samples for part in parts if part.samples is not None]
+    if len(samples) < len(parts):
+        return None
+    common = factors[0]
+    if factors.count(common) < len(factors):
+        samples = [[f * s for s in column] for f, column in zip(factors, samples, strict=True)]
+        common = 1
+    return common * common * sum([s * s for s in map(sum, zip(*samples, strict=True))])
