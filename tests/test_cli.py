@@ -18,6 +18,7 @@ import torch
 
 from snn_energy.__main__ import main
 from snn_energy.checkpoints import save_checkpoint
+from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.models.zoo import create_model
 from snn_energy.profiling import Profile
 
@@ -107,8 +108,12 @@ def test_profile_export_verify_report(checkpoint: Path, tmp_path: Path) -> None:
     assert layers.ac_total.sum() == sum(row.ac for row in profile.rows) > 0
     assert {"block.0.attn.q_conv", "patch_embed.proj_lif1", "head"} <= set(layers.name)
 
-    done = run("export", checkpoint, "--target", "onnx", "--out", tmp_path / "onnx", "--samples", 20)
+    out = ("--out", tmp_path / "onnx")
+    done = run("export", checkpoint, "--target", "onnx", *out, "--samples", 20, "--debug-outputs")
     assert done.returncode == 0, done.stderr
+    runner = OnnxModel(tmp_path / "onnx" / "model.onnx")
+    assert runner.class_names == [str(digit) for digit in range(10)]
+    assert "block.0.attn.q_lif" in runner.outputs
     verdict = json.loads((tmp_path / "onnx" / "verification.json").read_text())
     assert verdict["samples"] == 20
     assert verdict["predictions_differ"] == 0

@@ -31,6 +31,10 @@ def export(
     quantize: Annotated[
         str | None, typer.Option("--quantize", help="onnx: int8, beside the float file.")
     ] = None,
+    debug_outputs: Annotated[
+        bool | None,
+        typer.Option("--debug-outputs", help="onnx: every neuron's spikes as further outputs."),
+    ] = None,
     bits: Annotated[int | None, typer.Option("--bits", help="lava: bits of a weight, 8 by default.")] = None,
     lava_samples: Annotated[
         int | None,
@@ -51,7 +55,16 @@ def export(
     chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)
-    options = given(form=form, quantize=quantize, bits=bits, lava_samples=lava_samples, python=python)
+    options = given(
+        form=form,
+        quantize=quantize,
+        debug_outputs=debug_outputs,
+        bits=bits,
+        lava_samples=lava_samples,
+        python=python,
+    )
+    if "class_names" in options_of(target):
+        options["class_names"] = list(chosen.class_names or stored.class_names or ()) or None
     remembered = {"data": data or (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))

@@ -26,6 +26,10 @@ MODELS = {
     "spikformer": ("spikformer", {"embed_dims": 48, "num_heads": 3, "depths": 1}),
     "statten-spikformer": ("statten-spikformer", {"embed_dims": 48, "num_heads": 3, "depths": 1}),
     "statten-qkformer": ("statten-qkformer", {"embed_dims": 48, "num_heads": (3, 2, 1), "depths": (1, 1, 1)}),
+    "staa": ("staa-vgg13", {"T": 4, "width": 0.05, "tsrd": False}),  # a fake draw on the CPU has no value
+    "staa, every option": ("staa-resnet20", {"T": 4, "width": 0.05, "adaptive": True, "pe_at": "state"}),
+    "staa, no fused step": ("staa-vgg13", {"T": 4, "width": 0.05, "pe_at": "output"}),
+    "decoupled": ("decoupled", {"width": 1 / 32, "num_heads": 2, "causal": True}),
     "statten-maxformer": ("statten-maxformer", {"embed_dims": 64, "depths": (1, 1, 1)}),
 }
 
