@@ -26,11 +26,12 @@ from snn_energy.exporters.netlist.energy import gate_products, netlist_energy
 from snn_energy.exporters.netlist.files import load, save
 from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.mapping import map_netlist
-from snn_energy.exporters.netlist.record import Edge, Identity, Input, Netlist, Population, StaaLif
+from snn_energy.exporters.netlist.record import Edge, Identity, Input, Netlist, Population, Relay, StaaLif
 from snn_energy.exporters.netlist.simulate import simulate
 from snn_energy.models.backbones import BasicBlock, ConvNeuron, Head, PerStep, halve
-from snn_energy.models.neurons import LIF, to_sequence
+from snn_energy.models.neurons import LIF
 from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
+from snn_energy.models.steps import to_sequence
 
 TOLERANCE = 2**-8  # |ΔV| of fixed-point gates, relative to the largest membrane (docs/neuromorphic.md)
 PLACES = ("input", "state", "aggregate", "output")
@@ -263,9 +264,27 @@ def test_residual_networks_of_plain_lif_lower():
     assert any("same.lif2: threshold 1 becomes" in note for note in lowering.notes)
 
 
-def test_maps_that_do_not_divide_are_refused_by_name():
-    with pytest.raises(UnsupportedOp, match=r"pool.layer.*a map of 7×12 must divide into its windows"):
-        lower_model(Net(lambda c: LIF(), 2).eval(), images(2, 2, 7, 12))
+def test_average_pools_of_odd_maps():
+    """7×13 -> 4×7 -> 2×4 in windows of 4, 2 and 1: graded messages in quarters, in layers and shortcuts."""
+    net = Net(lambda c: STAALIF(c, NeuronConfig(T=2, gc=False)) if c == 7 else LIF(), 2)
+    lowering, _ = assert_lowers(lively(net, gain=3.0), images(3, 2, 7, 13))
+    relay, synapses = lowering.netlist.nodes["pool.layer"], lowering.netlist.nodes
+    assert isinstance(relay, Relay) and relay.shape == (6, 4, 7) and relay.message_bits == 4
+    listed = {size: synapses[f"pool.layer.windows{size}"].sources.size for size in (4, 2, 1)}
+    assert listed == {4: 6 * 6 * 12, 2: 6 * (6 + 12), 1: 6}
+    assert {size: set(synapses[f"pool.layer.windows{size}"].values.tolist()) for size in (4, 2, 1)} == {
+        4: {1}, 2: {2}, 1: {4}
+    }  # fmt: skip
+
+
+def test_cut_windows_of_averages_are_refused_by_name():
+    class Twice(Net):
+        def __init__(self):
+            super().__init__(lambda c: LIF(), 2)
+            self.pool = nn.Sequential(PerStep(nn.AvgPool2d((1, 3))), PerStep(halve()))
+
+    with pytest.raises(UnsupportedOp, match=r"pool.1.layer.*maps that divide into windows"):
+        lower_model(Twice().eval(), images(2, 2, 7, 12))
 
 
 @pytest.mark.slow

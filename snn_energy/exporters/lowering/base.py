@@ -56,9 +56,15 @@ class ReaderBase:
         return value.index.size == size and bool(np.array_equal(value.index.ravel(), np.arange(size)))
 
     def add_source(
-        self, name: str, kind: str, shape: Shape, largest: int = 1, made_of: tuple[str, ...] = ()
+        self,
+        name: str,
+        kind: str,
+        shape: Shape,
+        largest: int = 1,
+        made_of: tuple[str, ...] = (),
+        unit: float = 1.0,
     ) -> View:
-        self.plan.sources[name] = Source(kind, shape, largest, made_of)
+        self.plan.sources[name] = Source(kind, shape, largest, made_of, unit)
         return View(name, whole(self.t, shape))
 
     def gather(self, name: str, source: str, shape: Shape, sources: Array, targets: Array) -> str:

@@ -21,13 +21,14 @@ class Source:
     """Something that emits spikes: the input, a neuron, an OR, an AND, or a sum of spikes.
 
     `kind`: input | lif | staa | or | and | sum.  `largest`: of its messages (1 for binary).  `made_of`: names
-    of the terms that feed it (for or, and, sum: gathers of weight 1).
+    of the terms that feed it (for or, and, sum: gathers of weight 1).  `unit`: what a message of 1 is worth.
     """
 
     kind: str
     shape: Shape
     largest: int = 1
     made_of: tuple[str, ...] = ()
+    unit: float = 1.0
 
 
 @dataclass(frozen=True)

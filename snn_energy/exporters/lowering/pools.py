@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from snn_energy.exporters.lowering.base import ReaderBase, as_chw, pair
@@ -68,10 +70,40 @@ class PoolReader(ReaderBase):
             sides = self.shape(self.graph[node.inputs[0]])[-2:]
             kernel = (min(kernel[0], sides[0]), min(kernel[1], sides[1]))
             if any(a % b for a, b in zip(sides, kernel, strict=True)):
-                self.refuse(
-                    node, f"a map of {sides[0]}×{sides[1]} must divide into its windows: resize the input"
-                )
+                return self.cut_windows(node, value, kernel)
         return self.average(node, value, kernel)
+
+    def cut_windows(self, node: n.AvgPool, value: Value, kernel: tuple[int, int]) -> View:
+        """An average pool whose last windows hold fewer spikes: relayed as graded spikes.
+
+        A spike in a window of s positions sends L/s, L being a multiple of every s: a message of L is 1.
+        """
+        if not isinstance(value, View) or not self.is_whole(value):
+            self.refuse(
+                node, "average spikes as their neuron laid them out, or maps that divide into windows"
+            )
+        assert isinstance(value, View)
+        shape, base = as_chw(self.shape(node)[2:]), self.base_shape(value)
+        rows, columns = (np.arange(side) // k for side, k in zip(base[1:], kernel, strict=True))
+        sizes = np.broadcast_to(np.bincount(rows)[rows][:, None] * np.bincount(columns)[columns], base)
+        channel = np.arange(base[0])[:, None, None]
+        targets = (channel * shape[1] + rows[:, None]) * shape[2] + columns
+        present = [int(size) for size in np.unique(sizes)]
+        one, names = math.lcm(*present), []
+        for size in present:
+            names.append(f"{node.name}.windows{size}")
+            sources = np.flatnonzero(sizes == size)
+            self.plan.terms[names[-1]] = Synapse(
+                "gather",
+                value.base,
+                shape,
+                np.array([one / size]),
+                sources=sources,
+                targets=targets[sizes == size],
+            )
+        largest = one * self.plan.sources[value.base].largest
+        self.add_source(node.name, "sum", shape, largest, tuple(names), 1 / one)
+        return View(node.name, whole(self.t, shape).reshape(self.shape(node)))
 
     def adaptive_pool(self, node: n.AdaptiveAvgPool, value: Value) -> Value:
         sides = self.shape(self.graph[node.inputs[0]])[-2:]

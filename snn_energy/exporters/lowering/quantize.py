@@ -98,7 +98,7 @@ def quantize(plan: Plan, calibration: Calibration, *, bits: int = 8) -> Register
     if not 4 <= bits <= 8:
         raise ValueError(f"weights of {bits} bits: 4 to 8")
     scale = input_scale(calibration)
-    unit = {name: 1 / scale.scale if source.kind == "input" else 1.0 for name, source in plan.sources.items()}
+    unit = {n: 1 / scale.scale if s.kind == "input" else s.unit for n, s in plan.sources.items()}
     scales: dict[str, float] = {}
     for group in streams(plan):
         scales |= dict.fromkeys(group, _stream_scale(plan, group, calibration, unit, bits))

@@ -83,7 +83,7 @@ class Reader(PoolReader):
         if isinstance(value, Averaged) and isinstance(node, n.Reshape | n.Permute):
             return self.rearrange_average(node, value)
         if not isinstance(value, View | Stream):
-            self.refuse(node, "rearrange spikes or currents, not a product or a mean over steps")
+            self.refuse(node, "only spikes and currents are rearranged; the only product is STAtten's Q(KᵀV)")
         assert isinstance(value, View | Stream)
         index = value.index
         match node:
@@ -272,6 +272,8 @@ class Reader(PoolReader):
         shape = self.base_shape(left)
         if self.base_shape(right) != shape or not np.array_equal(left.index, right.index):
             self.refuse(node, "spikes that are added must lie alike")
+        if any(self.plan.sources[view.base].unit != 1 for view in (left, right)):
+            self.refuse(node, "a mean of spikes over windows that are cut off can be added to currents only")
         here = np.arange(int(np.prod(shape)))
         names = tuple(
             self.gather(f"{node.name}.{side}", view.base, shape, here, here)
