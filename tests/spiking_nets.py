@@ -12,8 +12,9 @@ from torch import nn
 
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
-from snn_energy.models.neurons import LIF, PLIF, reset, to_sequence
+from snn_energy.models.neurons import LIF, PLIF, reset
 from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
+from snn_energy.models.steps import to_sequence
 from snn_energy.models.zoo import create_model
 
 STATTEN: dict[str, Any] = {

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.neurons import check_input as check_input
-from snn_energy.models.statten import conv_bn, per_step
+from snn_energy.models.steps import conv_bn, per_step
 
 NeuronFactory = Callable[[int], nn.Module]
 """channels -> a multi-step spiking neuron, (T, B, C, H, W) -> {0, 1} of the same shape."""

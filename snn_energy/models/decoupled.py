@@ -23,13 +23,12 @@ from snn_energy.models.backbones import (
     SHAPES,
     Backbone,
     Head,
-    check_input,
     check_network,
     scaled,
     start_norms,
 )
-from snn_energy.models.neurons import PLIF, reset, to_sequence
-from snn_energy.models.statten import conv_bn, per_step
+from snn_energy.models.neurons import PLIF, reset
+from snn_energy.models.steps import check_input, conv_bn, per_step, to_sequence
 
 BackboneName = Literal["resnet18", "resnet19", "resnet20", "resnet34"]
 

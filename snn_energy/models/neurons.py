@@ -12,8 +12,6 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import nn
 
-from snn_energy.errors import DataError
-
 
 class LIF(neuron.LIFNode):
     """Leaky integrate-and-fire with decayed input and hard reset to 0.
@@ -101,22 +99,3 @@ class PLIF(neuron.ParametricLIFNode):
 def reset(model: nn.Module) -> None:
     """Put every stateful neuron of `model` back to its initial membrane."""
     functional.reset_net(model)
-
-
-def to_sequence(x: torch.Tensor, time_steps: int) -> torch.Tensor:
-    """(B,C,H,W), repeated, or (B,T,C,H,W), transposed -> (T,B,C,H,W)."""
-    if x.dim() == 4:
-        return x.unsqueeze(0).expand(time_steps, *x.shape)
-    return x.transpose(0, 1)
-
-
-def check_input(x: torch.Tensor, in_channels: int, steps: int | None) -> None:
-    """Raise `DataError` unless `x` is (B, in_channels, H, W) or (B, steps, in_channels, H, W).
-
-    `steps` None: any number of them.
-    """
-    fits = x.dim() in (4, 5) and x.shape[-3] == in_channels
-    if not fits or (x.dim() == 5 and steps not in (None, x.shape[1])):
-        t = "T" if steps is None else steps
-        wanted = f"(B, {in_channels}, H, W) or (B, {t}, {in_channels}, H, W)"
-        raise DataError(f"input of shape {tuple(x.shape)}: must be {wanted}")

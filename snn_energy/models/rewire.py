@@ -14,7 +14,7 @@ from spikingjelly.activation_based.layer.attention import SpikeDrivenSelfAttenti
 from spikingjelly.activation_based.model import maxformer
 from torch import nn
 
-from snn_energy.models.statten import per_step
+from snn_energy.models.steps import per_step
 
 Product = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """3 × (T, B, C, tokens ...) -> (T, B, C, tokens ...), heads contiguous in C."""

@@ -19,13 +19,12 @@ from snn_energy.models.backbones import (
     SHAPES,
     Backbone,
     Head,
-    check_input,
     check_network,
     scaled,
     start_norms,
 )
-from snn_energy.models.neurons import to_sequence
 from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
+from snn_energy.models.steps import check_input, to_sequence
 
 BackboneName = Literal["vgg13", "resnet18", "resnet19", "resnet20", "resnet34"]
 

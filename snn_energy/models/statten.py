@@ -10,7 +10,6 @@ Inside the network every tensor is time first: (T, B, C, H, W), or (T, B, C) at 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,7 +19,8 @@ from torch.nn import functional as F
 from torchvision.ops import stochastic_depth
 
 from snn_energy.errors import ConfigError, DataError
-from snn_energy.models.neurons import LIF, PLIF, check_input, reset, to_sequence
+from snn_energy.models.neurons import LIF, PLIF, reset
+from snn_energy.models.steps import check_input, conv_bn, per_step, to_sequence
 
 AttentionMode = Literal["STAtten", "SDT"]
 SpikeMode = Literal["lif", "plif"]
@@ -88,16 +88,6 @@ class STAttenConfig:
         rate = self.drop_path_rate
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise ConfigError(f"drop_path_rate = {rate!r}: must be a number in [0, 1)")
-
-
-def per_step(layers: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """Apply stateless `layers` to every time step: (T, B, ...) -> (T, B, ...)."""
-    return layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
-def conv_bn(x: torch.Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> torch.Tensor:
-    """Convolution and batch norm on every time step: (T, B, C, H, W) -> (T, B, C', H', W')."""
-    return bn(conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
 
 
 def max_pool(x: torch.Tensor, stride: int) -> torch.Tensor:

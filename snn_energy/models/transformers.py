@@ -14,8 +14,9 @@ import torch
 from spikingjelly.activation_based import model as zoo
 
 from snn_energy.errors import ConfigError
-from snn_energy.models.neurons import check_input, reset
+from snn_energy.models.neurons import reset
 from snn_energy.models.plug_in import replace_attention
+from snn_energy.models.steps import check_input
 
 AttentionMode = Literal["own", "STAtten"]
 

@@ -26,7 +26,8 @@ from snn_energy.graph import nodes as n
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
-from snn_energy.models.neurons import LIF, to_sequence
+from snn_energy.models.neurons import LIF
+from snn_energy.models.steps import to_sequence
 
 
 def assert_holds(graph: Graph, model: nn.Module, x: torch.Tensor) -> None:

@@ -18,7 +18,8 @@ from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
 from snn_energy.graph.simplify import fold_norms, hoist_static
 from snn_energy.graph.streaming import steps_per_call, with_steps
-from snn_energy.models.neurons import LIF, reset, to_sequence
+from snn_energy.models.neurons import LIF, reset
+from snn_energy.models.steps import to_sequence
 from snn_energy.models.zoo import create_model
 
 
