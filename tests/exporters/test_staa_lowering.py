@@ -18,6 +18,7 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp, VerificationError
 from snn_energy.exporters.lava.export import export_lava, lower_model, rounded, verify_dir
+from snn_energy.exporters.lava.package import watched
 from snn_energy.exporters.lava.staa import gate_errors, spikes
 from snn_energy.exporters.lowering.staa import read_module, staa_registers
 from snn_energy.exporters.netlist import staa_lif
@@ -334,6 +335,7 @@ def test_files_listing_mapping_and_energy(tmp_path):
     activity = simulate(again, x)
     np.testing.assert_array_equal(activity.outputs["lif"], simulate(netlist, x).outputs["lif"])
     assert "GC 3 hidden, PE at input, SA" in listing(netlist)
+    assert watched(netlist) == ["lif"]  # its current could leave the register: run.py looks
     report = map_netlist(netlist)
     assert not report.fits and "embedded core" in report.off_chip["lif"]
     context, attention = 2 * 72 + 2 * 6 * 3 + 3 * 3, 72 + 6 * 6
@@ -364,10 +366,11 @@ def test_the_netlist_alone_is_a_target(tmp_path):
 
 @pytest.mark.slow
 def test_real_lava_fires_the_same(tmp_path):
-    """Three samples streamed with their resets, every gate; the package verifies again from its files."""
-    verdict = export_lava(staa_net(T=3, pe_at="state"), tmp_path / "out", None, images(3, 2, 8, 12))
-    assert verdict.verdict == "identical" and verdict.details["own_processes"] == ["Delay", "StaaLif"][1:]
-    assert verdict.details["staa"]["spikes_compared"] == 3 * 3 * (6 * 96 + 6 * 24 + 7 * 6)
+    """Three samples streamed with their resets, every gate, odd maps, shortcuts of spikes and of their means;
+    the package verifies again from its files."""
+    verdict = export_lava(staa_net(T=3, pe_at="state"), tmp_path / "out", None, images(3, 2, 7, 13))
+    assert verdict.verdict == "identical" and verdict.details["own_processes"] == ["StaaLif"]
+    assert verdict.details["staa"]["spikes_compared"] == 3 * 3 * (6 * 91 + 6 * 28 + 7 * 8)
     assert verify_dir(tmp_path / "out").verdict == "identical"
     in_lava = verify_dir(tmp_path / "out", runtime="lava", python=lava_python(), timeout=300)
     assert in_lava.verdict == "identical" and in_lava.mismatches == 0
