@@ -103,8 +103,9 @@ def test_large_biases_behind_a_spatial_sum_leave_room_for_rounding():
         total = np.sum([plan.biases[name] for name in terms], axis=0)
         plan.neurons = {"head": Neuron(("sum",), total, (3, 1, 1), 2.0, 0.5, 1.0)}
         fire = quantize(plan, Calibration(1.0, True, {"head": 0.1})).neurons["head"]
-        reach = np.abs(fire.bias).max() * 2.0 ** (fire.bias_exponent - 6)
-        assert 4000 < reach <= 8190  # the bias is what limits the scale, and it fits 13 bits at exponent 7
+        assert fire.bias_exponent == 6 and np.abs(fire.bias).max() <= 4095
+        assert 20000 < np.abs(fire.extra + fire.bias).max() <= 254 * 128 + 4095  # it is what limits the scale
+        assert np.abs(fire.extra).max() <= 254 * 128 and not np.any(fire.extra % 256)
 
 
 def test_sdt_needs_stock_processes_only():
@@ -250,7 +251,7 @@ def test_the_chip_neuron_is_the_real_one_up_to_seven_steps(seed, steps, threshol
 
 @pytest.mark.parametrize(
     ("peak", "whole", "expected"),
-    [(1.0, True, (1.0, 0)), (3.0, True, (1.0, 8)), (2.5, False, (32.0, 8)), (300.0, True, (0.25, 8))],
+    [(1.0, True, (1.0, 0)), (3.0, True, (1.0, 8)), (2.5, False, (50.8, 8)), (254.0, True, (0.5, 8))],
 )
 def test_input_scale(peak, whole, expected):
     scale = input_scale(Calibration(peak, whole, {}))
@@ -300,3 +301,30 @@ def test_a_dequantized_network_is_lowered_as_it_is(fields):
         )
     for name, fire in first.registers.neurons.items():
         assert again.registers.neurons[name].threshold == fire.threshold
+
+
+def test_a_bias_beyond_its_register_comes_through_synapses():
+    """The head's bias, summed over 96 positions, leaves the stream's weights their bits."""
+    torch.manual_seed(0)
+    model = statten(pooling_stat="0000", embed_dims=16, T=2)
+    with torch.no_grad():
+        model.patch_embed.rpe_bn.bias.uniform_(-3, 5)
+    lowering, activity = assert_lowers(model, images(3, 2, 8, 12))
+    clock, extra = lowering.netlist.nodes["head_lif.clock"], lowering.netlist.nodes["head_lif.extra_bias"]
+    assert activity.outputs["head_lif.clock"].all() and clock.shape == (1, 1, 1)
+    total = (
+        lowering.registers.neurons["head_lif"].extra + (lowering.netlist.nodes["head_lif"].bias >> 6).ravel()
+    )
+    np.testing.assert_array_equal(extra.weight[:, 0] << 7, lowering.registers.neurons["head_lif"].extra)
+    assert 8190 < np.abs(total).max() < 40000
+    assert np.abs(lowering.registers.weights["patch_embed.rpe_conv"].values).max() > 60
+    assert any("always fires" in note for note in lowering.notes)
+
+
+def test_an_attention_scale_that_is_no_power_of_two_has_no_ties():
+    """Q(KᵀV)/7 reaches thresholds that float sums of sevenths miss by their rounding."""
+    lowering, activity = assert_lowers(statten(T=2, depths=1), images(4, 2, 28, 12))
+    assert lowering.netlist.nodes["block.0.attn.attn_lif"].shape[1:] == (7, 3)
+    threshold = lowering.registers.neurons["block.0.attn.attn_lif"].real_threshold
+    assert threshold < sum([1 / 7] * 7) / 2 < 0.5
+    assert 0.01 < activity.outputs["block.0.attn.attn_lif"].mean() < 0.99

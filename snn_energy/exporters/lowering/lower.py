@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from snn_energy.exporters.lowering.plan import Attention, Plan, Pool, Synapse
-from snn_energy.exporters.lowering.quantize import Calibration, Registers, quantize
+from snn_energy.exporters.lowering.quantize import TIE, Calibration, Registers, quantize
 from snn_energy.exporters.lowering.read import read
 from snn_energy.exporters.lowering.staa import StaaParameters
 from snn_energy.exporters.netlist import record as nl
-from snn_energy.exporters.netlist.check import DECAY_MAX, check
+from snn_energy.exporters.netlist.check import DECAY_MAX, WEIGHT_EXPONENT_MAX, check
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.simplify import fold_norms
@@ -82,7 +83,27 @@ class Emitter:
             self.terms(output.terms, name)
             scale = 1 / self.registers.scales[output.terms[0]]
             self.nodes[name] = nl.Readout(output.shape, output.bias, scale)
+        offsets = nl.time_offsets(nl.Netlist(self.nodes, tuple(self.edges), self.plan.time_steps))
+        for name, fire in self.registers.neurons.items():
+            if np.any(fire.extra):
+                self.extra_bias(name, fire.extra, offsets)
         return self.nodes, self.edges
+
+    def extra_bias(self, target: str, extra: nl.Array, offsets: Mapping[str, int]) -> None:
+        """A neuron that fires at every step brings what of a bias does not fit its register.
+
+        Its own bias makes it fire; its one synapse, from what feeds `target` last, only keeps its time.
+        """
+        last = max(sources_of(self.plan, self.plan.neurons[target].terms), key=lambda name: offsets[name])
+        ticks, clock, bias = f"{target}.ticks", f"{target}.clock", f"{target}.extra_bias"
+        one = np.zeros(1, np.int64)
+        self.nodes |= {
+            ticks: nl.Sparse(self.plan.sources[last].shape, (1, 1, 1), one, one, one + 1),
+            clock: nl.Population((1, 1, 1), 1, DECAY_MAX, bias_mantissa=np.full((1, 1, 1), 2)),
+            bias: nl.Dense((1, 1, 1), extra[:, None] >> WEIGHT_EXPONENT_MAX, WEIGHT_EXPONENT_MAX),
+        }
+        path = (last, ticks, clock, bias, target)
+        self.edges += [nl.Edge(a, b) for a, b in itertools.pairwise(path)]
 
     def source(self, name: str) -> None:
         source = self.plan.sources[name]
@@ -171,6 +192,18 @@ class Emitter:
                     )
 
 
+def sources_of(plan: Plan, terms: tuple[str, ...]) -> Iterator[str]:
+    """What spikes into `terms`, and into what they pool."""
+    for name in terms:
+        match plan.terms[name]:
+            case Synapse() as term:
+                yield term.source
+            case Attention() as term:
+                yield term.q
+            case Pool() as pool:
+                yield from sources_of(plan, pool.terms)
+
+
 def dequantize(graph: Graph, plan: Plan, registers: Registers) -> Graph:
     """`graph` with what the registers stand for, in float64: weights, biases, thresholds, time constants."""
     nodes: list[gn.Node] = []
@@ -225,8 +258,10 @@ def notes(plan: Plan, registers: Registers) -> tuple[str, ...]:
     for name, neuron in plan.neurons.items():
         fire = registers.neurons[name]
         wanted = neuron.threshold + neuron.rest
-        if abs(fire.real_threshold - wanted) > 1e-12 * max(1.0, abs(wanted)):
+        if abs(fire.real_threshold - wanted) > 2 * TIE * max(1.0, abs(wanted)):
             lines.append(f"{name}: threshold {wanted:g} becomes {fire.real_threshold:.6g}")
+        if np.any(fire.extra):
+            lines.append(f"{name}: synapses from a neuron that always fires bring part of its bias")
         if neuron.tau is not None and fire.real_tau != neuron.tau:
             lines.append(f"{name}: tau {neuron.tau:g} becomes {fire.real_tau:.6g}")
         if neuron.tau not in (2.0, None):

@@ -36,7 +36,10 @@ from snn_energy.exporters.netlist.staa_lif import FRACTION_BITS
 HEADROOM = 2.0  # currents may be this many times larger than on the calibration samples
 HEADROOM_KEPT = 1.25  # the same, where a network was trained in registers that were chosen with the above
 BIAS_MAX = BIAS_MANTISSA[1] * 2  # exponent 7 against the current's 6
+EXTRA_GRAIN = 2 << WEIGHT_EXPONENT_MAX  # synapses of the largest exponent, even as those of both signs
+EXTRA_MAX = 127 * EXTRA_GRAIN
 EXACT_STEPS = 7
+TIE = 2.0**-20  # so much lower is a threshold that sums of a factor like 1/7 reach but for float rounding
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Fire:
-    """Registers of one neuron, and the threshold and τ of the real neuron that they are exactly."""
+    """Registers of one neuron, and the threshold and τ of the real neuron that they are exactly.
+
+    `extra` (C,): the part of the bias that its register cannot hold, in current units; a synapse brings it at
+    every step.
+    """
 
     threshold: int
     voltage_decay: int
@@ -60,6 +67,7 @@ class Fire:
     bias_exponent: int
     real_threshold: float
     real_tau: float | None
+    extra: Array
 
 
 @dataclass(frozen=True)
@@ -84,13 +92,13 @@ class Registers:
 
 
 def input_scale(calibration: Calibration, bits: int = 8) -> InputScale:
-    """Whole numbers (spikes, event counts) enter as they are; else the largest power of two that fits."""
+    """Whole numbers (spikes, event counts) enter as they are; else the largest scale that fits."""
     peak = max(calibration.input_peak, 1e-12)
     if calibration.input_whole and peak <= 1:
         return InputScale(1.0, 0)
     if calibration.input_whole and peak < 1 << (bits - 1):
         return InputScale(1.0, bits)
-    return InputScale(2.0 ** math.floor(math.log2(((1 << (bits - 1)) - 1) / peak)), bits)
+    return InputScale(((1 << (bits - 1)) - 1) / peak, bits)
 
 
 def quantize(plan: Plan, calibration: Calibration, *, bits: int = 8) -> Registers:
@@ -173,7 +181,8 @@ def _stream_scale(
         peak = max(calibration.currents.get(name, 0.0), 1e-30)
         useful.append(CURRENT_LIMIT / (HEADROOM * times * peak))
         limits.append(CURRENT_LIMIT / (HEADROOM_KEPT * times * peak))
-        room, bias = BIAS_MAX / times, max(float(np.abs(neuron.bias).max()), 1e-30)
+        bias = max(float(np.abs(neuron.bias).max()), 1e-30)
+        room = (BIAS_MAX if times == 1 else BIAS_MANTISSA[1] + EXTRA_MAX) / times
         limits.append(room / bias)
         room = max(room - len(group), room / 4)  # rounding, to even values, moves each term's bias by up to 1
         useful.append(room / bias)
@@ -267,7 +276,7 @@ def _peak(term: Synapse, unit: dict[str, float]) -> float:
 def _biases(plan: Plan, scales: dict[str, float]) -> dict[str, Array]:
     """Every term's bias in whole current units; even ones in a stream whose sum needs exponent 7."""
     biases = _rounded_biases(plan, scales, set())
-    wide = {t for n in plan.neurons.values() if _too_wide(_summed(biases, n.terms)) for t in n.terms}
+    wide = {t for n in plan.neurons.values() if _too_wide(_split(biases, n)[0]) for t in n.terms}
     coarse = {name for group in streams(plan) for name in group if wide & {name, *_readers(plan, name)}}
     coarse |= {name for group in streams(plan) if coarse & set(group) for name in group}
     return _rounded_biases(plan, scales, coarse) if coarse else biases
@@ -291,6 +300,15 @@ def _summed(biases: dict[str, Array], terms: tuple[str, ...]) -> Array:
     return np.sum([biases[t] for t in terms], axis=0)
 
 
+def _split(biases: dict[str, Array], neuron: Neuron) -> tuple[Array, Array]:
+    """(bias, extra) of a neuron: where a spatial sum's bias outgrows its register, synapses bring most."""
+    bias = _summed(biases, neuron.terms)
+    extra = np.clip(np.rint(bias / EXTRA_GRAIN) * EXTRA_GRAIN, -EXTRA_MAX, EXTRA_MAX).astype(np.int64)
+    if not _too_wide(bias) or neuron.shape[1:] != (1, 1):
+        extra = np.zeros_like(bias)
+    return bias - extra, extra
+
+
 def _too_wide(bias: Array) -> bool:
     return bool(bias.min() < BIAS_MANTISSA[0] or bias.max() > BIAS_MANTISSA[1])
 
@@ -306,10 +324,10 @@ def _fire(name: str, neuron: Neuron, plan: Plan, scales: dict[str, float], biase
     tau = None if neuron.tau is None else 4096 / decay
     gain = neuron.gain if tau is None or neuron.gain == 1.0 else 1 / tau
     threshold, real = _threshold(name, scale / gain * neuron.threshold, plan, neuron)
-    bias, exponent = _summed(biases, neuron.terms), 6
+    (bias, extra), exponent = _split(biases, neuron), 6
     if _too_wide(bias):
         bias, exponent = bias // 2, 7
-    return Fire(threshold, decay, bias, exponent, real * gain / scale + neuron.rest, tau)
+    return Fire(threshold, decay, bias, exponent, real * gain / scale + neuron.rest, tau, extra)
 
 
 def _threshold(name: str, wanted: float, plan: Plan, neuron: Neuron) -> tuple[int, float]:
@@ -319,7 +337,7 @@ def _threshold(name: str, wanted: float, plan: Plan, neuron: Neuron) -> tuple[in
     whole = all(isinstance(t, Attention) or (isinstance(t, Synapse) and t.kind == "gather") for t in terms)
     if whole and plan.time_steps <= EXACT_STEPS:  # membranes are multiples of 64: S is the next one up
         m = math.ceil(wanted / lattice - 1e-9) - 1
-        return m, wanted
+        return m, wanted * (1 - TIE)
     epsilon = half_lattice(plan.time_steps)
     m = round(wanted - epsilon)
     if m < 1 or m > THRESHOLD_MAX:
