@@ -23,6 +23,7 @@ _GROUPS = {
     "bmm": "matmul",
     "einsum": "matmul",
 }
+_NORMS = ("aten::batch_norm", "aten::group_norm", "aten::instance_norm", "aten::layer_norm")
 
 
 def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[str, Any], ...]:
@@ -30,7 +31,8 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
 
     One record per module and kind: `name`, `kind` (conv, linear, matmul), `ours` and `theirs` (dense MACs of
     one sample, all steps), `difference`, and `reason`, empty where they agree.  `x` must be a batch of the
-    shapes profiled.  Raises `MissingDependency` without fvcore.
+    shapes profiled.  A model that fvcore cannot trace or count gets one record that says so.  Raises
+    `MissingDependency` without fvcore.
     """
     try:
         from fvcore.nn import FlopCountAnalysis
@@ -45,24 +47,52 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
         functional.reset_net(model)
         analysis = FlopCountAnalysis(model, x.to(place))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        by_module = analysis.by_module_and_operator()
+        for norm in _NORMS:  # not compared, and fvcore's own handlers stop at a vector
+            analysis.set_op_handle(norm, lambda inputs, outputs: 0)
+        try:
+            by_module = analysis.by_module_and_operator()
+        except Exception as error:
+            return (_failure(profile, error),)
     batch = infer(model, x, None, profile.time_steps, None).batch
-    return compare(profile, {name: dict(counts) for name, counts in by_module.items()}, batch)
+    vector = {name: m.weight.numel() for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    return compare(profile, {name: dict(counts) for name, counts in by_module.items()}, batch, vector)
 
 
-def compare(profile: Profile, theirs: dict[str, dict[str, int]], batch: int) -> tuple[dict[str, Any], ...]:
-    """`theirs`: fvcore's counts per module (children included) and operator, for `batch` samples."""
+def _failure(profile: Profile, error: Exception) -> dict[str, Any]:
+    """The one record of a model that fvcore cannot count."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    ours = sum(row.dense_macs for row in profile.rows if row.op in SYNAPTIC) // profile.samples
+    return {
+        "name": "", "kind": "all", "ours": ours, "theirs": 0, "difference": ours,
+        "reason": f"fvcore stops at this model ({type(error).__name__}: {first[:200]})",
+    }  # fmt: skip
+
+
+def compare(
+    profile: Profile, theirs: dict[str, dict[str, int]], batch: int, vector: dict[str, int] | None = None
+) -> tuple[dict[str, Any], ...]:
+    """`theirs`: fvcore's counts per module (children included) and operator, for `batch` samples.
+
+    `vector`: what each linear layer costs on one vector.
+    """
     rows: dict[tuple[str, str], list[OpRow]] = {}
     for row in profile.rows:
         if row.op in SYNAPTIC:
             kind = row.op if row.op in ("linear", "matmul") else "conv"
             rows.setdefault((row.name, kind), []).append(row)
-    found = {key: value // batch for key, value in _own(theirs).items() if value}
+    whole = {key: value for key, value in _own(theirs).items() if value}
+    found = {key: value // batch for key, value in whole.items()}
     records = []
     for name, kind in dict.fromkeys((*rows, *found)):
         ours = sum(row.dense_macs for row in rows.get((name, kind), ())) // profile.samples
         other = found.get((name, kind), 0)
-        reason = "" if ours == other else _reason(rows.get((name, kind), []), kind, ours, other)
+        once = whole.get((name, kind), 0) - ours * batch  # more than the samples ask for
+        if ours == other:
+            reason = ""
+        elif kind == "linear" and once > 0 and once == (vector or {}).get(name):
+            reason = "fvcore also counts a product of parameters alone; it is made once, not per sample"
+        else:
+            reason = _reason(rows.get((name, kind), []), kind, ours, other)
         records.append(
             {
                 "name": name, "kind": kind, "ours": ours, "theirs": other,
