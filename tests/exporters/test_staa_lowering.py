@@ -256,7 +256,24 @@ def test_a_shortcut_of_spikes_keeps_its_weight():
 def test_without_gates_it_is_a_stock_lif():
     lowering = lowered(T=3, gc=False, pe="off", sa=False)
     assert not lowering.netlist.named(StaaLif) and len(lowering.netlist.named(Population)) == 5
+    assert any("same.lif2: threshold 1 becomes" in note for note in lowering.notes)
     assert lowering.netlist.origin["stock_processes"] is True
+
+
+def test_learned_weights_of_state_and_current_stay_what_they_are():
+    """Without gates, M and N that do not add up to 1 are no LIF's: the own process keeps both."""
+    lowering = lowered(gc=False, pe="off", sa=False, adaptive=True)
+    node = lowering.netlist.nodes["same.lif2"]
+    assert isinstance(node, StaaLif) and not (node.context_in or node.attention or node.position.size)
+    assert 0.3 * 65536 <= node.keep <= 65536 and node.keep + node.gain != 65536
+    assert "no gates" in listing(lowering.netlist)
+
+
+def test_a_shortcut_that_its_stream_dwarfs_is_refused():
+    net = Net(lambda c: LIF(), 2)
+    net.same.bn2.bias.data.fill_(9e4)
+    with pytest.raises(UnsupportedOp, match=r"same.conv2.*a shortcut of spikes beside currents that dwarf it"):
+        lower_model(net.eval(), images(2, 2, 8, 12))
 
 
 def test_residual_networks_of_plain_lif_lower():

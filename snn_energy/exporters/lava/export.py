@@ -45,6 +45,8 @@ from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
 from snn_energy.graph.simplify import fold_norms
+from snn_energy.models.neurons import LIF
+from snn_energy.models.staa_neuron import STAALIF
 
 BATCH = 32
 LOWERING_FILE, VERIFICATION_FILE = "lowering.json", "verification.json"
@@ -84,6 +86,11 @@ def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
     """
     twin = copy.deepcopy(model).double().eval()
     modules = dict(twin.named_modules())
+
+    def put(path: str, module: nn.Module) -> None:
+        parent, _, child = path.rpartition(".")
+        setattr(modules[parent], child, module)
+
     for node in lowering.dequantized:
         if isinstance(node, gn.Conv | gn.Linear) and node.name in lowering.registers.weights:
             module = modules.get(node.module)
@@ -95,8 +102,9 @@ def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
             if node.bias is not None:
                 module.bias = nn.Parameter(torch.as_tensor(node.bias, dtype=torch.float64))
         elif isinstance(node, gn.Neuron) and node.name in lowering.registers.staa:
-            parent, _, child = node.module.rpartition(".")
-            setattr(modules[parent], child, staa.IntegerStaa(lowering.registers.staa[node.name]))
+            put(node.module, staa.IntegerStaa(lowering.registers.staa[node.name]))
+        elif isinstance(node, gn.Lif) and isinstance(modules[node.module], STAALIF):
+            put(node.module, LIF(node.v_threshold, node.tau))
         elif isinstance(node, gn.Lif | gn.If):
             neuron: Any = modules[node.module]
             neuron.v_threshold = node.v_threshold
@@ -106,8 +114,7 @@ def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
                 neuron.tau = node.tau
     for name, module in modules.items():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            parent, _, child = name.rpartition(".")
-            setattr(modules[parent], child, nn.Identity())
+            put(name, nn.Identity())
     return twin
 
 

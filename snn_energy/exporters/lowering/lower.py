@@ -13,7 +13,7 @@ import numpy as np
 from snn_energy.exporters.lowering.plan import Attention, Plan, Pool, Synapse
 from snn_energy.exporters.lowering.quantize import TIE, Calibration, Registers, quantize
 from snn_energy.exporters.lowering.read import read
-from snn_energy.exporters.lowering.staa import StaaParameters
+from snn_energy.exporters.lowering.staa import StaaParameters, plain_lifs
 from snn_energy.exporters.netlist import record as nl
 from snn_energy.exporters.netlist.check import DECAY_MAX, WEIGHT_EXPONENT_MAX, check
 from snn_energy.graph import nodes as gn
@@ -57,7 +57,7 @@ def lower(
     Processes (default: if nothing else needs an own Process).  `staa`: parameters of STAA neurons by name.
     Raises `UnsupportedOp` by node and operation.
     """
-    folded = fold_norms(graph)
+    folded = plain_lifs(fold_norms(graph), staa or {})
     plan = read(folded, staa)
     registers = quantize(plan, calibration, bits=bits)
     nodes, edges = Emitter(plan, registers).run()

@@ -190,7 +190,7 @@ def _stream_scale(
         if set(group) & set(staa.terms):
             limits += _staa_limits(name, staa, calibration)
     if fixed := [_peak(t, unit) for t in terms if isinstance(t, Synapse) and _fixed(t)]:
-        return _representable(min(*useful, *limits), min(fixed), bits)
+        return _representable(group[0], min(*useful, *limits), min(fixed), bits)
     best = min(*useful, *limits)
     if not heard:
         return best  # an output: no threshold
@@ -215,11 +215,15 @@ def _staa_limits(name: str, neuron: StaaNeuron, calibration: Calibration) -> lis
     return [limit / (HEADROOM * max(peak, 1e-30)) for limit, peak in peaks]
 
 
-def _representable(scale: float, weight: float, bits: int) -> float:
+def _representable(name: str, scale: float, weight: float, bits: int) -> float:
     """The largest scale below `scale` at which `weight` needs no rounding: mantissa · 2^exponent / weight."""
-    largest = (1 << bits) - 2
-    exponent = max(0, math.ceil(math.log2(scale * weight / (largest + 0.5))))
-    return max(1, math.floor(scale * weight / 2.0**exponent)) * 2.0**exponent / weight
+    if scale * weight < 1:
+        raise UnsupportedOp(
+            name, "a shortcut of spikes beside currents that dwarf it", supported="a current unit per spike",
+            way_out=f"the scale leaves it {scale * weight:.3g}: shrink the weights and biases beside it",
+        )  # fmt: skip
+    exponent = max(0, math.ceil(math.log2(scale * weight / ((1 << bits) - 1.5))))
+    return math.floor(scale * weight / 2.0**exponent) * 2.0**exponent / weight
 
 
 def _exact(

@@ -239,20 +239,14 @@ class Reader(PoolReader):
         return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
 
     def staa_neuron(self, node: n.Neuron, value: Value) -> Value:
-        """A STAA neuron; without gates it is a LIF."""
+        """A STAA neuron with gates."""
         if node.name not in self.staa:
             self.refuse(node, f"{node.kind} has no form in integers: use LIF, PLIF, IF or the STAA neuron")
         p, stream = self.staa[node.name], self.as_stream(node, value)
         if not self.is_whole(stream):
             self.refuse(node, "its input must lie as the layer before it made it")
-        if p.is_lif:
-            tau = None if p.keep == 1 else 1 / (1 - p.keep)
-            self.plan.neurons[node.name] = Neuron(
-                stream.terms, stream.bias, stream.shape, tau, p.gain, p.threshold
-            )
-        else:
-            self.plan.staa[node.name] = StaaNeuron(stream.terms, stream.bias, stream.shape, p)
-        self.add_source(node.name, "lif" if p.is_lif else "staa", stream.shape)
+        self.plan.staa[node.name] = StaaNeuron(stream.terms, stream.bias, stream.shape, p)
+        self.add_source(node.name, "staa", stream.shape)
         return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
 
     # ------------------------------------------------------------------------------------------ arithmetic

@@ -6,7 +6,9 @@ membrane into a logit, a hidden value or back carries U in its weights, so nothi
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 from snn_energy.errors import UnsupportedOp
 from snn_energy.exporters.netlist.record import Array, Shape, StaaLif
 from snn_energy.exporters.netlist.staa_lif import FRACTION_BITS, LOGIT_BITS, NORM_BITS, ONE, ONE_BITS
+from snn_energy.graph.graph import Graph
+from snn_energy.graph.nodes import Lif, Node
 
 GATE_WEIGHT_MAX = (1 << 15) - 1  # 16 signed bits
 GATE_BIAS_MAX = 1 << 45
@@ -52,9 +56,9 @@ class StaaParameters:
 
     @property
     def is_lif(self) -> bool:
-        """Without gates it is the plain LIF v ← keep·v + gain·x."""
+        """Without gates, and with M + N = 1, it is the plain LIF of τ = 1/N."""
         gated = self.context_in or self.attention is not None or self.position is not None
-        return not gated and 0 <= self.keep <= 1 and self.gain > 0
+        return not gated and 0 < self.keep < 1 and math.isclose(self.keep + self.gain, 1)
 
 
 def read_module(module: Any) -> StaaParameters:
@@ -74,6 +78,19 @@ def read_module(module: Any) -> StaaParameters:
         _read_context(module.gc_state),
         sa,
     )
+
+
+def plain_lifs(graph: Graph, neurons: Mapping[str, StaaParameters]) -> Graph:
+    """`graph` with its STAA neurons that are LIFs as such."""
+
+    def lif(node: Node) -> Node:
+        p = neurons.get(node.name)
+        if p is None or not p.is_lif:
+            return node
+        place = {"name": node.name, "inputs": node.inputs, "shape": node.shape, "module": node.module}
+        return Lif(**place, tau=1 / p.gain, v_threshold=p.threshold)  # type: ignore[arg-type]
+
+    return dataclasses.replace(graph, nodes=tuple(map(lif, graph)))
 
 
 def _read_context(block: Any) -> ContextGate | None:
