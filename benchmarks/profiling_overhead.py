@@ -1,15 +1,17 @@
 """What counting costs: a profiled forward pass over a plain one, beside the other counters.
 
-    python benchmarks/profiling_overhead.py [overhead] [--model NAME] [--rounds 15] [--threads 1]
+    python benchmarks/profiling_overhead.py table    [--rounds 3]          all tools, all models, as Markdown
+    python benchmarks/profiling_overhead.py overhead [--model NAME] [--tools …] [--rounds 15]
     python benchmarks/profiling_overhead.py memory   [--model NAME]
-    python benchmarks/profiling_overhead.py scaling
+    python benchmarks/profiling_overhead.py scaling  [--rounds 3]
 
 `overhead`: all tools take turns in one process over some batches each, plain passes before each; printed is
 the least process CPU time of one batch, its ratio to the plain one, and the median of the ratios to the
-plain passes just before (the figure to trust on a busy machine).  `memory`: peak resident memory of a fresh
-process that profiles, over one that only runs the model.  `scaling`: seconds of a plain and a profiled
-batch as T, the tokens and the samples grow.  A tool that is not installed, or fails on a model, is named
-with the reason.
+plain passes just before (the figure to trust on a busy machine, and the one in the table).  `memory`: peak
+resident memory of a fresh process that profiles, over one that only runs the model.  `scaling`: seconds of a
+plain and a profiled batch as T, the tokens and the samples grow, and the profiled ones over what growth in
+proportion to the smallest size would give.  A tool that is not installed, or fails on a model, is named with
+the reason that it gives.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
 
 import torch
 from spikingjelly.activation_based import functional
@@ -33,20 +37,32 @@ from snn_energy.models.zoo import create_model
 from snn_energy.profiling import profile
 
 Pass = Callable[[], object]
-BATCHES = 4  # in one timing: a profile is made of batches, and its bookkeeping at both ends is done once
-MODELS: dict[str, tuple[str, dict[str, object], tuple[int, ...]]] = {
-    "statten-2-256": ("statten-cifar10-256", {}, (8, 3, 32, 32)),
-    "statten-8-768": ("statten-imagenet-768", {}, (1, 3, 224, 224)),
-    "staa-resnet20": ("staa-resnet20", {}, (8, 3, 32, 32)),
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered model and its batch; `batches` make one timing: a profile's bookkeeping is done once."""
+
+    model: str
+    shape: tuple[int, ...]
+    batches: int
+
+
+MODELS = {
+    "statten-2-256": Case("statten-cifar10-256", (8, 3, 32, 32), 4),
+    "staa-resnet20": Case("staa-resnet20", (8, 3, 32, 32), 4),
+    "statten-8-768": Case("statten-imagenet-768", (1, 3, 224, 224), 1),
 }
 
 
 def build(name: str, **fields: object) -> tuple[nn.Module, torch.Tensor]:
     """A model with calibrated norms, so that it fires as a trained one does, and a batch of images."""
-    registered, fixed, shape = MODELS[name]
     torch.manual_seed(0)
-    model = create_model(registered, **{**fixed, **fields})
-    x = torch.randn(shape)
+    model = create_model(MODELS[name].model, **fields)
+    x = torch.randn(MODELS[name].shape)
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and not parameter.detach().any():  # blocks that start as the identity
+            nn.init.normal_(parameter, std=0.05)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.bias, 0.3)
@@ -57,86 +73,95 @@ def build(name: str, **fields: object) -> tuple[nn.Module, torch.Tensor]:
     return model, x
 
 
-# -- the tools: each makes one profiled forward pass ---------------------------------------------------------
+# -- the tools: each makes a pass over some batches ----------------------------------------------------------
 
 
-def ours(model: nn.Module, x: torch.Tensor) -> Pass:
-    return lambda: profile(model, [x] * BATCHES)
+def ours(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
+    return lambda: profile(model, [x] * batches)
 
 
-def spikingjelly(model: nn.Module, x: torch.Tensor) -> Pass:
+def plain_passes(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
+    def run() -> None:
+        for _ in range(batches):
+            model(x)
+            functional.reset_net(model)
+
+    return run
+
+
+def spikingjelly(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
     from spikingjelly.activation_based import op_counter
 
     def run() -> object:
         with op_counter.DispatchCounterMode([op_counter.SynOpCounter(), op_counter.MACCounter()]):
-            for _ in range(BATCHES):
+            for _ in range(batches):
                 model(x)
 
     return run
 
 
-def plain_passes(model: nn.Module, x: torch.Tensor) -> Pass:
-    def run() -> None:
-        for _ in range(BATCHES):
-            model(x)
-
-    return run
-
-
-def simple_energy(model: nn.Module, x: torch.Tensor) -> Pass:
+def simple_energy(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
     from spikingjelly.activation_based import op_counter
 
     def run() -> None:
-        for _ in range(BATCHES):
+        for _ in range(batches):
             op_counter.estimate_simple_energy(model, x)
 
     return run
 
 
-def neurobench(model: nn.Module, x: torch.Tensor) -> Pass:
+def neurobench(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
     from neurobench.benchmarks import Benchmark
     from neurobench.metrics.workload import SynapticOperations
     from neurobench.models import TorchModel
 
-    wrapped = TorchModel(model)
-    y = torch.zeros(len(x), dtype=torch.long)
+    samples = x.repeat(batches, *(1 for _ in x.shape[1:]))
+    dataset = torch.utils.data.TensorDataset(samples, torch.zeros(len(samples), dtype=torch.long))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=len(x))
 
-    def run() -> object:
-        benchmark = Benchmark(wrapped, [(x, y)] * BATCHES, [], [], [[], [SynapticOperations]])
+    def run() -> object:  # the hooks live as long as the benchmark, and keep every input
+        benchmark = Benchmark(TorchModel(model), loader, [], [], [[], [SynapticOperations]])
         with contextlib.redirect_stdout(io.StringIO()):
             return benchmark.run(quiet=True)
 
     return run
 
 
-def syops(model: nn.Module, x: torch.Tensor) -> Pass:
+def syops(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
+    """syops 0.0.5 asks for three classes that SpikingJelly 2 no longer has: it is given their successors."""
+    from spikingjelly.activation_based import neuron
+
+    for name in ("IFNode", "LIFNode", "ParametricLIFNode"):
+        vars(neuron).setdefault(f"MultiStep{name}", getattr(neuron, name))
     from syops import get_model_complexity_info
 
     def run() -> object:
-        return get_model_complexity_info(
-            model,
-            tuple(x.shape[1:]),
-            [(x, torch.zeros(len(x)))] * BATCHES,
-            as_strings=False,
-            print_per_layer_stat=False,
-        )
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return get_model_complexity_info(
+                model,
+                tuple(x.shape[1:]),
+                [(x, torch.zeros(len(x)))] * batches,
+                as_strings=False,
+                print_per_layer_stat=False,
+            )
 
     return run
 
 
-def fvcore(model: nn.Module, x: torch.Tensor) -> Pass:
+def fvcore(model: nn.Module, x: torch.Tensor, batches: int) -> Pass:
+    """Without its layer norm, which fails on a vector."""
     from fvcore.nn import FlopCountAnalysis
 
     def run() -> None:
-        for _ in range(BATCHES):
-            analysis = FlopCountAnalysis(model, x)
+        for _ in range(batches):
+            analysis = FlopCountAnalysis(model, x).set_op_handle("aten::layer_norm", lambda *_: 0)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.total()
 
     return run
 
 
-TOOLS: dict[str, Callable[[nn.Module, torch.Tensor], Pass]] = {
+TOOLS: dict[str, Callable[[nn.Module, torch.Tensor, int], Pass]] = {
     "snn-energy": ours,
     "SpikingJelly SynOp+MAC": spikingjelly,
     "SpikingJelly simple energy": simple_energy,
@@ -153,41 +178,91 @@ def timed(run: Pass) -> float:
     return time.process_time() - start
 
 
-def overhead(name: str, rounds: int, chosen: list[str]) -> None:
-    """One line per tool: least time, ratio of least times, median ratio to the passes before."""
+@dataclass(frozen=True)
+class Cost:
+    """Seconds per batch, their ratio to the plain pass, and the median ratio to the passes just before."""
+
+    seconds: float
+    least: float
+    median: float
+
+
+def measure(name: str, rounds: int, chosen: list[str]) -> tuple[float, dict[str, Cost | str]]:
+    """Seconds of a plain batch, and every tool's cost, or the reason why it has none."""
     model, x = build(name)
+    batches = MODELS[name].batches
+    unwatched = plain_passes(model, x, batches)
+    found: dict[str, Cost | str] = {}
     passes: dict[str, Pass] = {}
     for tool in chosen:
         try:
-            candidate = TOOLS[tool](model, x)
+            candidate = TOOLS[tool](model, x, batches)
             candidate()
             passes[tool] = candidate
         except Exception as error:
-            print(f"{tool:28} not measured: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+            found[tool] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:110]
+        functional.reset_net(model)
     plain: list[float] = []
-    unwatched = plain_passes(model, x)
     taken: dict[str, list[tuple[float, float]]] = {tool: [] for tool in passes}
     with torch.no_grad():
-        model(x)
+        unwatched()
         for _ in range(rounds):
             for tool, run in passes.items():
                 before = timed(unwatched)
                 plain.append(before)
                 taken[tool].append((before, timed(run)))
-    least = min(plain) / BATCHES
-    print(f"{name}, batch {len(x)}, {torch.get_num_threads()} thread(s): plain pass {least:.4f} s")
+                functional.reset_net(model)
     for tool, pairs in taken.items():
         least = min(t for _, t in pairs)
-        ratio = statistics.median(t / before for before, t in pairs)
-        print(
-            f"{tool:28} {least / BATCHES:8.4f} s   ratio {least / min(plain):.3f}   median ratio {ratio:.3f}"
-        )
+        median = statistics.median(t / before for before, t in pairs)
+        found[tool] = Cost(least / batches, least / min(plain), median)
+    return min(plain, default=0.0) / batches, {tool: found[tool] for tool in chosen}
+
+
+def overhead(name: str, rounds: int, chosen: list[str]) -> None:
+    """One line per tool: least time, ratio of least times, median ratio to the passes before."""
+    plain, found = measure(name, rounds, chosen)
+    batch, threads = MODELS[name].shape[0], torch.get_num_threads()
+    print(f"{name}, batch {batch}, {threads} thread(s): plain pass {plain:.4f} s")
+    for tool, cost in found.items():
+        if isinstance(cost, str):
+            print(f"{tool:28} not measured: {cost}")
+        else:
+            print(
+                f"{tool:28} {cost.seconds:8.4f} s   ratio {cost.least:.3f}   median ratio {cost.median:.3f}"
+            )
+
+
+def table(rounds: int, chosen: list[str]) -> None:
+    """Median ratios of all tools on all models as a Markdown table, the reasons of gaps below it."""
+    results = {name: measure(name, rounds, chosen) for name in MODELS}
+    print("| profiled / plain | " + " | ".join(f"{n}, batch {MODELS[n].shape[0]}" for n in results) + " |")
+    print("| --- |" + " ---: |" * len(results))
+    reasons = []
+    for tool in chosen:
+        cells = []
+        for name, (_, found) in results.items():
+            cost = found[tool]
+            cells.append("–" if isinstance(cost, str) else f"{cost.median:.2f}")
+            reasons += [f"- {tool} on {name}: {cost}"] if isinstance(cost, str) else []
+        print(f"| {tool}{version(tool)} | " + " | ".join(cells) + " |")
+    print("| plain pass, s | " + " | ".join(f"{plain:.2f}" for plain, _ in results.values()) + " |")
+    print("\n".join(["", *reasons]) if reasons else "")
+
+
+def version(tool: str) -> str:
+    """The installed version of a tool, where it has one."""
+    package = tool.split()[0].lower()
+    try:
+        return f" {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def peak(name: str, profiled: bool) -> int:
     """Peak resident memory of this process after some passes, kB."""
     model, x = build(name)
-    run = (ours if profiled else plain_passes)(model, x)
+    run = (ours if profiled else plain_passes)(model, x, 4)
     with torch.no_grad():
         run()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -204,10 +279,14 @@ def memory(name: str) -> None:
     print(f"{name}: plain {mb[0]}, profiled {mb[1]}, ratio {peaks[1] / peaks[0]:.3f}")
 
 
+SIZES = {"T": (2, 4, 8, 16), "tokens": (16, 64, 256), "samples": (2, 4, 8, 16)}
+
+
 def scaling(rounds: int) -> None:
-    """Seconds per pass as one size grows and the others stay."""
-    print(f"{'':10} {'size':>5} {'plain':>9} {'profiled':>9} {'ratio':>6}")
-    for what, sizes in (("T", (2, 4, 8, 16)), ("tokens", (16, 64, 256)), ("samples", (2, 4, 8, 16))):
+    """Seconds per pass as one size grows; `linear`: profiled over growth in proportion to the size."""
+    print(f"{'':10} {'size':>5} {'plain':>9} {'profiled':>9} {'ratio':>6} {'linear':>7}")
+    for what, sizes in SIZES.items():
+        first = 0.0
         for size in sizes:
             model, x = build("statten-2-256", embed_dims=64, T=size if what == "T" else 4)
             if what == "tokens":
@@ -215,15 +294,14 @@ def scaling(rounds: int) -> None:
                 x = torch.randn(2, 3, side, side)
             if what == "samples":
                 x = torch.randn(size, 3, 32, 32)
-            run = ours(model, x)
+            run, unwatched = ours(model, x, 4), plain_passes(model, x, 4)
             with torch.no_grad():
                 run()
-                unwatched = plain_passes(model, x)
                 pairs = [(timed(unwatched), timed(run)) for _ in range(rounds)]
-            plain, profiled = (min(column) for column in zip(*pairs, strict=True))
-            print(
-                f"{what:10} {size:5} {plain / BATCHES:9.4f} {profiled / BATCHES:9.4f} {profiled / plain:6.3f}"
-            )
+            plain, profiled = (min(column) / 4 for column in zip(*pairs, strict=True))
+            first = first or profiled / size
+            ratios = f"{profiled / plain:6.3f} {profiled / size / first:7.3f}"
+            print(f"{what:10} {size:5} {plain:9.4f} {profiled:9.4f} {ratios}")
 
 
 def main() -> None:
@@ -231,22 +309,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", default="overhead", choices=["overhead", "memory", "scaling", "peak"]
+        "what", nargs="?", default="overhead", choices=["table", "overhead", "memory", "scaling", "peak"]
     )
     parser.add_argument("--model", default="statten-2-256", choices=list(MODELS))
     parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--profiled", type=int, default=1, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
-    if given.what == "overhead":
-        overhead(given.model, given.rounds, given.tools)
+    rounds = given.rounds or (15 if given.what == "overhead" else 3)
+    if given.what == "table":
+        table(rounds, given.tools)
+    elif given.what == "overhead":
+        overhead(given.model, rounds, given.tools)
     elif given.what == "memory":
         memory(given.model)
     elif given.what == "scaling":
-        scaling(given.rounds)
+        scaling(rounds)
     else:
         print(peak(given.model, bool(given.profiled)))
 
