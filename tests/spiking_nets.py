@@ -123,13 +123,13 @@ class OneNeuron(nn.Module):
 
 
 class Gated(nn.Module):
-    """One convolution and one STAA neuron with all its gates; T = 3."""
+    """One convolution and one STAA neuron, with all its gates unless `fields` say otherwise; T = 3."""
 
-    def __init__(self) -> None:
+    def __init__(self, **fields: Any) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(8)
-        self.lif = STAALIF(8, NeuronConfig(T=3))
+        self.lif = STAALIF(8, NeuronConfig(T=3, **fields))
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -138,10 +138,10 @@ class Gated(nn.Module):
         return self.head(x.mean((3, 4))).mean(0)
 
 
-def gated() -> nn.Module:
+def gated(**fields: Any) -> nn.Module:
     """`Gated` with weights that make every gate matter."""
     torch.manual_seed(7)
-    model = lively(Gated(), images(batch=16))
+    model = lively(Gated(**fields), images(batch=16))
     for parameter in model.lif.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     return model

@@ -91,19 +91,23 @@ class Call:
 
 
 class Converter:
-    """Walks an exported program once and collects nodes."""
+    """Walks an exported program once and collects nodes.
+
+    `equations`: the fields of a `Neuron` node for a neuron module and the shape of its currents; `arrays`:
+    the weights met so far, which graphs of one capture share.
+    """
 
     def __init__(
         self,
         program: torch.export.ExportedProgram,
         model: nn.Module,
-        neuron_body: Callable[[nn.Module, tuple[int, ...]], Any],
+        equations: Callable[[nn.Module, tuple[int, ...]], dict[str, Any]],
+        arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]],
     ) -> None:
-        self.program, self.model, self.neuron_body = program, model, neuron_body
+        self.program, self.model, self.equations, self.arrays = program, model, equations, arrays
         self.nodes: list[Node] = []
         self.names: dict[str, Node] = {}
         self.constants: dict[int, tuple[torch.Tensor, str]] = {}
-        self.arrays: dict[int, tuple[torch.Tensor, Any]] = {}
         self.paths: dict[int, str] = {}
         self.leaves = {path for path, module in model.named_modules() if not any(module.children())}
 
@@ -179,10 +183,11 @@ class Converter:
         return self.constants[id(tensor)][1]
 
     def array(self, tensor: torch.Tensor) -> Any:
-        """`array(tensor)`, one object however often a weight is used: at every step, in several calls."""
-        if id(tensor) not in self.arrays:
-            self.arrays[id(tensor)] = (tensor, array(tensor))
-        return self.arrays[id(tensor)][1]
+        """`array(tensor)`, one object however often a weight is used: at every step, in several graphs."""
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in self.arrays:
+            self.arrays[key] = (tensor, array(tensor))  # holding the tensor keeps its memory its own
+        return self.arrays[key][1]
 
     def shape_of(self, value: Any) -> Shape:
         return self.names[value].shape if isinstance(value, str) else tuple(getattr(value, "shape", ()))

@@ -149,11 +149,9 @@ def neuron(call: Call) -> str:
     path = call["path"]
     module = call.converter.model.get_submodule(path)
     sizes = tuple(d if isinstance(d, int) else 3 for d in call.input_shape("x"))
-    kind, body = type(module).__name__, call.converter.neuron_body(module, sizes)
-    shape = call.shape
-    return call.converter.append(
-        n.Neuron, path, name=path, inputs=(call.name(call["x"]),), shape=shape, kind=kind, body=body
-    )
+    inputs, fields = (call.name(call["x"]),), call.converter.equations(module, sizes)
+    kind, shape = type(module).__name__, call.shape
+    return call.converter.append(n.Neuron, path, name=path, inputs=inputs, shape=shape, kind=kind, **fields)
 
 
 def _from_rest(call: Call) -> None:

@@ -10,16 +10,17 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp
-from snn_energy.graph.aten import Converter
+from snn_energy.graph.aten import Converter, array
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import canonical
-from snn_energy.graph.opaque import opaque_neurons
+from snn_energy.graph.opaque import OneStep, opaque_neurons
 from snn_energy.graph.simplify import prune
 
 
@@ -31,21 +32,39 @@ def capture(model: nn.Module, example: Any, *, meta: dict[str, Any] | None = Non
     afterwards.  Raises `UnsupportedOp`, naming the module, for an operation that no node stands for.
     """
     with _untouched(model):
-        return _capture(model, _examples(example), dict(meta or {}))
+        return _Capture().graph(model, _examples(example), meta=dict(meta or {}))
 
 
-def _capture(
-    model: nn.Module, inputs: tuple[torch.Tensor, ...], meta: dict[str, Any], axis: int = 0
-) -> Graph:
-    with opaque_neurons(model):
-        program = _export(model, inputs, axis)
-    nodes, outputs = Converter(program, model, _neuron_body).run()
-    return prune(canonical(nodes, outputs, meta))
+class _Capture:
+    """One capture: of the network, and of each of its neurons that has equations of its own."""
 
+    def __init__(self) -> None:
+        self.arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]] = {}
 
-def _neuron_body(module: nn.Module, shape: tuple[int, ...]) -> Graph:
-    """The equations of a neuron module for currents (T, B, ...)."""
-    return _capture(module, (torch.zeros(shape),), {}, axis=1)
+    def graph(
+        self,
+        model: nn.Module,
+        inputs: tuple[torch.Tensor, ...],
+        batch_axes: tuple[int | None, ...] | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Graph:
+        """`batch_axes`: the axis of each input that is the batch; by default the first."""
+        with opaque_neurons(model):
+            program = _export(model, inputs, batch_axes or (0,) * len(inputs))
+        nodes, outputs = Converter(program, model, self.equations, self.arrays).run()
+        return prune(canonical(nodes, outputs, meta or {}))
+
+    def equations(self, module: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
+        """`body`, `step` and `table` of a `Neuron` for currents (T, B, ...)."""
+        currents = torch.zeros(shape)
+        body = self.graph(module, (currents,), (1,))
+        if not hasattr(module, "one_step"):
+            return {"body": body}
+        name: Any = module.step_table
+        table = None if name is None else attrgetter(name)(module)
+        row = () if table is None else (torch.zeros_like(table[:1]),)
+        step = self.graph(OneStep(module), (currents[0], currents[0], *row), (0, 0, None)[: 2 + len(row)])
+        return {"body": body, "step": step, "table": None if table is None else array(table)}
 
 
 def _examples(example: Any) -> tuple[torch.Tensor, ...]:
@@ -58,12 +77,14 @@ def _examples(example: Any) -> tuple[torch.Tensor, ...]:
     return tuple(t[:1].repeat(3, *([1] * (t.dim() - 1))).cpu() for t in tensors)
 
 
-def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...], axis: int) -> torch.export.ExportedProgram:
+def _export(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], batch_axes: tuple[int | None, ...]
+) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("B", min=1, max=1 << 20)
     try:
         with torch.no_grad():
             return torch.export.export(
-                model, inputs, dynamic_shapes=_dynamic(model, inputs, {axis: batch}), strict=False
+                model, inputs, dynamic_shapes=_dynamic(model, batch_axes, batch), strict=False
             )
     except ConfigError:
         raise
@@ -77,8 +98,8 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...], axis: int) -> to
         ) from error
 
 
-def _dynamic(model: nn.Module, inputs: tuple[torch.Tensor, ...], free: dict[int, Any]) -> Any:
-    shapes = tuple(free for _ in inputs)
+def _dynamic(model: nn.Module, batch_axes: tuple[int | None, ...], batch: Any) -> Any:
+    shapes = tuple({} if axis is None else {axis: batch} for axis in batch_axes)
     signature = inspect.signature(model.forward)
     variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
     return (shapes,) if variadic else shapes

@@ -157,7 +157,7 @@ class Graph:
 
 
 def _first_names(graph: Graph) -> dict[int, str]:
-    """Per distinct array (by id) the first name that it has; an array that several nodes share is stored once."""
+    """The first name of each distinct array, by id: an array that several nodes share is stored once."""
     names: dict[int, str] = {}
     for name, array in graph.weights():
         names.setdefault(id(array), name)

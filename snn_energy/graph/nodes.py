@@ -69,8 +69,8 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _show(key: str, value: Any) -> str:
-    if key == "body":
-        return f"body={len(value)} nodes"
+    if key in ("body", "step"):
+        return f"{key}={len(value)} nodes"
     if isinstance(value, np.ndarray):
         return f"{key}={value.dtype}{list(value.shape)}" if value.ndim else f"{key}={value.item():g}"
     return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
@@ -207,11 +207,14 @@ class Neuron(Node):
 
     `kind`: the class of the torch module, for example "STAALIF".  `body`: a `Graph` with one input of the
     shape of x and one output, all T steps written out, T a number in it; its last node is the `Heaviside`
-    that fires.
+    that fires.  `step`: a `Graph` of a single step where the neuron has one: x[t] (B, ...), membrane (B, ...)
+    and, with a `table` (T, C), its row t as (1, C) -> spikes, next membrane.
     """
 
     kind: str
     body: Any
+    step: Any = None
+    table: Array | None = None
 
 
 # ---------------------------------------------------------------------------------------------- pooling

@@ -26,6 +26,34 @@ def _(x: torch.Tensor, path: str) -> torch.Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+class OneStep(nn.Module):
+    """A neuron module run for one step: (x[t], membrane[, row t of its table]) -> (spikes, next membrane).
+
+    The row (1, C) takes the place of the table that the module calls `step_table`.
+    """
+
+    def __init__(self, neuron_module: nn.Module) -> None:
+        super().__init__()
+        self.step = _Step(neuron_module)
+        self.table = f"neuron.{neuron_module.step_table}"
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, membrane, *row = inputs
+        tables = dict.fromkeys([self.table], row[0]) if row else {}
+        return torch.func.functional_call(self.step, tables, (x, membrane))
+
+
+class _Step(nn.Module):
+    """`one_step` of a neuron module as a forward."""
+
+    def __init__(self, neuron_module: nn.Module) -> None:
+        super().__init__()
+        self.neuron = neuron_module
+
+    def forward(self, x: torch.Tensor, membrane: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.neuron.one_step(x, membrane)  # type: ignore[operator]
+
+
 @contextlib.contextmanager
 def opaque_neurons(model: nn.Module) -> Iterator[None]:
     """Inside, every neuron module below `model` (not `model` itself) is one operation."""

@@ -31,7 +31,7 @@ def steps_per_call(graph: Graph) -> int:
                 chunk = lcm(chunk, monomial(dim).coefficient.denominator)
         if isinstance(node, n.Constant) and _timed(node):
             raise _spans(node, "holds a value for each step")
-        if isinstance(node, n.Neuron):
+        if isinstance(node, n.Neuron) and node.step is None:
             raise _spans(node, f"is a {node.kind}, whose steps are written out")
         if not isinstance(node, VIEWS):
             _check_mixing(graph, node)
@@ -46,6 +46,8 @@ def steps_per_call(graph: Graph) -> int:
             ):
                 raise _spans(node, f"takes the {node.kind} over steps")
             averaged.add(node.name)
+    if chunk > 1 and (single := graph.of_type(n.Neuron)):
+        raise _spans(single[0], f"takes steps singly, and an attention {chunk} at once")
     for name in graph.outputs:
         if name not in averaged and not _timed(graph[name]) and graph.neurons:
             raise _spans(graph[name], "is an output without a mean over steps")

@@ -219,6 +219,20 @@ class STAALIF(nn.Module):
             membranes.append(v)
         return self.fire(torch.stack(membranes))
 
+    def one_step(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A step in evaluation, its membrane outside: (X[t], H[t-1]) -> (S[t], H[t]), all (B, C, H, W).
+
+        For a network that runs step by step.  The encoding is the table's first row: the caller puts P[t]
+        there (`step_table` names the tensor).
+        """
+        v, after = self.step(self.currents(x.unsqueeze(0)).squeeze(0), h, 0)
+        return self.fire(v), after
+
+    @property
+    def step_table(self) -> str | None:
+        """The tensor (T, C) with a row for every step, by its name here; None without encoding."""
+        return None if self.pe is None else "pe.table"
+
     def draw_kept(self, time_steps: int) -> torch.Tensor | None:
         """TSRD: which steps keep their augmentation, (T,) of bool; None for all.
 

@@ -96,8 +96,32 @@ def test_staa_neurons(tmp_path: Path) -> None:
     assert sum(sizes[name] for name in call.input[1:]) == held, "a weight that all steps use is held once"
     saved = np.load(tmp_path / "graph.npz")
     assert sum(array.size for array in saved.values()) == capture(model, images()).parameters()
-    with pytest.raises(UnsupportedOp, match="STAALIF"):
-        export_onnx(model, tmp_path, images()[:1], images().numpy(), form="single-step")
+
+
+PLACES = ["input", "state", "aggregate", "output"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"pe": "off"}, {"gc": False}, *({"pe_at": place} for place in PLACES)], ids=str
+)
+def test_staa_neurons_step_by_step(fields: dict[str, Any], tmp_path: Path) -> None:
+    """Membranes and the number of the step outside; the encoding ends after T steps."""
+    model, x = gated(**fields), images(batch=7)
+    found = export_onnx(model, tmp_path, x[:1], x.numpy(), form="single-step")
+    (check,) = found.neurons
+    assert found.verdict == "identical" and 0 < check.spikes < check.compared
+    assert found.details["functions"] == ["STAALIFStep"]
+    runner = OnnxModel(tmp_path / "model.onnx")
+    state = None
+    for _ in range(3):
+        _, state = runner.step(x, state)
+    if fields.get("pe") == "off":
+        assert "time_step" not in state
+        runner.step(x, state)
+    else:
+        assert state["time_step"].tolist() == [3]
+        with pytest.raises(DataError, match=r"time step 3: the network encodes 3 steps"):
+            runner.step(x, state)
 
 
 def plain_neuron(node: n.Lif | n.If, x: np.ndarray) -> np.ndarray:

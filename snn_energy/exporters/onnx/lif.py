@@ -166,7 +166,7 @@ def sequence_name(variant: Variant, *, held: bool, stateful: bool) -> str:
 
 
 def body_function(writer: Any, kind: str, known: dict[str, Any]) -> tuple[dict[str, np.ndarray], Any]:
-    """A `Neuron` as a function x, weights -> spikes; (the weights by name, the function).
+    """A `Neuron` as a function of its graph's inputs and its weights; (the weights by name, the function).
 
     `writer` is a Writer of the neuron's own graph.  Layers of one shape get the same function: equal
     definitions in `known` are found again under their name, `STAALIF`, `STAALIF_1`, …
@@ -182,12 +182,12 @@ def body_function(writer: Any, kind: str, known: dict[str, Any]) -> tuple[dict[s
         for name, tensor in writer.initializers.items()
         if name not in weights
     ]
-    (source,), (target,) = writer.graph.inputs, writer.graph.outputs
-    result = writer.get(target, "full")
-    inputs, opsets = [source.name, *weights], [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    inputs = [*(source.name for source in writer.graph.inputs), *weights]
+    results = [writer.get(target, "full") for target in writer.graph.outputs]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
     for count in range(len(known) + 1):
         name = f"{kind}_{count}" if count else kind
-        function = helper.make_function(DOMAIN, name, inputs, [result], plain + writer.nodes, opsets)
+        function = helper.make_function(DOMAIN, name, inputs, results, plain + writer.nodes, opsets)
         if name not in known or known[name].SerializeToString() == function.SerializeToString():
             break
     return weights, function

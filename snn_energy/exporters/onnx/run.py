@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import DataError, MissingDependency
+from snn_energy.exporters.onnx.write import TIME_STEP
+
+
+def _is_state(name: str) -> bool:
+    return name.endswith(".v") or name == TIME_STEP
 
 
 class OnnxModel:
@@ -41,11 +46,11 @@ class OnnxModel:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{name}: not a model written by snn-energy ({first[:200]})") from error
         everything = self.session.get_inputs()
-        self.states = [i for i in everything if i.name.endswith(".v")]
-        self.inputs = [i for i in everything if not i.name.endswith(".v")]
+        self.states = [i for i in everything if _is_state(i.name)]
+        self.inputs = [i for i in everything if not _is_state(i.name)]
         outputs = [o.name for o in self.session.get_outputs()]
-        self.state_outputs = [name for name in outputs if name.endswith(".v_next")]
-        self.outputs = [name for name in outputs if not name.endswith(".v_next")]
+        self.state_outputs = [name for name in outputs if _is_state(name.removesuffix("_next"))]
+        self.outputs = [name for name in outputs if name not in self.state_outputs]
 
     def run(self, x: Any) -> dict[str, np.ndarray]:
         """All T steps of a batch from rest: outputs by name; further outputs (T·B, ...) if the file has them.
@@ -76,18 +81,26 @@ class OnnxModel:
         """One call of the single-step form: outputs, and the state for the next; None starts at rest."""
         x = np.asarray(x, np.float32)
         self.check(x)
-        if state is None:
-            rest = json.loads(self.meta["rest"])
-            state = {
-                s.name: np.full((len(x), *s.shape[1:]), rest.get(s.name, 0.0), np.float32)
-                for s in self.states
-            }
+        state = self.rest(len(x)) if state is None else state
+        if TIME_STEP in state and state[TIME_STEP][0] >= self.time_steps:
+            reason = f"the network encodes {self.time_steps} steps; begin again from rest"
+            raise DataError(f"time step {state[TIME_STEP][0]}: {reason}")
         values = self.session.run(self.outputs + self.state_outputs, {self.inputs[0].name: x, **state})
         split = len(self.outputs)
         after = {
             name.removesuffix("_next"): v for name, v in zip(self.state_outputs, values[split:], strict=True)
         }
         return dict(zip(self.outputs, values[:split], strict=True)), after
+
+    def rest(self, batch: int) -> dict[str, np.ndarray]:
+        """The state before the first step: every membrane at rest."""
+        rest = json.loads(self.meta["rest"])
+        return {
+            s.name: np.zeros(1, np.int64)
+            if s.name == TIME_STEP
+            else np.full((batch, *s.shape[1:]), rest.get(s.name, 0.0), np.float32)
+            for s in self.states
+        }
 
     def check(self, x: np.ndarray) -> None:
         """Raise `DataError` where the input's shape is not the file's."""

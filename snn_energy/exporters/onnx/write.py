@@ -31,6 +31,7 @@ from snn_energy.graph.nodes import Node
 Layout = Literal["flat", "full"]
 IR_VERSION = 10
 FLOAT = 1  # TensorProto.FLOAT
+TIME_STEP = "time_step"
 
 
 class Writer:
@@ -218,12 +219,31 @@ class Writer:
 
     def body(self, node: n.Neuron) -> None:
         """A call of a function made from the neuron's own graph; its weights are arguments."""
-        inner = Writer(node.body, within=True)
-        weights, function = body_function(inner, node.kind, self.functions)
+        inner = Writer(node.step if self.stateful else node.body, within=True)
+        kind = f"{node.kind}Step" if self.stateful else node.kind
+        weights, function = body_function(inner, kind, self.functions)
         self.functions.setdefault(function.name, function)
-        arguments = [self.constant(array, f"{node.name}.{name}") for name, array in weights.items()]
-        inputs = [self.get(node.inputs[0], "full"), *arguments]
-        self.op(function.name, inputs, self.put(node, "full"), domain=DOMAIN)
+        layout: Layout = "flat" if self.stateful else "full"
+        inputs, results = [self.get(node.inputs[0], layout)], [self.put(node, layout)]
+        if self.stateful:
+            inputs.append(self.state(self.inputs, node, "v"))
+            results.append(self.state(self.outputs, node, "v_next"))
+            if node.table is not None:
+                table = self.constant(node.table, f"{node.name}.table")
+                inputs.append(self.op("Gather", [table, self.time_step()], f"{node.name}.row", axis=0))
+        inputs += [self.constant(array, f"{node.name}.{name}") for name, array in weights.items()]
+        self.op(function.name, inputs, results, domain=DOMAIN)
+
+    def time_step(self) -> str:
+        """Declare the number of the step, (1,), from 0, as an input and its successor as an output, once."""
+        from onnx import TensorProto, helper
+
+        if all(value.name != TIME_STEP for value in self.inputs):
+            after = f"{TIME_STEP}_next"
+            self.inputs.append(helper.make_tensor_value_info(TIME_STEP, TensorProto.INT64, [1]))
+            self.outputs.append(helper.make_tensor_value_info(after, TensorProto.INT64, [1]))
+            self.op("Add", [TIME_STEP, self.constant(np.asarray([1], np.int64))], after)
+        return TIME_STEP
 
     def state(self, where: list[Any], node: Node, suffix: str) -> str:
         """Declare a neuron's membrane (B, ...) as an input or output of the model."""
