@@ -189,15 +189,24 @@ def _stream_scale(
     for name, staa in plan.staa.items():
         if set(group) & set(staa.terms):
             limits += _staa_limits(name, staa, calibration)
-    if fixed := [_peak(t, unit) for t in terms if isinstance(t, Synapse) and _fixed(t)]:
-        return _representable(group[0], min(*useful, *limits), min(fixed), bits)
     best = min(*useful, *limits)
-    if not heard:
-        return best  # an output: no threshold
-    scales = _exact(best, min(limits), heard, plan.time_steps, group)
+    if fixed := [_peak(t, unit) for t in terms if isinstance(t, Synapse) and _fixed(t)]:
+        if best * min(fixed) < 1:
+            raise UnsupportedOp(
+                group[0], "a shortcut of spikes beside currents that dwarf it", supported="a unit per spike",
+                way_out=f"{best * min(fixed):.3g} units are left of it: shrink weights and biases beside it",
+            )  # fmt: skip
+        scales = _representable(best, min(fixed), largest)
+    elif heard:
+        scales = _exact(best, min(limits), heard, plan.time_steps, group)
+    else:  # no threshold that wants a scale of its own: the largest weight of the finest layer does
+        peak = min((p for p in peaks if p > 0), default=1.0)
+        scales = _representable(best, peak / 2, largest // 2)
     layers = [(t.weight, unit[t.source]) for t in terms if isinstance(t, Synapse)]
     biases = np.concatenate([plan.biases[name] for name in group])
-    return kept(scales, layers, biases, bits) or float(scales[scales <= best * (1 + 1e-12)][0])
+    return kept(scales, layers, biases, bits) or float(
+        next((s for s in scales if s <= best * (1 + 1e-9)), best)
+    )
 
 
 def _fixed(term: Synapse) -> bool:
@@ -215,15 +224,11 @@ def _staa_limits(name: str, neuron: StaaNeuron, calibration: Calibration) -> lis
     return [limit / (HEADROOM * max(peak, 1e-30)) for limit, peak in peaks]
 
 
-def _representable(name: str, scale: float, weight: float, bits: int) -> float:
-    """The largest scale below `scale` at which `weight` needs no rounding: mantissa · 2^exponent / weight."""
-    if scale * weight < 1:
-        raise UnsupportedOp(
-            name, "a shortcut of spikes beside currents that dwarf it", supported="a current unit per spike",
-            way_out=f"the scale leaves it {scale * weight:.3g}: shrink the weights and biases beside it",
-        )  # fmt: skip
-    exponent = max(0, math.ceil(math.log2(scale * weight / ((1 << bits) - 1.5))))
-    return math.floor(scale * weight / 2.0**exponent) * 2.0**exponent / weight
+def _representable(best: float, weight: float, largest: int) -> Array:
+    """Scales from `best` down to half of it at which `weight` is m · 2^exponent, m at most `largest`."""
+    exponent = max(0, math.ceil(math.log2(best * weight / (largest + 0.5))))
+    mantissa = max(1, math.floor(best * weight / 2.0**exponent * (1 + 1e-12)))
+    return np.asarray(np.arange(mantissa, mantissa // 2, -1) * 2.0**exponent / weight)
 
 
 def _exact(
