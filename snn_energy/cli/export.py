@@ -40,6 +40,9 @@ def export(
         int | None,
         typer.Option("--lava-samples", help="lava: run the first N samples in the real runtime too."),
     ] = None,
+    sanafe_samples: Annotated[
+        int | None, typer.Option("--sanafe-samples", help="sanafe: run the first N samples; 2 by default.")
+    ] = None,
     python: LavaPython = None,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
@@ -61,6 +64,7 @@ def export(
         debug_outputs=debug_outputs,
         bits=bits,
         lava_samples=lava_samples,
+        sanafe_samples=sanafe_samples,
         python=python,
     )
     if "class_names" in options_of(target):

@@ -40,6 +40,11 @@ TARGETS = {
     "netlist": Target(
         "lava.export:export_netlist", "lava.export:verify_dir", "that netlist alone, run in the simulator"
     ),
+    "sanafe": Target(
+        "sanafe.export:export_sanafe",
+        "sanafe.export:verify_dir",
+        "that netlist in SANA-FE: energy and latency on its Loihi",
+    ),
 }
 
 

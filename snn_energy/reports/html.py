@@ -91,6 +91,15 @@ def _verification(folder: Path) -> dict[str, Any]:
     facts |= {f"on {chip}": summary for chip, summary in details.get("mapping", {}).items()}
     if "lava" in details:
         facts["in the Lava runtime"] = details["lava"]["summary"]
+    if "sanafe" in details:
+        ran = details["sanafe"]
+        facts["in SANA-FE"] = ran["summary"]
+        facts[f"energy per inference ({ran['architecture']})"] = picojoules(
+            ran["joules_per_inference"] * 1e12
+        )
+        facts[f"latency per inference ({ran['architecture']})"] = (
+            f"{ran['seconds_per_inference'] * 1e6:.4g} µs"
+        )
     if "chip_energy" in details:
         chip = details["chip_energy"]
         facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9)

@@ -1,0 +1,1 @@
+"""Netlists in SANA-FE, a simulator of neuromorphic chips."""
