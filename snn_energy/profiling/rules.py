@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from snn_energy.profiling import elementwise, products, provenance, synapses
+from snn_energy.profiling import composites, elementwise, products, provenance, synapses
 from snn_energy.profiling.provenance import Tag, replace, union
 from snn_energy.profiling.recorder import Handler, Recorder
 
@@ -139,6 +139,10 @@ _TABLE: tuple[tuple[Handler, str], ...] = (
     (products.matmul_add, "addmm baddbmm addmv"),
     (products.einsum, "einsum"),
     (products.attention, "scaled_dot_product_attention"),
+    (composites.multi_head_attention, "multi_head_attention_forward"),
+    (composites.recurrent, "lstm gru rnn_tanh rnn_relu"),
+    (composites.recurrent_cell, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
+    (composites.bilinear, "bilinear"),
     (elementwise.add, "add radd iadd sub rsub isub subtract"),
     (elementwise.mul, "mul rmul imul multiply div truediv rtruediv itruediv divide"),
     (elementwise.scale, "neg negative"),

@@ -101,9 +101,17 @@ def linear(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
             matmul_letters(given["input"].dim(), 2, transposed=True),
         )
         return out
-    fan = _fan_of_linear(given["weight"].shape[0])
-    _weighted(rec, "linear", given["input"], out, given, fan, given["weight"].numel(), {})
+    weighted_linear(rec, given["input"], out, given["weight"], given.get("bias"))
     return out
+
+
+def weighted_linear(
+    rec: Recorder, x: torch.Tensor, out: torch.Tensor, weight: torch.Tensor, bias: Any, variant: str = ""
+) -> None:
+    """Count out = x·Wᵀ + b; `variant` tells layers apart that one function holds."""
+    given = {"weight": weight, "bias": bias}
+    fan = _fan_of_linear(weight.shape[0])
+    _weighted(rec, "linear", x, out, given, fan, weight.numel(), {}, variant)
 
 
 @functools.cache
@@ -120,10 +128,11 @@ def _weighted(
     fan: FanOut,
     dense: int,
     details: dict[str, Any],
+    variant: str = "",
 ) -> None:
     """Count a layer with weights; `dense` MACs per (sample, step), or per row of a linear layer."""
     weight, bias = given["weight"], given.get("bias")
-    tag, tally = rec.tag(x) or rec.plain, rec.tally(op)
+    tag, tally = rec.tag(x) or rec.plain, rec.tally(op, variant)
     spatial = len(fan.axes)
     batched = x if x.dim() > spatial + 1 or op == "linear" else x.unsqueeze(0)
     values = rec.values(x, tag, tally.left)

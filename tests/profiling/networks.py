@@ -62,11 +62,13 @@ def vgg(batch_norm: bool) -> nn.Module:
     )
 
 
-def snas() -> Case:
+def snas(direction: str = "forward") -> Case:
     args = Namespace(
-        timestep=3, second_avgpooling=2, dataset="cifar10", celltype="forward", threshold=1.0, tau=4 / 3
+        timestep=3, second_avgpooling=2, dataset="cifar10", celltype=direction, threshold=1.0, tau=4 / 3
     )
-    connections = torch.tensor([[0, 1, 2, 3], [0, 0, 4, 1], [0, 0, 0, 2], [0, 0, 0, 0]])
+    connections = torch.tensor([[0, 1, 2, 3], [0, 0, 4, 0], [0, 0, 0, 2], [0, 0, 0, 0]])
+    if direction == "backward":
+        connections = connections + torch.tensor([[0, 0, 0, 0], [2, 0, 0, 0], [1, 4, 0, 0], [0, 3, 1, 0]])
     return snas_net.SNASNet(args, connections), image(2, 3, 32, 32)
 
 
@@ -136,6 +138,7 @@ ZOO: dict[str, Callable[[], Case]] = {
     "ottt_vggws": lambda: ottt(True),
     "spike_dhs": dhs,
     "snas_net": snas,
+    "snas_net_backward": lambda: snas("backward"),
     "plif_mnist": lambda: plif(parametric_lif_net.MNISTNet, 3, 2, 1, 28, 28),
     "plif_fashion": lambda: plif(parametric_lif_net.FashionMNISTNet, 3, 2, 1, 28, 28),
     "plif_nmnist": lambda: plif(parametric_lif_net.NMNISTNet, 3, 2, 2, 34, 34),

@@ -63,6 +63,35 @@ def test_samples_may_be_permuted_split_and_sharded(seed: int, order: list[int], 
     assert split.samples == Profile.merge(shards).samples == 5
 
 
+class Residual(nn.Module):
+    """Additions and reductions whose operands are of other kinds in other samples, (B, 3, 4, 5) in."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, c = x.split(1, 1)
+        y = (a + b + c.mean((-2, -1), keepdim=True)).sum(2)
+        return y - nn.functional.avg_pool2d(c, (2, 1)).mean(2)
+
+
+@SETTINGS
+@given(
+    seed=seeds, order=st.permutations(range(6)), real=st.sets(st.tuples(st.integers(0, 5), st.integers(0, 2)))
+)
+def test_additions_of_mixed_kinds_count_alike_in_any_order(seed: int, order: list[int], real: set) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(6, 3, 4, 5, generator=generator) < 0.4).float()
+    for sample, operand in real:
+        x[sample, operand] *= torch.randn(4, 5, generator=generator)
+    model = Residual()
+    whole = profile(model, [x])
+    single = profile(model, x[order].split(1))
+    shards = Profile.merge(profile(model, [part]) for part in x[order].split((1, 2, 3)))
+    for other in (single, shards):
+        for row, expected in zip(other.rows, whole.rows, strict=True):
+            assert (row.counts, row.ac, row.ac_coincident, row.input_nonzero) == (
+                expected.counts, expected.ac, expected.ac_coincident, expected.input_nonzero,
+            )  # fmt: skip
+
+
 @SETTINGS
 @given(seed=seeds, rate=st.floats(0, 1))
 def test_more_spikes_never_cost_less(seed: int, rate: float) -> None:
