@@ -242,6 +242,7 @@ RULES: dict[type[Node], Callable[[Any, list[Tensor], tuple[int, ...]], Tensor]] 
         node.body.outputs[0]
     ],
     n.Heaviside: _heaviside,
+    n.Threshold: lambda node, inputs, shape: inputs[0] * (inputs[0] >= node.threshold),
     n.MaxPool: _max_pool,
     n.AvgPool: _avg_pool,
     n.AdaptiveAvgPool: _adaptive,

@@ -201,6 +201,13 @@ class Heaviside(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Threshold(Node):
+    """x where x ≥ threshold, else 0: what a hard reset takes from a membrane."""
+
+    threshold: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Neuron(Node):
     """A spiking neuron of another kind, with its equations as a graph: x (T, B, ...) -> spikes of the same
     shape.

@@ -19,6 +19,7 @@ from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
 from snn_energy.graph.simplify import fold_norms, hoist_static
 from snn_energy.graph.streaming import steps_per_call, with_steps
+from snn_energy.graph.tighten import tighten
 from snn_energy.models.neurons import LIF, reset
 from snn_energy.models.steps import to_sequence
 from snn_energy.models.zoo import create_model
@@ -118,6 +119,38 @@ def test_chunks_and_single_steps() -> None:
     assert steps_per_call(captured(dvs_mode=True, chunk_size=3, TET=True)[1]) == 3
     assert steps_per_call(captured(attention_mode="SDT", dvs_mode=True)[1]) == 1
     assert steps_per_call(capture(lively(Unrolled(), images()), images())) == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"pe": "off"}, {"gc": False, "alpha": 3.0}, {"pe_at": "state"}], ids=str
+)
+def test_a_tightened_neuron_computes_the_same_bits(fields: dict[str, Any]) -> None:
+    node = capture(gated(**fields), images())["lif"]
+    x = torch.randn(3, 7, 8, 6, 10, generator=torch.Generator().manual_seed(2))
+    row = () if node.table is None else (torch.from_numpy(node.table[1:2]),)
+    for before, inputs in ((node.body, (x,)), (node.step, (x[0], x[1], *row))):
+        after = tighten(before)
+        assert len(after) < len(before) and len(after.of_type(n.Heaviside)) == 1
+        assert bool(after.of_type(n.Scale)) == ("alpha" in fields), "3 is no power of two, 2 is"
+        expected, found = run(before, *inputs), run(after, *inputs)
+        for name in before.outputs:
+            assert torch.equal(found[name], expected[name]) and expected[name].count_nonzero() > 0
+
+
+def test_tightening_leaves_what_only_looks_alike() -> None:
+    shape = ("B", 3, 4)
+    nodes = (
+        n.Input(name="x", shape=shape),
+        n.Permute(name="turned", inputs=("x",), shape=("B", 4, 3), order=(0, 2, 1)),
+        n.Heaviside(name="above", inputs=("x",), shape=shape, threshold=0.5, strict=True),
+        n.Mul(name="gated", inputs=("x", "above"), shape=shape),
+        n.Scale(name="twice", inputs=("x",), shape=shape, factor=2.0, offset=0.5),
+        n.Heaviside(name="fires", inputs=("twice",), shape=shape),
+        n.Reshape(name="flat", inputs=("x",), shape=("B", 12)),
+        n.Activation(name="soft", inputs=("flat",), shape=("B", 12), kind="softmax"),
+    )
+    graph = Graph(nodes, ("turned", "gated", "fires", "soft"), 1)
+    assert tighten(graph) == graph
 
 
 class OverTime(nn.Module):

@@ -54,12 +54,16 @@ def variant_of(node: Lif | If) -> Variant:
     return Variant("multiply" if exact else "divide", node.decay_input, reset)
 
 
+def just_below(threshold: float) -> float:
+    """The largest float32 under a threshold: ONNX's ThresholdedRelu is strict, a neuron is not."""
+    return float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+
+
 def attributes(node: Lif | If) -> dict[str, float]:
     """What a call of the function states about its layer."""
     variant = variant_of(node)
     values = {"v_threshold": node.v_threshold, "v_reset": node.v_reset or 0.0}
-    threshold = np.float32(node.v_threshold)
-    values["below"] = float(np.nextafter(threshold, np.float32(-np.inf)))
+    values["below"] = just_below(node.v_threshold)
     if isinstance(node, Lif):
         values["tau"] = 1 / node.tau if variant.leak == "multiply" else node.tau
     return {name: values[name] for name in variant.attributes}
@@ -90,8 +94,7 @@ def reset_function(variant: Variant) -> Any:
     """`LifReset(h, fires) -> v`.
 
     A hard reset to 0 is h - ThresholdedRelu(h), which is 0 where h is at least the threshold and takes fewer
-    passes over memory than a `Where`: `below` is the largest float32 under the threshold, since
-    ThresholdedRelu is strict.
+    passes over memory than a `Where`.
     """
     from onnx import TensorProto, helper
 

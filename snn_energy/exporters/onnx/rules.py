@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
+from snn_energy.exporters.onnx.lif import just_below
 from snn_energy.exporters.onnx.write import FLOAT, Layout, Writer
 from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import value
@@ -156,6 +157,10 @@ def _heaviside(w: Writer, node: n.Heaviside) -> None:
     w.op("Cast", [fires], result, to=FLOAT)
 
 
+def _threshold(w: Writer, node: n.Threshold) -> None:
+    w.elementwise(node, "ThresholdedRelu", alpha=just_below(node.threshold))
+
+
 def _reshape(w: Writer, node: n.Reshape) -> None:
     source = node.inputs[0]
     layout: Layout = "flat" if (source, "flat") in w.held else "full"
@@ -225,6 +230,7 @@ RULES: dict[type[Node], Callable[[Writer, Any], None]] = {
     n.If: Writer.neuron,
     n.Neuron: Writer.body,
     n.Heaviside: _heaviside,
+    n.Threshold: _threshold,
     n.MaxPool: _max_pool,
     n.AvgPool: _avg_pool,
     n.AdaptiveAvgPool: _adaptive,

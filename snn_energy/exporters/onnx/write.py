@@ -27,6 +27,7 @@ from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import Dim, Shape, value
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.nodes import Node
+from snn_energy.graph.tighten import tighten
 
 Layout = Literal["flat", "full"]
 IR_VERSION = 10
@@ -219,7 +220,7 @@ class Writer:
 
     def body(self, node: n.Neuron) -> None:
         """A call of a function made from the neuron's own graph; its weights are arguments."""
-        inner = Writer(node.step if self.stateful else node.body, within=True)
+        inner = Writer(tighten(node.step if self.stateful else node.body), within=True)
         kind = f"{node.kind}Step" if self.stateful else node.kind
         weights, function = body_function(inner, kind, self.functions)
         self.functions.setdefault(function.name, function)
