@@ -181,7 +181,7 @@ def _attention(conv1: Array, conv2: Array, positions: int, unit: float) -> dict[
 def _shift(weight: Array, bias: Array | float = 0.0) -> int:
     """The most fraction bits with which weights fit 16 bits and biases 46."""
     peaks = (np.abs(weight).max(initial=0), GATE_WEIGHT_MAX), (np.abs(bias).max(initial=0), GATE_BIAS_MAX)
-    room = [math.floor(math.log2(limit / peak)) for peak, limit in peaks if peak > 0]
+    room = [math.floor(math.log2(limit) - math.log2(peak)) for peak, limit in peaks if peak > 0]
     return max(0, min([*room, SHIFT_MAX]))
 
 
