@@ -35,7 +35,9 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
     `MissingDependency` without fvcore.
     """
     try:
-        from fvcore.nn import FlopCountAnalysis
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts functions as it is imported
+            from fvcore.nn import FlopCountAnalysis
     except ImportError:
         raise MissingDependency("fvcore", "crosscheck", "the cross-check of dense MACs") from None
     from spikingjelly.activation_based import functional
