@@ -26,6 +26,7 @@ from snn_energy.exporters.netlist.record import Readout
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.capture import capture
 from snn_energy.graph.simplify import fold_norms
+from snn_energy.models.neurons import reset
 
 BIAS_LEVELS = 1 << 20
 ORIGINAL = "parametrizations.{}.original"
@@ -84,6 +85,7 @@ class Quantization:
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
+        reset(model)
         self.x = np.asarray(x, np.float32)
         self.plain = copy.deepcopy(model).cpu().eval()
         self.norms = _norms(self.plain, self.x)
