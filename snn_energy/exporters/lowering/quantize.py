@@ -188,7 +188,8 @@ def _stream_scale(
         useful.append(room / bias)
     for name, staa in plan.staa.items():
         if set(group) & set(staa.terms):
-            limits += _staa_limits(name, staa, calibration)
+            useful += _staa_limits(name, staa, calibration, HEADROOM)
+            limits += _staa_limits(name, staa, calibration, HEADROOM_KEPT)
     best = min(*useful, *limits)
     if fixed := [_peak(t, unit) for t in terms if isinstance(t, Synapse) and _fixed(t)]:
         if best * min(fixed) < 1:
@@ -196,12 +197,12 @@ def _stream_scale(
                 group[0], "a shortcut of spikes beside currents that dwarf it", supported="a unit per spike",
                 way_out=f"{best * min(fixed):.3g} units are left of it: shrink weights and biases beside it",
             )  # fmt: skip
-        scales = _representable(best, min(fixed), largest)
+        scales = _representable(best, min(limits), min(fixed), largest)
     elif heard:
         scales = _exact(best, min(limits), heard, plan.time_steps, group)
     else:  # no threshold that wants a scale of its own: the largest weight of the finest layer does
         peak = min((p for p in peaks if p > 0), default=1.0)
-        scales = _representable(best, peak / 2, largest // 2)
+        scales = _representable(best, min(limits), peak / 2, largest // 2)
     layers = [(t.weight, unit[t.source]) for t in terms if isinstance(t, Synapse)]
     biases = np.concatenate([plan.biases[name] for name in group])
     return kept(scales, layers, biases, bits) or float(
@@ -214,21 +215,23 @@ def _fixed(term: Synapse) -> bool:
     return term.exact or term.kind == "gather"
 
 
-def _staa_limits(name: str, neuron: StaaNeuron, calibration: Calibration) -> list[float]:
+def _staa_limits(name: str, neuron: StaaNeuron, calibration: Calibration, headroom: float) -> list[float]:
     """Scales at which current, bias and membrane of a STAA neuron have headroom in their registers."""
     peaks = (
         (CURRENT_LIMIT, calibration.currents.get(name, 0.0)),
         (CURRENT_LIMIT, float(np.abs(neuron.bias).max())),
         (VOLTAGE_LIMIT >> FRACTION_BITS, calibration.membranes.get(name, 0.0)),
     )
-    return [limit / (HEADROOM * max(peak, 1e-30)) for limit, peak in peaks]
+    return [limit / (headroom * max(peak, 1e-30)) for limit, peak in peaks]
 
 
-def _representable(best: float, weight: float, largest: int) -> Array:
-    """Scales from `best` down to half of it at which `weight` is m · 2^exponent, m at most `largest`."""
+def _representable(best: float, limit: float, weight: float, largest: int) -> Array:
+    """Scales at which `weight` is m · 2^exponent, from a little above `best` (m at most `largest` below it)
+    down to half of it."""
     exponent = max(0, math.ceil(math.log2(best * weight / (largest + 0.5))))
     mantissa = max(1, math.floor(best * weight / 2.0**exponent * (1 + 1e-12)))
-    return np.asarray(np.arange(mantissa, mantissa // 2, -1) * 2.0**exponent / weight)
+    most = max(mantissa, min(math.floor(limit * weight / 2.0**exponent), mantissa + mantissa // 32 + 1))
+    return np.asarray(np.arange(most, mantissa // 2, -1) * 2.0**exponent / weight)
 
 
 def _exact(
