@@ -213,6 +213,7 @@ def attention(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         allowed = allowed.tril()
     elif mask is not None:
         allowed = allowed * (mask if mask.dtype == torch.bool else mask > -math.inf)
+    allowed = allowed.expand(*v.shape[:-2], *allowed.shape[-2:])  # every head of every sample has its own
     rec.mark(allowed, rec.plain)
     contract(rec, allowed, v, out, matmul_letters(allowed.dim(), v.dim()), "weights", left=REAL)
     return out

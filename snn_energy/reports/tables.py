@@ -240,11 +240,13 @@ def _notes(energies: Sequence[Energy]) -> tuple[str, ...]:
     label = f" ({first.costs.label})" if first.costs.label else ""
     notes = [f"Prices: {first.costs.name}{label}: {'; '.join(first.costs.citations)}"]
     notes += [f"Convention {e.convention.name}: {e.convention.differs}" for e in energies]
+    unpriced: dict[str, list[str]] = {}
     for energy in energies:
         for name, count in energy.unpriced.items():
             kind = "special functions (softmax, sigmoid …)" if name == "special" else name.upper()
             what = f"{count:,.0f} {kind}, for which {energy.costs.name} has no price"
-            notes.append(f"Not in {energy.convention.name}: {what}")
+            unpriced.setdefault(what, []).append(energy.convention.name)
+    notes += [f"Not in {', '.join(names)}: {what}" for what, names in unpriced.items()]
     if first.unmoved:
         notes.append(f"Data movement not modelled for: {', '.join(first.unmoved)}")
     if first.uncounted:

@@ -157,6 +157,7 @@ def test_scaled_dot_product_attention(masked: str) -> None:
     allowed = torch.ones(6, 6)
     allowed = {"none": allowed, "causal": allowed.tril(), "bool": allowed.tril(1)}[masked]
     weighted = [brute.products(allowed, s[:, 6:]) for s in heads]
+    assert second.input_elements == len(heads) * 6 * 6
     assert (second.input_kind, second.right_kind) == ("real", "binary")
     assert second.ac == sum(p["right"] for p in weighted)
     assert second.ac_coincident == sum(p["coincident"] for p in weighted)
