@@ -60,7 +60,7 @@ def export(
     """
     run = _function(_target(target, ConfigError).export)
     _check_options(run, target, options)
-    return run(model, Path(out), x[:1], x, y, **options)
+    return run(model, Path(out), x, y, **options)
 
 
 def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any) -> Verification:

@@ -115,7 +115,7 @@ def test_graded_messages_reach_dense_and_sparse_synapses(tmp_path):
 def test_whole_transformers(fields, data, tmp_path):
     from snn_energy.exporters.lava.export import export_lava, verify_dir
 
-    verdict = export_lava(statten(**fields), tmp_path / "out", None, data)
+    verdict = export_lava(statten(**fields), tmp_path / "out", data)
     assert verdict.verdict == "identical"
     assert (verdict.details["own_processes"] == []) == ("attention_mode" in fields)
     in_lava = verify_dir(tmp_path / "out", runtime="lava", python=lava_python(), timeout=400)

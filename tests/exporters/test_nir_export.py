@@ -58,7 +58,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 def test_residual_network_runs_in_spikingjelly(tmp_path):
-    verdict = export_nir(lively(Residual(False)), tmp_path, None, images(7, 3, 8, 12))
+    verdict = export_nir(lively(Residual(False)), tmp_path, images(7, 3, 8, 12))
     assert verdict.ok and verdict.mismatches == 0 and verdict.logits_difference < 1e-5
     assert all(0 < c.spikes < c.compared for c in verdict.neurons) and len(verdict.neurons) == 3
     assert verdict.details["spikingjelly"].startswith("7 of 7 predictions equal, logits within")
@@ -66,7 +66,7 @@ def test_residual_network_runs_in_spikingjelly(tmp_path):
 
 
 def test_spike_pool_and_groups_are_kept_though_spikingjelly_cannot_read_them(tmp_path):
-    verdict = export_nir(lively(Residual(True, groups=2)), tmp_path, None, images(5, 3, 8, 12))
+    verdict = export_nir(lively(Residual(True, groups=2)), tmp_path, images(5, 3, 8, 12))
     assert verdict.ok and verdict.mismatches == 0
     assert verdict.details["spikingjelly"].startswith("not run:")
     file = nir.read(str(tmp_path / NIR_FILE), type_check=False)
@@ -75,7 +75,7 @@ def test_spike_pool_and_groups_are_kept_though_spikingjelly_cannot_read_them(tmp
 
 def test_a_changed_weight_is_noticed(tmp_path):
     x = images(7, 3, 8, 12)
-    export_nir(lively(Residual(True)), tmp_path, None, x)
+    export_nir(lively(Residual(True)), tmp_path, x)
     file = nir.read(str(tmp_path / NIR_FILE), type_check=False)
     file.nodes["conv1"].weight = file.nodes["conv1"].weight * 1.5
     nir.write(str(tmp_path / NIR_FILE), file)
@@ -98,12 +98,12 @@ def transformer(**fields) -> STAtten:
 )
 def test_what_nir_cannot_say_is_refused_by_name(fields, node, what, tmp_path):
     with pytest.raises(UnsupportedOp, match=f"{node}: cannot lower {what}"):
-        export_nir(transformer(**fields), tmp_path, None, images(2, 1, 8, 12))
+        export_nir(transformer(**fields), tmp_path, images(2, 1, 8, 12))
     assert not (tmp_path / NIR_FILE).exists()
 
 
 def test_attention_can_be_marked(tmp_path):
-    verdict = export_nir(transformer(), tmp_path, None, images(3, 1, 8, 12), unsupported="mark")
+    verdict = export_nir(transformer(), tmp_path, images(3, 1, 8, 12), unsupported="mark")
     file = nir.read(str(tmp_path / NIR_FILE), type_check=False)
     assert type(file.nodes["block_0_attn_matmul_1"]).__name__ == "NIRGraph"
     compared = {key(c.name) for c in verdict.neurons}
@@ -114,4 +114,4 @@ def test_attention_can_be_marked(tmp_path):
 
 def test_bad_option(tmp_path):
     with pytest.raises(ConfigError, match="must be refuse or mark"):
-        export_nir(lively(Residual(False)), tmp_path, None, images(1, 3, 8, 12), unsupported="ignore")
+        export_nir(lively(Residual(False)), tmp_path, images(1, 3, 8, 12), unsupported="ignore")

@@ -58,7 +58,7 @@ CASES: dict[str, Case] = {
 def test_spike_for_spike(name: str, form: Any, tmp_path: Path) -> None:
     model, x = CASES[name]()
     y = np.arange(len(x)) % 5
-    found = export_onnx(model, tmp_path, x[:1], x.numpy(), y, form=form, class_names=list("abcde"))
+    found = export_onnx(model, tmp_path, x.numpy(), y, form=form, class_names=list("abcde"))
     assert found.verdict == "identical" and found.mismatches == 0
     assert found.logits_difference <= 1e-5 and found.predictions_differ == 0
     assert len(found.neurons) >= 3
@@ -85,7 +85,7 @@ def test_spike_for_spike(name: str, form: Any, tmp_path: Path) -> None:
 
 def test_staa_neurons(tmp_path: Path) -> None:
     model = gated()
-    found = export_onnx(model, tmp_path, images()[:1], images(batch=7).numpy())
+    found = export_onnx(model, tmp_path, images(batch=7).numpy())
     assert found.verdict == "identical" and [c.name for c in found.neurons] == ["lif"]
     assert found.details["functions"] == ["STAALIF"]
     proto = onnx.load(tmp_path / "model.onnx")
@@ -107,7 +107,7 @@ PLACES = ["input", "state", "aggregate", "output"]
 def test_staa_neurons_step_by_step(fields: dict[str, Any], tmp_path: Path) -> None:
     """Membranes and the number of the step outside; the encoding ends after T steps."""
     model, x = gated(**fields), images(batch=7)
-    found = export_onnx(model, tmp_path, x[:1], x.numpy(), form="single-step")
+    found = export_onnx(model, tmp_path, x.numpy(), form="single-step")
     (check,) = found.neurons
     assert found.verdict == "identical" and 0 < check.spikes < check.compared
     assert found.details["functions"] == ["STAALIFStep"]
@@ -198,7 +198,7 @@ def test_the_file_is_compact() -> None:
 def test_metadata(tmp_path: Path) -> None:
     model, _ = captured()
     x = images(batch=2)
-    export_onnx(model, tmp_path, x, x)
+    export_onnx(model, tmp_path, x)
     props = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert json.loads(props["config"])["embed_dims"] == 48
     assert (props["time_steps"], props["steps_per_call"], len(props["weights_sha256"])) == ("6", "6", 64)
@@ -210,7 +210,7 @@ def test_streaming_from_a_camera(tmp_path: Path) -> None:
     """Step by step with the state kept, any number of steps; a fresh state is rest."""
     model, _ = captured("frames", dvs_mode=True)
     x = frames(batch=3)
-    export_onnx(model, tmp_path, x[:1], x, form="single-step")
+    export_onnx(model, tmp_path, x, form="single-step")
     runner = OnnxModel(tmp_path / "model.onnx")
     assert runner.steps_per_call == 2
     state, parts = None, []
@@ -229,7 +229,7 @@ def test_streaming_from_a_camera(tmp_path: Path) -> None:
 def test_debug_outputs(tmp_path: Path) -> None:
     model, graph = captured()
     x = images(batch=2)
-    export_onnx(model, tmp_path, x, x, debug_outputs=True)
+    export_onnx(model, tmp_path, x, debug_outputs=True)
     out = OnnxModel(tmp_path / "model.onnx").run(x)
     assert list(out)[1:] == [node.name for node in graph.neurons]
     assert out["block.0.attn.q_lif"].shape == (12, 48, 3, 5)
@@ -239,7 +239,7 @@ def test_debug_outputs(tmp_path: Path) -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     model, _ = captured()
-    export_onnx(model, folder, images()[:1], images(), quantize="int8", samples_y=np.arange(4) % 5)
+    export_onnx(model, folder, images(), quantize="int8", y=np.arange(4) % 5)
     return folder
 
 
@@ -309,7 +309,7 @@ def test_a_wrong_file_fails_and_names_the_first_node(tmp_path: Path, monkeypatch
     wrong = build(tampered("block.0.attn.k_conv", 1.01), "multi-step")
     monkeypatch.setattr(room, "build", lambda graph, form, debug: wrong)
     with pytest.raises(VerificationError, match=r"differs from the model at block\.0\.attn\.k_lif, step \d"):
-        export_onnx(model, tmp_path, images()[:1], images())
+        export_onnx(model, tmp_path, images())
     record = read_verification(tmp_path / "verification.json")
     assert record["verdict"] == "different"
     assert record["first_difference"]["node"] == "block.0.attn.k_lif"
@@ -352,9 +352,9 @@ def test_a_tie_is_told_from_a_mistake(weight: float, verdict: str) -> None:
 def test_bad_options(tmp_path: Path) -> None:
     model, _ = captured()
     with pytest.raises(ConfigError, match="form = 'scan'"):
-        export_onnx(model, tmp_path, images(), images(), form="scan")  # type: ignore[arg-type]
+        export_onnx(model, tmp_path, images(), form="scan")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="quantize = 'int4'"):
-        export_onnx(model, tmp_path, images(), images(), quantize="int4")  # type: ignore[arg-type]
+        export_onnx(model, tmp_path, images(), quantize="int4")  # type: ignore[arg-type]
     with pytest.raises(UnsupportedOp, match=r"Linear: .* a model without a neuron"):
-        export_onnx(nn.Linear(3, 2), tmp_path, torch.rand(2, 3), torch.rand(2, 3))
+        export_onnx(nn.Linear(3, 2), tmp_path, torch.rand(2, 3))
     assert not list(tmp_path.iterdir())

@@ -174,7 +174,7 @@ def test_the_netlist_alone_is_a_target(tmp_path):
 def test_real_lava_fires_the_same(tmp_path):
     """Three samples streamed with their resets, every gate, odd maps, shortcuts of spikes and of their means;
     the package verifies again from its files."""
-    verdict = export_lava(staa_net(T=3, pe_at="state"), tmp_path / "out", None, images(3, 2, 7, 13))
+    verdict = export_lava(staa_net(T=3, pe_at="state"), tmp_path / "out", images(3, 2, 7, 13))
     assert verdict.verdict == "identical" and verdict.details["own_processes"] == ["StaaLif"]
     assert verdict.details["staa"]["spikes_compared"] == 3 * 3 * (6 * 91 + 6 * 28 + 7 * 8)
     assert verify_dir(tmp_path / "out").verdict == "identical"

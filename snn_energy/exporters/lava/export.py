@@ -182,7 +182,6 @@ def _logits(model: nn.Module, x: torch.Tensor) -> np.ndarray:
 def export_lava(
     model: nn.Module,
     out: Path,
-    example: Any,
     x: Any,
     y: Any = None,
     *,
@@ -210,7 +209,6 @@ def export_lava(
 def export_netlist(
     model: nn.Module,
     out: Path,
-    example: Any,
     x: Any,
     y: Any = None,
     *,

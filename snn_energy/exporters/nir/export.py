@@ -28,7 +28,7 @@ GRAPH_FILE = "graph.json"
 
 
 def export_nir(
-    model: nn.Module, out: Path, example: Any, x: Any, y: Any = None, *, unsupported: str = "refuse"
+    model: nn.Module, out: Path, x: Any, y: Any = None, *, unsupported: str = "refuse"
 ) -> Verification:
     """Write `out`/model.nir and verify it on samples `x`.
 

@@ -26,9 +26,8 @@ MODEL_FILE, GRAPH_FILE, REPORT_FILE = "model.onnx", "graph.json", "verification.
 def export_onnx(
     model: Any,
     out_dir: str | os.PathLike[str],
-    example: Any,
-    samples_x: Any,
-    samples_y: Any = None,
+    x: Any,
+    y: Any = None,
     *,
     form: Form = "multi-step",
     quantize: Literal["int8"] | None = None,
@@ -37,8 +36,8 @@ def export_onnx(
 ) -> Verification:
     """Write `out_dir`/model.onnx with its verification.json, and the Graph that later verifications need.
 
-    example: one input (B, C, H, W), or (B, T, C, H, W) for frames; its shape without the batch becomes the
-    file's.  samples_x (N, ...), samples_y (N,): real samples to verify on.  `form`: "multi-step" takes all T
+    x: real samples to verify on, images (N, C, H, W) or event frames (N, T, C, H, W); y (N,): their classes.
+    Their shape without the batch becomes the file's.  `form`: "multi-step" takes all T
     steps in one call; "single-step" takes one step (or one chunk of an attention over steps), with every
     neuron's membrane as input and output.  `debug_outputs` leaves every neuron's spikes in the file as
     further outputs.  `quantize="int8"` also writes model.int8.onnx, with its accuracy in the record.
@@ -53,9 +52,8 @@ def export_onnx(
         raise ConfigError(f"form = {form!r}: must be one of {', '.join(get_args(Form))}")
     if quantize not in (None, "int8"):
         raise ConfigError(f"quantize = {quantize!r}: must be int8")
-    x = _samples(samples_x)
-    y = None if samples_y is None else np.asarray(samples_y)
-    graph = capture(model, example, meta=_meta(model, class_names))
+    x, y = _samples(x), None if y is None else np.asarray(y)
+    graph = capture(model, x[:1], meta=_meta(model, class_names))
     if not graph.neurons:
         name, way_out = type(model).__name__, "use SpikingJelly's multi-step LIF, PLIF or IF neurons"
         raise UnsupportedOp(

@@ -26,7 +26,6 @@ VERIFICATION_FILE = "verification.json"
 def export_sanafe(
     model: nn.Module,
     out: Path,
-    example: Any,
     x: Any,
     y: Any = None,
     *,
@@ -43,7 +42,7 @@ def export_sanafe(
     if sanafe_samples < 1:
         raise ConfigError(f"sanafe_samples = {sanafe_samples}: must be at least 1")
     require_sanafe()  # before the work
-    verdict = export_netlist(model, out, example, x, y, bits=bits, calibration=calibration)
+    verdict = export_netlist(model, out, x, y, bits=bits, calibration=calibration)
     ran = verify_dir(out, np.asarray(x)[:sanafe_samples])
     details = verdict.details | {"sanafe": ran.details["sanafe"] | {"summary": ran.summary()}}
     verdict = dataclasses.replace(verdict, target="sanafe", details=details)
