@@ -119,3 +119,11 @@ def test_what_it_cannot_run_is_refused(tmp_path):
         run_sanafe(netlist, np.zeros((1, 2, 6, 10), int))
     with pytest.raises(ConfigError, match="sanafe_samples = 0: must be at least 1"):
         export(Events(), "sanafe", tmp_path / "out", x=np.zeros((1, 4, 2, 9, 12)), sanafe_samples=0)
+
+
+def test_a_refusal_writes_nothing(tmp_path):
+    """Attention over chunks is an own process: refused by name before the netlist is written."""
+    pytest.importorskip("sanafe", reason=MISSING)
+    with pytest.raises(UnsupportedOp, match="SpikeAttention"):
+        export(statten(pooling_stat="0110", T=2), "sanafe", tmp_path / "out", x=images(1, 2, 8, 6))
+    assert not (tmp_path / "out").exists()

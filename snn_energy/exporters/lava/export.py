@@ -211,13 +211,22 @@ def export_netlist(
     out: Path,
     x: Any,
     y: Any = None,
+    refuse: Callable[[Netlist], None] = lambda netlist: None,
     *,
     bits: int = 8,
     stock_processes: bool | None = None,
     calibration: Any = None,
 ) -> Verification:
-    """`export_lava` without Lava: the netlist, its listing and its mapping, verified in the simulator."""
-    verdict, exact = _export(model, out, x, y, calibration, write_netlist, bits, stock_processes)
+    """`export_lava` without Lava: the netlist, its listing and its mapping, verified in the simulator.
+
+    `refuse` may raise at the netlist before anything is written.
+    """
+
+    def write(netlist: Netlist, folder: Path, samples: Mapping[str, np.ndarray]) -> None:
+        refuse(netlist)
+        write_netlist(netlist, folder, samples)
+
+    verdict, exact = _export(model, out, x, y, calibration, write, bits, stock_processes)
     details = {key: value for key, value in verdict.details.items() if key != "package"}
     verdict = dataclasses.replace(verdict, target="netlist", details=details)
     verdict.save(out / VERIFICATION_FILE)

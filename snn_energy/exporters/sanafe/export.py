@@ -42,7 +42,7 @@ def export_sanafe(
     if sanafe_samples < 1:
         raise ConfigError(f"sanafe_samples = {sanafe_samples}: must be at least 1")
     require_sanafe()  # before the work
-    verdict = export_netlist(model, out, x, y, bits=bits, calibration=calibration)
+    verdict = export_netlist(model, out, x, y, _refuse, bits=bits, calibration=calibration)
     ran = verify_dir(out, np.asarray(x)[:sanafe_samples])
     details = verdict.details | {"sanafe": ran.details["sanafe"] | {"summary": ran.summary()}}
     verdict = dataclasses.replace(verdict, target="sanafe", details=details)
@@ -54,11 +54,16 @@ def export_sanafe(
 def verify_dir(folder: str | Path, x: Any, y: Any = None) -> Verification:
     """Run the netlist in `folder` on `x` in SANA-FE and hold every spike against the integer simulator."""
     netlist = load(Path(folder))
-    if (refusal := obstacle(netlist)) is not None:
-        raise refusal
+    _refuse(netlist)
     messages = encode(netlist, np.asarray(x, np.float32))
     wanted, result = simulate(netlist, messages), run_sanafe(netlist, messages)
     return _verification(netlist, messages, wanted, result)
+
+
+def _refuse(netlist: Netlist) -> None:
+    """Raise `UnsupportedOp` at the first node that SANA-FE's Loihi has no form for."""
+    if (refusal := obstacle(netlist)) is not None:
+        raise refusal
 
 
 def _verification(
