@@ -48,7 +48,7 @@ class OpRow:
     input_kind: str = (
         ""  # one of KINDS, "" where the operation does not depend on it and values were not read
     )
-    input_values: tuple[float, ...] | None = None  # the nonzero values seen, if at most two
+    input_values: tuple[float, ...] | None = None  # the nonzero values seen, None where they have no unit
     right_kind: str | None = None  # the second operand of a matmul or elementwise operation
     right_values: tuple[float, ...] | None = None
     input_shape: tuple[int, ...] = ()  # of one sample and step, channels first: (C, H, W)
@@ -57,8 +57,10 @@ class OpRow:
     feeds: tuple[str, ...] = ()  # neurons that this op's output drives, through norms, adds, views and pools
     input_elements: int = 0
     input_nonzero: int = 0
+    input_units: int = 0  # unit events: an event of value k counts |k| times; weighted layers and products
     right_elements: int = 0
     right_nonzero: int = 0
+    right_units: int = 0
     output_elements: int = 0
     output_nonzero: int = 0  # neurons only; 0 where not looked at
     output_kind: str = ""  # neurons only
@@ -68,11 +70,17 @@ class OpRow:
     # synaptic operations
     dense_macs: int = 0  # shape alone, padding included
     valid_macs: int = 0  # synapses that exist, padding excluded
-    ac: int = 0  # accumulates that events cause (0 for a real operand)
+    ac: int = 0  # accumulates that unit events cause (0 for a real operand)
+    ac_events: int = 0  # as executed, an event counted once whatever its value; `ac_executed` where all are 1
     ac_executed: int = 0  # the same, every repetition of a static input charged
     mac: int = 0  # multiply-accumulates of a real operand; a static input repeated T times charged once
     mac_executed: int = 0  # the same, every repetition charged
     mac_nonzero: int = 0  # MACs whose input is nonzero, as executed
+    # the same over nonzero weights only, as executed; equal to their namesakes where no weight is zero
+    ac_unpruned: int = 0  # of `ac_executed`
+    ac_events_unpruned: int = 0  # of `ac_events`
+    mac_unpruned: int = 0  # of `mac_executed`
+    mac_nonzero_unpruned: int = 0  # of `mac_nonzero`: what NeuroBench calls effective
     ac_coincident: int = 0
     ac_one_sided: int = 0
     ac_by_step: tuple[int, ...] = ()
@@ -147,6 +155,7 @@ class Profile:
     aliases: dict[str, str] = field(default_factory=dict)  # other names of shared modules
     environment: dict[str, str] = field(default_factory=dict)  # versions, date, checkpoint hash
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # remarks on the measurement as a whole, one sentence each
     crosscheck: tuple[dict[str, Any], ...] = ()  # dense MACs beside another tool's: see `crosscheck.fvcore`
 
     @property
