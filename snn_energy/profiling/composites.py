@@ -13,18 +13,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from snn_energy.profiling.kinds import REAL
-from snn_energy.profiling.products import attention, contract
-from snn_energy.profiling.provenance import Tag
-from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.synapses import bind, weighted_linear
+from snn_energy.profiling.call import Call
+from snn_energy.profiling.kinds import REAL, ValueSet
+from snn_energy.profiling.products import attend, contract
+from snn_energy.profiling.provenance import CURRENT, Tag
+from snn_energy.profiling.synapses import linear_layer, weighted
+from snn_energy.profiling.tally import Reading
 
-_HEADS = (
-    "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k",
-    "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training",
-    "key_padding_mask", "need_weights", "attn_mask", "use_separate_proj_weight", "q_proj_weight",
-    "k_proj_weight", "v_proj_weight",
-)  # fmt: skip
 # by function: gates; per hidden element and step: special functions, multiplications, additions
 GATES = {
     "lstm": (4, 5, 3, 5),  # i f o g and tanh(c); f⊙c, i⊙g, o⊙tanh(c); four gate sums and f⊙c + i⊙g
@@ -34,41 +29,40 @@ GATES = {
 }
 
 
-def multi_head_attention(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def multi_head_attention(call: Call) -> Tag:
     """Projections of query, key and value as linear layers, the attention, the output projection."""
-    out = func(*args, **kwargs)
-    given = bind(_HEADS, args, kwargs)
-    if any(given.get(name) is not None for name in ("bias_k", "bias_v")) or given.get("add_zero_attn"):
+    out, rec = call.run(), call.rec
+    if any(call.get(name) is not None for name in ("bias_k", "bias_v")) or call.get("add_zero_attn"):
         rec.uncounted("multi_head_attention_forward with bias_k, bias_v or add_zero_attn", out)
-        return out
-    heads = given["num_heads"]
+        return call.known()
+    heads = call["num_heads"]
     parts = []
-    for name, weight, bias in _projections(given):
-        x = _turned(rec, given[name])
-        y = _linear(rec, x, weight, bias, name)
-        parts.append(_known(rec, y.unflatten(-1, (heads, -1)).transpose(1, 2)))
-    mixed = attention(rec, F.scaled_dot_product_attention, (*parts, _allowed(given, heads)), {})
-    _linear(rec, _known(rec, mixed.transpose(1, 2).flatten(2)), given["out_proj_weight"],
-            given.get("out_proj_bias"), "out")  # fmt: skip
+    for name, weight, bias in _projections(call):
+        y = _linear(call, _turned(call, call[name]), weight, bias, name)
+        parts.append(_known(call, y.unflatten(-1, (heads, -1)).transpose(1, 2), CURRENT))
+    mask = _allowed(call, heads)
+    mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
+    attend(call, *parts, mixed, mask, causal=False)
+    joined = _known(call, mixed.transpose(1, 2).flatten(2), CURRENT)
+    _linear(call, joined, call["out_proj_weight"], call.get("out_proj_bias"), "out")
     rec.called.add(f"{rec.paths[-1]}.out_proj".lstrip("."))  # whose weights are used without calling it
-    rec.mark(out, rec.plain)
-    return out
+    return call.known(CURRENT, sources=())
 
 
-def _projections(given: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
+def _projections(call: Call) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
     """(operand, weight, bias) of the three input projections."""
-    bias = given.get("in_proj_bias")
+    bias = call.get("in_proj_bias")
     biases = (None, None, None) if bias is None else bias.chunk(3)
-    if given.get("use_separate_proj_weight"):
-        weights = tuple(given[f"{letter}_proj_weight"] for letter in "qkv")
+    if call.get("use_separate_proj_weight"):
+        weights = tuple(call[f"{letter}_proj_weight"] for letter in "qkv")
     else:
-        weights = given["in_proj_weight"].chunk(3)
+        weights = call["in_proj_weight"].chunk(3)
     yield from zip(("query", "key", "value"), weights, biases, strict=True)
 
 
-def _allowed(given: dict[str, Any], heads: int) -> torch.Tensor | None:
+def _allowed(call: Call, heads: int) -> torch.Tensor | None:
     """Both masks as one: true, or not minus infinity, where a pair may attend; (B or 1, heads or 1, L, S)."""
-    mask, padding = given.get("attn_mask"), given.get("key_padding_mask")
+    mask, padding = call.get("attn_mask"), call.get("key_padding_mask")
     allowed = None
     if mask is not None:
         allowed = ~mask if mask.dtype == torch.bool else mask > -math.inf
@@ -80,21 +74,21 @@ def _allowed(given: dict[str, Any], heads: int) -> torch.Tensor | None:
     return allowed
 
 
-def recurrent(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def recurrent(call: Call) -> Tag:
     """lstm, gru, rnn_tanh, rnn_relu: per layer, direction and step the input's and the state's products.
 
     Layers run once more, one at a time, for the states between them.
     """
-    out, name = func(*args, **kwargs), func.__name__
+    out, name, args, func = call.run(), call.name, call.args, call.func
     if len(args) < 9 or not isinstance(args[3], bool):
-        rec.uncounted(f"{name} of a packed sequence", out)
-        return out
+        call.rec.uncounted(f"{name} of a packed sequence", out)
+        return call.known()
     x, state, weights, biased, layers, _, _, both, batch_first = args[:9]
     directions = 2 if both else 1
     each = len(weights) // (layers * directions)
     if each % 2:
-        rec.uncounted(f"{name} with proj_size", out)
-        return out
+        call.rec.uncounted(f"{name} with proj_size", out)
+        return call.known()
     states = state if name == "lstm" else (state,)
     for layer in range(layers):
         rows = slice(layer * directions, (layer + 1) * directions)
@@ -103,46 +97,42 @@ def recurrent(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         given = start if name == "lstm" else start[0]
         y = func(x, given, mine, biased, 1, 0.0, False, both, batch_first)[0]
         for way, hidden in enumerate(y.chunk(directions, -1)):
-            before = _previous(hidden, start[0][way], 1 if batch_first else 0, way == 1)
-            turn = (lambda t: t) if batch_first else (lambda t: _turned(rec, t))
-            _cell(rec, name, turn(x), turn(_known(rec, before)), mine[way * each : (way + 1) * each],
-                  f"{layer}.{way}")  # fmt: skip
-        x = _known(rec, y)
-    rec.mark(out, rec.plain)
-    return out
+            before = _known(call, _previous(hidden, start[0][way], 1 if batch_first else 0, way == 1))
+            operands = (x, before) if batch_first else (_turned(call, x), _turned(call, before))
+            _cell(call, name, *operands, mine[way * each : (way + 1) * each], f"{layer}.{way}")
+        x = _known(call, y)
+    return call.known(sources=()).but(values=None, still=False, sites=0)
 
 
-def recurrent_cell(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def recurrent_cell(call: Call) -> Tag:
     """lstm_cell, gru_cell, rnn_tanh_cell, rnn_relu_cell: one step of one layer."""
-    out = func(*args, **kwargs)
-    x, state, *weights = args
+    call.run()
+    x, state, *weights = call.args
     state = state[0] if isinstance(state, (tuple, list)) else state
-    _cell(rec, func.__name__.removesuffix("_cell"), x, state, [w for w in weights if w is not None], "")
-    rec.mark(out, rec.plain)
-    return out
+    name = call.name.removesuffix("_cell")
+    _cell(call, name, x, state, [w for w in weights if w is not None], "")
+    return call.known(sources=()).but(values=None, still=False, sites=0)
 
 
-def _cell(
-    rec: Recorder, name: str, x: torch.Tensor, before: torch.Tensor, weights: Any, variant: str
-) -> None:
+def _cell(call: Call, name: str, x: torch.Tensor, before: torch.Tensor, weights: Any, variant: str) -> None:
     """Both products of one direction, and the arithmetic of its gates; x (B, …, F), states (B, …, H)."""
     _, special, multiplies, adds = GATES[name]
     biases = weights[2:] if len(weights) > 2 else (None, None)
     for what, operand, weight, bias in zip(("input", "state"), (x, before), weights, biases, strict=False):
-        _linear(rec, operand, weight, bias, f"{variant}.{what}", compute=False)
-    elements = before.numel()
-    tally = rec.tally("special", variant)
-    tally.add(special_evals=special * elements, input_elements=elements)
-    tally.fixed.setdefault("details", {"function": name})
+        _linear(call, operand, weight, bias, f"{variant}.{what}", compute=False)
+    elements, shape = before.numel(), tuple(before.shape[:1])
+    row = call.row("special", variant)
+    row.add(special_evals=special * elements, input_elements=elements)
+    row.fixed.setdefault("details", {"function": name})
     for op, times in (("mul", multiplies), ("add", adds)):
         if times:
-            tally = rec.tally(op, variant)
-            tally.see_left(REAL)
-            tally.see_right(REAL)
-            tally.read("valid", tuple(before.shape[:1]), None, times * elements // before.shape[0])
+            row = call.row(op, variant)
+            row.see_left(REAL)
+            row.see_right(REAL)
+            row.read("valid", Reading(shape, None, times * elements // before.shape[0], order=call.order))
             size = times * elements
-            tally.add(input_elements=size, right_elements=size, output_elements=size)
-            tally.fixed.setdefault("details", {"function": name})
+            row.add(input_elements=size, right_elements=size, output_elements=size)
+            row.fixed.setdefault("details", {"function": name})
 
 
 def _previous(hidden: torch.Tensor, start: torch.Tensor, dim: int, backwards: bool) -> torch.Tensor:
@@ -153,39 +143,38 @@ def _previous(hidden: torch.Tensor, start: torch.Tensor, dim: int, backwards: bo
     return torch.cat([first, hidden.narrow(dim, 0, steps - 1)], dim)
 
 
-def bilinear(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def bilinear(call: Call) -> Tag:
     """bilinear: x₁ with the weight (one synapse per output and input of x₂), then the result with x₂."""
-    out = func(*args, **kwargs)
-    given = bind(("input1", "input2", "weight", "bias"), args, kwargs)
-    a, b, weight = given["input1"], given["input2"], given["weight"]
+    out, a, b, weight = call.run(), call["input1"], call["input2"], call["weight"]
     lead = "abcdefgh"[: a.dim() - 1]
-    between = _known(rec, torch.einsum(f"{lead}i,kij->{lead}kj", a, weight))
-    contract(rec, a, weight, None, (lead + "i", "kij", lead + "kj"), "weight")
-    tally = contract(rec, between, b, out, (lead + "kj", lead + "j", lead + "k"), "input")
-    tally.add(bias_adds=0 if given.get("bias") is None else out.numel())
-    return out
+    between = _known(call, torch.einsum(f"{lead}i,kij->{lead}kj", a, weight))
+    contract(call, a, weight, None, (lead + "i", "kij", lead + "kj"), "weight")
+    row = contract(call, between, b, out, (lead + "kj", lead + "j", lead + "k"), "input")
+    row.add(bias_adds=0 if call.get("bias") is None else out.numel())
+    return call.known(row=row, synapse=row).but(synapse=None)
 
 
 def _linear(
-    rec: Recorder, x: torch.Tensor, weight: torch.Tensor, bias: Any, variant: str, compute: bool = True
+    call: Call, x: torch.Tensor, weight: torch.Tensor, bias: Any, variant: str, compute: bool = True
 ) -> torch.Tensor:
     """Count a linear layer, and run it unless only its shape is wanted."""
     if compute:
         y = F.linear(x, weight, bias)
     else:
         y = x.new_empty(()).expand(*x.shape[:-1], weight.shape[0])
-    weighted_linear(rec, x, y, weight, bias, variant)
+    weighted(call, linear_layer(weight, bias), x, y, variant)
     return y
 
 
-def _known(rec: Recorder, x: torch.Tensor) -> torch.Tensor:
+def _known(call: Call, x: torch.Tensor, values: ValueSet | None = None) -> torch.Tensor:
     """`x`, which was made here, marked as seen."""
-    rec.mark(x, rec.plain)
+    call.rec.mark(x, call.rec.plain.but(values=values))
     return x
 
 
-def _turned(rec: Recorder, x: torch.Tensor) -> torch.Tensor:
+def _turned(call: Call, x: torch.Tensor) -> torch.Tensor:
     """(L, B, F) as (B, L, F), or (L, F) as (1, L, F), with what is known of it."""
     turned = x.transpose(0, 1) if x.dim() == 3 else x.unsqueeze(0)
-    rec.mark(turned, rec.tag(x) or Tag(rec.epoch, constant=True))
+    tag = call.tag(x)
+    call.rec.mark(turned, call.rec.fixed if tag is None else tag.but(measured=None))
     return turned

@@ -1,4 +1,4 @@
-"""Counting rules of elementwise operations, reductions, pooling and norms."""
+"""Counting rules of elementwise operations, reductions and norms."""
 
 from __future__ import annotations
 
@@ -7,280 +7,206 @@ from typing import Any
 
 import torch
 
-from snn_energy.profiling.fanout import FanOut, Window, adaptive_taps, taps
-from snn_energy.profiling.kinds import BINARY, EMPTY, ValueSet
+from snn_energy.profiling.call import Call
+from snn_energy.profiling.kinds import BINARY, EMPTY, REAL, ValueSet
 from snn_energy.profiling.measure import ones_where_nonzero, row_counts
-from snn_energy.profiling.provenance import Tag, replace, union
-from snn_energy.profiling.recorder import Recorder, fan_weights
-from snn_energy.profiling.synapses import bind, per_axis
-from snn_energy.profiling.tally import Tally
+from snn_energy.profiling.provenance import Tag
+from snn_energy.profiling.tally import Reading, Tally
 
 MASKS = (BINARY.values, EMPTY.values)
 
 
-def _describe(tally: Tally, rec: Recorder, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:
-    if not tally.fixed:
-        tally.fixed = {
-            "input_shape": rec.layout.inner(x.shape, rec.layout.leading(x.shape)),
-            "output_shape": rec.layout.inner(out.shape, rec.layout.leading(out.shape)),
-            **more,
-        }
-
-
-def _after(rec: Recorder, tag: Tag | None, values: ValueSet | None = None) -> Tag:
-    """What remains known of a tensor after an operation that keeps its elements in place."""
-    tag = tag or rec.still
-    return Tag(rec.epoch, sources=tag.sources, drivers=tag.drivers, static=tag.static, values=values)
-
-
-def two_operands(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """The operands of a binary function, in the order of its arithmetic."""
-    if len(args) < 2:
-        args = (*args, *(kwargs[k] for k in ("input", "other", "tensor", "exponent") if k in kwargs))
-    a, b = args[:2]
-    return (b, a) if func.__name__.startswith("__r") or func.__name__ == "rsub" else (a, b)
-
-
-def add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
-    a, b = two_operands(rec, func, args, kwargs)
-    tags = rec.tag(a), rec.tag(b)
-    tally = rec.tally("add")
-    sets = rec.values(a, tags[0], tally.left), rec.values(b, tags[1], tally.right)
-    tally.see_left(sets[0])
-    tally.see_right(sets[1])
-    events = [values is not None and values.event_driven for values in (tally.left, tally.right)]
-    shape = _broadcast(a, b)
-    lead = rec.layout.leading(shape)
-    for name, x, tag, values, event in zip(("left", "right"), (a, b), tags, sets, events, strict=True):
-        if event:
-            tally.read(name, *_rows_within(rec, x, tag, values, shape, lead))
-    if all(events):
+    a, b = call["input"], call["other"]
+    row = call.row("add")
+    sets = call.values(a, row.left), call.values(b, row.right)
+    row.see_left(sets[0])
+    row.see_right(sets[1])
+    shape = broadcast(a, b)
+    lead = call.rec.layout.leading(shape, call.order)
+    counted = [_may_be_events(values) for values in (row.left, row.right)]
+    for name, x, values, wanted in zip(("left", "right"), (a, b), sets, counted, strict=True):
+        if wanted:
+            row.read(name, _rows_within(call, x, values, shape, lead))
+    if all(counted):
         both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
-        tally.read("coincident", shape[:lead], row_counts(both, lead))
-    out = func(*args, **kwargs)  # only now: an in-place addition changes its operand
-    _uniform(tally, out, shape[:lead])
-    _describe(tally, rec, a if isinstance(a, torch.Tensor) else b, out)
-    if kwargs.get("alpha", 1) != 1:
-        tally.add(scale_muls=out.numel())
-    rec.mark(out, _joined(rec, tags, tally))
-    return out
+        row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
+    _uniform(call, row, shape, lead, call.get("alpha", 1) != 1)
+    out = call.run()  # only now: an in-place addition changes its operand
+    call.describe(row, a if isinstance(a, torch.Tensor) else b, out)
+    known = call.known(row=row)
+    row.merge_sources(known.sources)
+    return known
 
 
-def _broadcast(a: Any, b: Any) -> tuple[int, ...]:
+def _may_be_events(values: ValueSet | None) -> bool:
+    return values is not None and (values.values is not None or values.counts)
+
+
+def broadcast(a: Any, b: Any) -> tuple[int, ...]:
     """The shape of what two operands make."""
-    shapes = [tuple(x.shape) for x in (a, b) if isinstance(x, torch.Tensor)]
-    if len(shapes) == 1 or shapes[0] == shapes[1]:
-        return shapes[0]
-    longest = max(map(len, shapes))
-    padded = [(1,) * (longest - len(shape)) + shape for shape in shapes]
+    if not isinstance(b, torch.Tensor) or not isinstance(a, torch.Tensor):
+        return tuple((a if isinstance(a, torch.Tensor) else b).shape)
+    if a.shape == b.shape:
+        return tuple(a.shape)
+    longest = max(a.dim(), b.dim())
+    padded = [(1,) * (longest - x.dim()) + tuple(x.shape) for x in (a, b)]
     return tuple(n if m == 1 else m for m, n in zip(*padded, strict=True))
 
 
-def _rows_within(
-    rec: Recorder, x: torch.Tensor, tag: Tag | None, values: ValueSet, shape: tuple[int, ...], lead: int
-) -> tuple[tuple[int, ...], torch.Tensor]:
-    """Nonzeros of `x`, broadcast to `shape`, per leading index: (leading shape, flat counts)."""
+def _rows_within(call: Call, x: torch.Tensor, values: ValueSet, shape: tuple[int, ...], lead: int) -> Reading:
+    """Nonzeros of `x`, broadcast to `shape`, per leading index."""
     if x.shape == shape:
-        return rec.rows(x, tag, values, lead)
+        return call.rec.rows(x, call.tag(x), values, lead)
     x = x.reshape((1,) * (len(shape) - x.dim()) + x.shape)
     times = math.prod(shape[lead:]) // math.prod(x.shape[lead:])
     rows = row_counts(ones_where_nonzero(x, values), lead) * times
-    return shape[:lead], rows.reshape(x.shape[:lead]).expand(shape[:lead]).reshape(-1)
+    return Reading(
+        shape[:lead], rows.reshape(x.shape[:lead]).expand(shape[:lead]).reshape(-1), order=call.order
+    )
 
 
-def _joined(rec: Recorder, tags: tuple[Tag | None, Tag | None], tally: Tally, values: Any = None) -> Tag:
-    """The tag of what two operands make together."""
-    a, b = tags[0] or rec.still, tags[1] or rec.still
-    sources = union(a.sources, b.sources)
-    tally.merge_sources(sources)
-    drivers = union(a.drivers, b.drivers)
-    return Tag(rec.epoch, sources=sources, drivers=drivers, static=a.static and b.static, values=values)
-
-
-def _uniform(tally: Tally, out: torch.Tensor, shape: tuple[int, ...]) -> None:
+def _uniform(call: Call, row: Tally, shape: tuple[int, ...], lead: int, scaled: bool = False) -> None:
     """One candidate operation per output element."""
-    tally.read("valid", shape, None, out.numel() // math.prod(shape))
-    tally.add(input_elements=out.numel(), right_elements=out.numel(), output_elements=out.numel())
+    key = shape, lead, scaled
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+        return
+    elements = math.prod(shape)
+    reading = Reading(shape[:lead], None, elements // max(1, math.prod(shape[:lead])), order=call.order)
+    sums = {"input_elements": elements, "right_elements": elements, "output_elements": elements}
+    if scaled:
+        sums["scale_muls"] = elements
+    row.remember(key, {"valid": reading}, sums)
 
 
-def mul(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """mul, div: by a constant a scale; events × anything a mask (free); real × real one MAC per element."""
-    a, b = two_operands(rec, func, args, kwargs)
-    tags = rec.tag(a), rec.tag(b)
-    if None in tags:
-        return scale(rec, func, args, kwargs)
-    tally = rec.tally("mul")
-    sets = rec.values(a, tags[0], tally.left), rec.values(b, tags[1], tally.right)
-    tally.see_left(sets[0])
-    tally.see_right(sets[1])
-    out = func(*args, **kwargs)
-    _uniform(tally, out, tuple(out.shape[: rec.layout.leading(out.shape)]))
-    _describe(tally, rec, a, out)
-    known = BINARY if all(values.values in MASKS for values in sets) else None
-    rec.mark(out, _joined(rec, tags, tally, known))
-    return out
+def mul(call: Call) -> Tag:
+    """mul: by a constant a scale; events × anything a mask (free); real × real one MAC per element."""
+    a, b = call["input"], call["other"]
+    if call.tag(a) is None or call.tag(b) is None:
+        return scale(call, b if call.tag(a) is None else a)
+    return _multiply(call, a, b)
 
 
-def square(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """x²: the product of a tensor with itself."""
-    x = args[0] if args else kwargs["input"]
-    tag, tally = rec.tag(x), rec.tally("mul")
-    values = rec.values(x, tag, tally.left)
-    tally.see_left(values)
-    tally.see_right(values)
-    out = func(*args, **kwargs)
-    _uniform(tally, out, tuple(out.shape[: rec.layout.leading(out.shape)]))
-    _describe(tally, rec, x, out)
-    rec.mark(out, _joined(rec, (tag, tag), tally))
-    return out
+def div(call: Call) -> Tag:
+    """div: by a constant a scale; of a constant a reciprocal; of two activations a product."""
+    a, b = call["input"], call["other"]
+    if call.tag(b) is None:
+        return scale(call, a)
+    return special(call) if call.tag(a) is None else _multiply(call, a, b)
 
 
-def mask(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor) -> Tag:
+    row = call.row("mul")
+    sets = call.values(a, row.left), call.values(b, row.right)
+    row.see_left(sets[0])
+    row.see_right(sets[1])
+    shape = broadcast(a, b)
+    _uniform(call, row, shape, call.rec.layout.leading(shape, call.order))
+    out = call.run()
+    call.describe(row, a, out)
+    known = call.known(BINARY if all(values.values in MASKS for values in sets) else None, row=row)
+    row.merge_sources(known.sources)
+    return known
+
+
+def power(call: Call) -> Tag:
+    """x² is a product of a tensor with itself; other powers, and activations as exponents, are special functions."""
+    x, exponent = call["input"], call.get("exponent", 2)
+    square = isinstance(exponent, (int, float)) and exponent == 2 and call.tag(x) is not None
+    return _multiply(call, x, x) if square else special(call)
+
+
+def logic(call: Call) -> Tag:
     """&, |, ^: logic on spikes, free of arithmetic."""
-    if None not in (rec.tag(args[0]), rec.tag(args[1])):
-        return mul(rec, func, args, kwargs)
-    out = func(*args, **kwargs)
-    rec.mark(out, rec.plain)
-    return out
+    a, b = call["input"], call["other"]
+    if call.tag(a) is not None and call.tag(b) is not None:
+        known = _multiply(call, a, b)
+        return known.but(values=BINARY) if call.name.startswith("logical") else known
+    out = call.run()
+    return call.known(BINARY if out.dtype == torch.bool else None, event=True)
 
 
-def scale(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def invert(call: Call) -> Tag:
+    """not: a spike for each silence, free of arithmetic."""
+    out = call.run()
+    return call.known(BINARY if out.dtype == torch.bool else None, event=True)
+
+
+def negate(call: Call) -> Tag:
+    """neg: a scale by -1."""
+    return scale(call, call["input"])
+
+
+def scale(call: Call, x: torch.Tensor) -> Tag:
     """Activations × constants: one multiply per element, foldable into a threshold or a weight."""
-    out = func(*args, **kwargs)
-    live = next(
-        x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor) and rec.tag(x) is not None
-    )
-    tag = rec.tag(live)
-    tally = rec.tally("scale")
-    tally.add(scale_muls=out.numel(), input_elements=live.numel(), output_elements=out.numel())
-    tally.merge_sources(tag.sources if tag else ())
-    _describe(tally, rec, live, out)
-    rec.mark(out, _after(rec, tag))
-    return out
+    row = call.row("scale")
+    elements = x.numel()
+    out = call.run()
+    row.add(scale_muls=out.numel(), input_elements=elements, output_elements=out.numel())
+    call.describe(row, x, out)
+    known = call.known(row=row)
+    row.merge_sources(known.sources)
+    return known
 
 
-def reduce(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def reduce(call: Call) -> Tag:
     """sum, mean: one accumulate per event, or per element of a real operand; a mean scales its output."""
-    out = func(*args, **kwargs)
-    x = args[0] if args else kwargs["input"]
-    op = func.__name__.strip("_")
-    tag, tally = rec.tag(x), rec.tally(op)
-    values = rec.values(x, tag, tally.left)
-    tally.see_left(values)
-    shape = tuple(x.shape[: rec.layout.leading(x.shape)])
-    tally.read("valid", shape, None, x.numel() // math.prod(shape))
-    if tally.left is not None and tally.left.event_driven:
-        shape, rows = rec.rows(x, tag, values, len(shape))
-        tally.read("events", shape, rows)
-        tally.read("input", shape, rows)
-    tally.add(input_elements=x.numel(), output_elements=out.numel())
-    tally.add(scale_muls=out.numel() if op == "mean" else 0)
-    tally.merge_sources(tag.sources if tag else ())
-    _describe(tally, rec, x, out)
-    rec.mark(out, _after(rec, tag))
-    return out
+    x, row = call["input"], call.row(call.name)
+    values = call.values(x, row.left)
+    row.see_left(values)
+    row.read("valid", call.evenly(x))
+    if _may_be_events(row.left):
+        events = call.nonzeros(x, values)
+        row.read("events", events)
+        row.read("input", events)
+    out = call.run()
+    row.add(input_elements=x.numel(), output_elements=out.numel())
+    row.add(scale_muls=out.numel() if call.name == "mean" else 0)
+    call.describe(row, x, out)
+    known = call.known(row=row)
+    row.merge_sources(known.sources)
+    return known
 
 
-def avg_pool(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """avg_pool1d/2d/3d, adaptive or not: one accumulate per event and window, one multiply per output."""
-    out = func(*args, **kwargs)
-    fan, x, axes = _windows(func.__name__, out, args, kwargs)
-    tag, tally = rec.tag(x), rec.tally("avg_pool")
-    values = rec.values(x, tag, tally.left)
-    tally.see_left(values)
-    batched = x if x.dim() > axes + 1 else x.unsqueeze(0)
-    events, inputs = (fan_weights(fan, x.device) @ rec.maps(batched, tag, values).double().T).unbind()
-    shape = tuple(batched.shape[:1])
-    tally.read("events", shape, events)
-    tally.read("input", shape, inputs)
-    tally.read("valid", shape, None, fan.total * batched.shape[1])
-    tally.add(input_elements=x.numel(), output_elements=out.numel(), scale_muls=out.numel())
-    tally.merge_sources(tag.sources if tag else ())
-    _describe(tally, rec, x, out, fan_out=fan.total / math.prod(x.shape[-axes:]))
-    rec.mark(out, _after(rec, tag))
-    return out
-
-
-def max_pool(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """max_pool1d/2d/3d, adaptive or not: one comparison less than elements in the window, per output."""
-    out = func(*args, **kwargs)
-    pooled = out[0] if isinstance(out, tuple) else out
-    fan, x, axes = _windows(func.__name__, pooled, args, kwargs)
-    tag, tally = rec.tag(x), rec.tally("max_pool")
-    channels = x.numel() // math.prod(x.shape[-axes:])
-    tally.add(pool_cmp=fan.total * channels - pooled.numel())
-    tally.add(input_elements=x.numel(), output_elements=pooled.numel())
-    tally.merge_sources(tag.sources if tag else ())
-    _describe(tally, rec, x, pooled)
-    rec.mark(out, _after(rec, tag, tag.values if tag and tag.values and tag.values.values in MASKS else None))
-    return out
-
-
-_POOL = ("input", "kernel_size", "stride", "padding")
-
-
-def _windows(name: str, out: torch.Tensor, args: Any, kwargs: Any) -> tuple[FanOut, torch.Tensor, int]:
-    """The windows of a pooling call: how many outputs each input position goes into."""
-    axes = int(name.removesuffix("_with_indices").rstrip("d")[-1])
-    given = bind(_POOL, args, kwargs)
-    x = given["input"]
-    sizes, outputs = tuple(x.shape[-axes:]), tuple(out.shape[-axes:])
-    if name.startswith("adaptive"):
-        return FanOut(tuple(adaptive_taps(s, o) for s, o in zip(sizes, outputs, strict=True)), 1), x, axes
-    kernel = per_axis(given["kernel_size"], axes)
-    stride = per_axis(given.get("stride") or kernel, axes)
-    dilation = args[4] if name.startswith("max") and len(args) > 4 else kwargs.get("dilation", 1)
-    windows = zip(
-        sizes,
-        kernel,
-        stride,
-        per_axis(given.get("padding", 0), axes),
-        per_axis(dilation, axes),
-        outputs,
-        strict=True,
-    )
-    return FanOut(tuple(taps(Window(*w)) for w in windows), 1), x, axes
-
-
-def norm(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Norms: batch norm right behind a synapse is folded into it; any other is one MAC per element."""
-    out = func(*args, **kwargs)
-    name = func.__name__.strip("_")
-    x = args[0] if args else kwargs["input"]
-    tag, tally = rec.tag(x), rec.tally("norm")
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training")
-    fixed_statistics = name == "batch_norm" and not bind(names, args, kwargs).get("training", False)
+def norm(call: Call) -> Tag:
+    """Norms: batch norm right behind a layer with weights is folded into it; any other is one MAC per element."""
+    x, tag, row = call["input"], call.tag(call["input"]), call.row("norm")
+    fixed_statistics = call.name == "batch_norm" and not call.get("training", False)
     folded = fixed_statistics and tag is not None and tag.synapse is not None
-    tally.folded = folded if tally.folded is None else tally.folded and folded
-    tally.add(norm_elements=x.numel(), norm_macs=0 if folded else x.numel())
-    tally.add(input_elements=x.numel(), output_elements=out.numel())
-    _describe(tally, rec, x, out, details={"function": name})
-    after = tag or rec.plain
-    rec.mark(out, Tag(rec.epoch, drivers=after.drivers, static=after.static))
-    return out
+    elements = x.numel()
+    out = call.run()
+    row.folded = folded if row.folded is None else row.folded and folded
+    row.add(norm_elements=elements, norm_macs=0 if folded else elements)
+    row.add(input_elements=elements, output_elements=out.numel())
+    call.describe(row, x, out, details={"function": call.name})
+    return call.known(REAL if tag is None else None, row=row, sources=())
 
 
-def compare(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def compare(call: Call) -> Tag:
     """ReLU, clamp, >, maximum, amax …: one comparison per element."""
-    x = next(t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and rec.tag(t) is not None)
-    tag, elements = rec.tag(x), x.numel()
-    tally = rec.tally("compare", func.__name__)
-    out = func(*args, **kwargs)
-    tally.add(pool_cmp=elements, input_elements=elements)
-    tally.fixed.setdefault("details", {"function": func.__name__.strip("_")})
+    return _compared(call, event=False)
+
+
+def quantise(call: Call) -> Tag:
+    """sign, round, floor …: a comparison per element makes events of a current."""
+    return _compared(call, event=True)
+
+
+def _compared(call: Call, event: bool) -> Tag:
+    elements, row = next(call.live()).numel(), call.row("compare", call.name)
+    out = call.run()
+    row.add(pool_cmp=elements, input_elements=elements)
+    row.fixed.setdefault("details", {"function": call.name})
     is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
-    rec.mark(out, _after(rec, tag, BINARY if is_mask else None))
-    return out
+    return call.known(BINARY if is_mask else None, row=row, event=event or is_mask)
 
 
-def special(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def special(call: Call) -> Tag:
     """exp, softmax, GELU …: elements evaluated, in their own column."""
-    x = next(t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor) and rec.tag(t) is not None)
-    tag, elements = rec.tag(x), x.numel()
-    tally = rec.tally("special", func.__name__)
-    out = func(*args, **kwargs)
-    tally.add(special_evals=elements, input_elements=elements)
-    tally.fixed.setdefault("details", {"function": func.__name__.strip("_")})
-    rec.mark(out, replace(_after(rec, tag), sources=()))
-    return out
+    elements, row = next(call.live()).numel(), call.row("special", call.name)
+    call.run()
+    row.add(special_evals=elements, input_elements=elements)
+    row.fixed.setdefault("details", {"function": call.name})
+    return call.known(row=row, sources=())

@@ -1,6 +1,6 @@
 """Watching a model run: module hooks say *where*, one `TorchFunctionMode` says *what*.
 
-Nothing that the model computes is touched: every function is called with the arguments it was given, and
+Nothing that the model computes is touched: every function is called once with the arguments it was given, and
 its result is returned as it is.  Neurons are single operations; what they call inside is not looked at.
 """
 
@@ -8,69 +8,198 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from snn_energy.errors import SnnEnergyError
+from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
+from snn_energy.profiling.movement import transpose
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
-from snn_energy.profiling.provenance import Measured, Tag
+from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
+from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.rules import ASIDE, RULES, tensors_in
+from snn_energy.profiling.rules import rules_with
+from snn_energy.profiling.tally import Reading
+
+_ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
+_TURNS = ("T", "mT", "H", "mH")
 
 
 class _Watch(TorchFunctionMode):
     """Sends every torch function that touches activations to its rule."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, rules: Mapping[str, Rule]) -> None:
         super().__init__()
         self.recorder = recorder
+        self.rules = rules
+        self.handlers: dict[Any, Any] = {}  # by function
         self.aside: list[Any] = []  # guards that keep torch functions inside neurons from coming here
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        rec, name = self.recorder, getattr(func, "__name__", None) or str(func)
-        if name == "__get__":
-            out = func(*args, **kwargs)
-            if isinstance(out, torch.Tensor):
-                rec.mark(out, rec.tag(args[0]) or Tag(rec.epoch, constant=True))
-            return out
-        name = name.strip("_")
+        handler = self.handlers.get(func)
+        if handler is None:
+            handler = self.handlers[func] = self._handler(func)
+        return handler(func, args, kwargs or {})
+
+    def _handler(self, func: Any) -> Any:
+        """What to do with calls of `func`."""
+        raw = getattr(func, "__name__", None) or str(func)
+        if raw in ("__get__", "__set__"):
+            attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+            return self._getter(attribute) if raw == "__get__" else self._set
+        name = raw.strip("_")
+        if name in TAKES_OUT and (raw.startswith("__") or name not in OPERATIONS):
+            return self._take_out
         if name in ASIDE:
-            return func(*args, **kwargs)
-        rec.frame = sys._getframe(1)
+            return _pass
+        return self._counter(name, raw)
+
+    def _counter(self, name: str, raw: str) -> Any:
+        rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
+        writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
+        makes = name in MAKES
+
+        def count(func: Any, args: Any, kwargs: Any) -> Any:
+            rec.frame = sys._getframe(2)
+            try:
+                tags: list[Tag] = []
+                _collect(rec, args, tags)
+                if kwargs:
+                    _collect(rec, kwargs.values(), tags)
+                if not tags:
+                    out = func(*args, **kwargs)
+                    if writes or "out" in kwargs:
+                        rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=False)
+                    if makes and rec.constants.came_back(_leaves((*args, *kwargs.values()))):
+                        rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
+                        rec.mark(out, rec.plain)
+                    else:
+                        rec.mark(out, rec.fixed)
+                    return out
+                if writes or "out" in kwargs:
+                    rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=True)
+                call = Call(rec, func, name, operation, args, kwargs, tags)
+                tag = self._known(call, rule)
+                rec.mark(call.result, tag)
+                return call.result
+            finally:
+                rec.frame = None
+
+        return count
+
+    def _known(self, call: Call, rule: Rule | None) -> Tag:
+        """Run the function and its rule; a rule that fails is a gap in the count, not in the model."""
+        if rule is None:
+            self.recorder.uncounted(call.name, call.run())
+            return call.known(event=True)
         try:
-            if not rec.live(args, kwargs):
-                out = func(*args, **kwargs)
-                rec.mark(out, Tag(rec.epoch, constant=True))
-                return out
-            handler = RULES.get(name)
-            if handler is not None:
-                return handler(rec, func, args, kwargs)
+            known = rule(call)
+        except SnnEnergyError:
+            raise
+        except Exception as error:
+            if call.failed is not None:
+                raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            self.recorder.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
+            return call.known(event=True)
+        call.run()
+        return call.known() if known is None else known
+
+    def _getter(self, attribute: str) -> Any:
+        rec = self.recorder
+
+        def get(func: Any, args: Any, kwargs: Any) -> Any:
             out = func(*args, **kwargs)
-            rec.uncounted(name, out)
+            if not isinstance(out, torch.Tensor):
+                return out
+            x = args[0]
+            tag = rec.tag(x)
+            if attribute == "data":
+                rec.constants.alias(x)
+            if tag is None:
+                tag = rec.fixed
+            elif attribute in _TURNS:
+                call = Call(rec, lambda *_: out, attribute, _ANY, args, {}, [tag])
+                tag = transpose(call)
+            rec.mark(out, tag)
             return out
-        finally:
-            rec.frame = None
+
+        return get
+
+    def _set(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """`x.data = y`, and settings that change no value."""
+        out = func(*args, **kwargs)
+        if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
+            rec, (x, new) = self.recorder, args[:2]
+            tag = rec.tag(new)
+            rec.constants.replaced(x, live=tag is not None)
+            rec.mark(x, rec.fixed if tag is None else tag)
+        return out
+
+    def _take_out(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Values leave torch: remember that they may come back."""
+        out = func(*args, **kwargs)
+        rec = self.recorder
+        if args and rec.tag(args[0]) is not None:
+            if isinstance(out, (int, float)):
+                if isinstance(out, float) and not out.is_integer():
+                    rec.constants.numbers.add(out)
+            elif isinstance(out, list):
+                rec.constants.taken_out = True
+            else:
+                rec.constants.expose(args[0])
+        elif args and isinstance(args[0], torch.Tensor) and not isinstance(out, (int, float, list)):
+            taken = rec.constants.taken_out
+            rec.constants.expose(args[0])
+            rec.constants.taken_out = taken
+        return out
+
+
+def _pass(func: Any, args: Any, kwargs: Any) -> Any:
+    return func(*args, **kwargs)
+
+
+def _collect(rec: Recorder, values: Any, tags: list[Tag]) -> None:
+    """The tags of all activations among `values`, lists and tuples included."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            tag = rec.tag(value)
+            if tag is not None:
+                tags.append(tag)
+        elif type(value) in (list, tuple):
+            _collect(rec, value, tags)
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    """Numbers and other objects in nested lists and tuples."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
 @contextlib.contextmanager
-def instrumented(model: nn.Module, recorder: Recorder) -> Iterator[TorchFunctionMode]:
+def instrumented(
+    model: nn.Module, recorder: Recorder, rules: Mapping[str, Rule] | None = None
+) -> Iterator[TorchFunctionMode]:
     """Hooks, in place for the block and gone after it, whatever happens inside.
 
     Yields the mode; what runs inside `with mode:` is counted.
     """
-    watch = _Watch(recorder)
+    watch = _Watch(recorder, rules_with(rules))
     handles = []
     neurons = {m for m in model.modules() if is_neuron(m)}
     hidden = {child for m in neurons for child in m.modules() if child is not m}
     try:
         for name, module in model.named_modules():
-            if module in hidden:
-                continue
+            if module in hidden or isinstance(module, torch.jit.ScriptModule):
+                continue  # what a scripted module makes is seen, as unseen, where it comes out
             enter, leave = (_enter_neuron, _leave_neuron) if module in neurons else (_enter, _leave)
             handles.append(module.register_forward_pre_hook(enter(watch, name)))
             handles.append(module.register_forward_hook(leave(watch), always_call=True))
@@ -92,7 +221,10 @@ def _enter(watch: _Watch, name: str) -> Any:
 
 def _leave(watch: _Watch) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
-        watch.recorder.paths.pop()
+        try:
+            watch.recorder.look_at(out)
+        finally:
+            watch.recorder.paths.pop()
 
     return hook
 
@@ -122,28 +254,29 @@ def _leave_neuron(watch: _Watch) -> Any:
 
 def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
-    inputs = tensors_in(args, {})
-    spikes = out if isinstance(out, torch.Tensor) else tensors_in((out,), {})[0]
-    name, steps_in = rec.paths[-1], _steps_in(rec, module, spikes)
-    if steps_in:
+    inputs = list(tensors_in(args))
+    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)))
+    tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
+    order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
+    if order == TIME_MAJOR:
         rec.layout.observe(spikes.shape)
-    update = update_of(module, rec.layout.steps or 1)
+    name, update = rec.paths[-1], update_of(module, rec.layout.steps or 1)
     tally = rec.tally(update.op)
-    measured = Measured(spikes, min(2 if steps_in else 1, spikes.dim()))
+    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()))
     values, measured.maps, measured.rows = read_spikes(spikes, measured.lead, update.graded)
     tally.out = values if tally.out is None else tally.out.join(values)
-    shape = tuple(spikes.shape[: measured.lead])
-    tally.read("output", shape, measured.rows)
+    lead = tuple(spikes.shape[: measured.lead])
+    tally.read("output", Reading(lead, measured.rows, order=order or TIME_MAJOR))
     elements = spikes.numel()
-    per_step = rec.layout.batch * (spikes.shape[0] if steps_in else 1)
+    steps = 1 if order is None else spikes.shape[1 if order == SAMPLE_MAJOR else 0]
     if not tally.fixed:
         inner = tuple(spikes.shape[measured.lead :])
-        states = state_elements(module) * elements // per_step
         tally.fixed = {
+            "decided_as": "as counted",
             "input_shape": inner,
             "output_shape": inner,
             "note": update.note,
-            "state_elements": states,
+            "state_elements": state_elements(module) * elements // max(1, rec.layout.batch * steps),
         }
     tally.add(
         input_elements=sum(x.numel() for x in inputs[:1]),
@@ -152,19 +285,20 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
         neuron_add=update.adds * elements,
         neuron_cmp=update.compares * elements,
     )
-    for x in inputs:
-        tag = rec.tag(x)
-        for driver in tag.drivers if tag is not None else ():
+    for tag in tags:
+        for driver in tag.drivers:
             driver.feeds[name] = None
-    rec.mark(out, Tag(rec.epoch, sources=(name,)))
-    rec.mark(spikes, Tag(rec.epoch, sources=(name,), values=values, measured=measured))
+    rec.mark(out, Tag(rec.epoch, (name,), order=order or TIME_MAJOR))
+    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, measured=measured, order=order or TIME_MAJOR))
 
 
-def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor) -> bool:
-    """Whether a neuron's tensors are (T, B, …): as it says itself, else as their shape says."""
-    mode, shape = getattr(module, "step_mode", None), tuple(spikes.shape)
+def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor, order: int) -> int | None:
+    """How time lies in a neuron's tensors, None where they are of one step: as it says itself, else by shape."""
+    mode, shape, layout = getattr(module, "step_mode", None), tuple(spikes.shape), rec.layout
     if mode is not None or type(module).__name__.endswith("PSN"):
-        return len(shape) > 1 and mode != "s"
-    return (
-        rec.layout.steps_in_tensors and len(shape) > 2 and shape[:2] == (rec.layout.steps, rec.layout.batch)
-    )
+        return TIME_MAJOR if len(shape) > 1 and mode != "s" else None
+    if not layout.steps_in_tensors or len(shape) <= 2:
+        return None
+    if order == SAMPLE_MAJOR and shape[:2] == (layout.batch, layout.steps):
+        return SAMPLE_MAJOR
+    return TIME_MAJOR if shape[:2] == (layout.steps, layout.batch) else None

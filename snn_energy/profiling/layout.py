@@ -15,6 +15,25 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
+from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How leading dimensions divide into steps (or groups of steps) and samples: their sizes in memory's order."""
+
+    shape: tuple[int, int]
+    step_axis: int = 0
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of the samples."""
+        return 1 - self.step_axis
+
+    @property
+    def steps(self) -> int:
+        """Steps, or groups of steps."""
+        return self.shape[self.step_axis]
 
 
 @dataclass
@@ -34,10 +53,27 @@ class Layout:
             if self.unsure == tuple(shape[:2]):
                 self.batch, self.time_first = shape[1], True
 
-    def split(self, lead: Sequence[int]) -> int | None:
+    def input_order(self, shape: Sequence[int]) -> int:
+        """How time and batch lie in the network's input."""
+        sample_first = not self.time_first and len(shape) > 2 and shape[1] == self.steps
+        return SAMPLE_MAJOR if sample_first else TIME_MAJOR
+
+    def split(self, lead: Sequence[int], order: int = TIME_MAJOR) -> Grid | None:
         """How many (groups of) steps of B samples the leading dimensions hold; None if it cannot be told."""
         if not lead:
-            return 1 if self.batch == 1 else None
+            return Grid((1, 1)) if self.batch == 1 else None
+        if order == TIME_MAJOR:
+            groups = self._groups(lead)
+            return None if groups is None else Grid((groups, self.batch))
+        b, t, first = self.batch, self.steps or 1, lead[0]
+        if order == SAMPLE_MAJOR:
+            if len(lead) > 1 and first == b and lead[1] > 1 and t % lead[1] == 0:
+                return Grid((b, lead[1]), step_axis=1)
+            if first == t * b > b and self.steps_in_tensors:
+                return Grid((b, t), step_axis=1)
+        return Grid((1, b)) if first == b and (len(lead) == 1 or order == SAMPLE_MAJOR) else None
+
+    def _groups(self, lead: Sequence[int]) -> int | None:
         b, t = self.batch, self.steps or 1
         first = lead[0]
         if len(lead) > 1 and self.steps_in_tensors and lead[1] == b and first == t:
@@ -50,18 +86,20 @@ class Layout:
             return first // b
         return None
 
-    def leading(self, shape: Sequence[int]) -> int:
-        """How many leading dimensions may be time and batch: the second only if as long as the batch."""
-        if len(shape) < 3 or not (self.unsure or shape[1] == self.batch):
+    def leading(self, shape: Sequence[int], order: int = TIME_MAJOR) -> int:
+        """How many leading dimensions may be time and batch: the second only if as long as the other."""
+        second = self.steps if order == SAMPLE_MAJOR else self.batch
+        if len(shape) < 3 or not (self.unsure or shape[1] == second):
             return min(1, max(0, len(shape) - 1))
         return 2
 
-    def inner(self, shape: Sequence[int], lead: int) -> tuple[int, ...]:
+    def inner(self, shape: Sequence[int], lead: int, order: int = TIME_MAJOR) -> tuple[int, ...]:
         """The shape of one sample and step; the first `lead` dimensions may be time and batch."""
+        second = self.steps if order == SAMPLE_MAJOR else self.batch
         if (
             lead > 1
             and len(shape) > 1
-            and shape[1] == self.batch
+            and shape[1] == second
             and shape[0] != self.batch * (self.steps or 0)
         ):
             return tuple(shape[2:])

@@ -9,22 +9,24 @@ import math
 
 import torch
 
-from snn_energy.profiling.kinds import BINARY, EMPTY, INTEGER, REAL, TERNARY, ValueSet
+from snn_energy.profiling.kinds import BINARY, EMPTY, LARGEST, REAL, ValueSet, grid
 
 EXACT = 2**24
 _SAMPLE = 96
 _PIECE = 2**17
+_ROUNDING = 1e-5  # of a multiple
 
 
 def values_of(x: torch.Tensor) -> ValueSet:
-    """The set of nonzero values of `x`, exactly."""
+    """The set of nonzero values of `x`: exact, but for the rounding that multiples of a fraction carry."""
     if x.dtype == torch.bool:
         return BINARY if bool(x.any()) else EMPTY
     if x.numel() == 0:
         return EMPTY
     if not x.is_floating_point():
         x = x.double()
-    if _clearly_real(x):
+    seen = _sample(x)
+    if grid(seen) is None and len(seen) > 1:
         return REAL
     low, high = (float(v) for v in torch.aminmax(x))
     if low == high == 0:
@@ -34,20 +36,46 @@ def values_of(x: torch.Tensor) -> ValueSet:
     if low >= 0 or high <= 0:
         value = high if low >= 0 else low
         if torch.equal(x, ones_where_nonzero(x).to(x.dtype).mul_(value)):
-            return ValueSet((value,), value.is_integer())
-    elif low == -1 and high == 1 and torch.equal(x, x.sign()):
-        return TERNARY
-    return INTEGER if torch.equal(x, x.round()) else REAL
+            return ValueSet((value,))
+    elif low == -high and torch.equal(x, x.sign().mul_(high)):
+        return ValueSet((low, high))
+    return _multiples(x, tuple(v for v in {low, high, *seen} if v))
 
 
-def _clearly_real(x: torch.Tensor) -> bool:
-    """Three different nonzero values, not all integers, among a few elements settle it at no cost."""
+def _sample(x: torch.Tensor) -> tuple[float, ...]:
+    """The nonzero values among a few elements: they settle at no cost that most real tensors are real."""
     if x.is_contiguous():
         sample = x.view(-1)[:: (x.numel() // _SAMPLE) | 1]  # an odd stride meets many channels
     else:
         sample = x[(0,) * (x.dim() - 1)][:_SAMPLE]
-    seen = {v for v in sample.tolist() if v}
-    return len(seen) > 2 and not all(float(v).is_integer() for v in seen)
+    return tuple({v for v in sample.tolist() if v})
+
+
+def _multiples(x: torch.Tensor, seen: tuple[float, ...]) -> ValueSet:
+    """The values of `x` if they are whole multiples, at most 15, of a common unit; `seen`: some of them."""
+    smallest = float(x.abs().masked_fill_(x == 0, math.inf).amin())
+    known = tuple(sorted({*seen, smallest}))
+    unit = grid(known)
+    for parts in range(1, LARGEST + 1) if unit is not None else ():
+        finer = unit / parts  # type: ignore[operator]
+        multiples = x.div(finer) if x.dtype == torch.float64 else x.double().div_(finer)
+        whole = multiples.round()
+        if float(whole.abs().amax()) > LARGEST:
+            break
+        if bool(((multiples - whole).abs_() <= _ROUNDING * whole.abs()).all()):
+            found = torch.bincount(whole.reshape(-1).long() + LARGEST, minlength=2 * LARGEST + 1)
+            steps = [k - LARGEST for k in found.nonzero().flatten().tolist() if k != LARGEST]
+            return REAL if len(set(map(abs, steps))) < 2 else ValueSet(tuple(k * finer for k in steps))
+    return REAL
+
+
+def units(x: torch.Tensor, values: ValueSet) -> torch.Tensor:
+    """Each element's number of unit events, |k|: floats that sum exactly."""
+    if not values.graded:
+        return ones_where_nonzero(x, values)
+    if values.counts:
+        return x.abs().float() if x.dtype != torch.float64 else x.abs()
+    return x.float().abs().div_(values.unit).round_()
 
 
 def read_spikes(
@@ -100,7 +128,7 @@ def row_counts(ones: torch.Tensor, lead: int) -> torch.Tensor:
     if lead == 0:
         ones, lead = ones.unsqueeze(0), 1
     rows = ones.flatten(0, lead - 1).flatten(1) if ones.dim() > lead else ones.reshape(-1, 1)
-    if rows.shape[1] > EXACT:
+    if rows.shape[1] > EXACT or rows.dtype == torch.float64:
         return rows.sum(1, dtype=torch.float64)
     return rows.sum(1).double()
 

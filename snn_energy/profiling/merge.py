@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from snn_energy.errors import DataError
-from snn_energy.profiling.kinds import KINDS, value_set
+from snn_energy.profiling.kinds import KINDS, REAL, ValueSet, value_set
 from snn_energy.profiling.profile import OpRow, Profile
-from snn_energy.profiling.resolve import ZERO, Count, resolve
+from snn_energy.profiling.resolve import SIDES, SYNAPTIC, ZERO, Count, ratio, resolve
 
 SUMMED = (
     "calls", "input_elements", "input_nonzero", "right_elements", "right_nonzero", "output_elements",
@@ -46,7 +47,10 @@ def join_rows(a: OpRow, b: OpRow) -> OpRow:
     """The row over the samples of both: counts added, kinds joined, AC and MAC decided anew."""
     left = _join_kinds((a.input_kind, a.input_values), (b.input_kind, b.input_values))
     right = _join_kinds((a.right_kind, a.right_values), (b.right_kind, b.right_values))
-    names = dict.fromkeys((*a.counts, *b.counts))
+    joined = {"l": _set(left), "r": _set(right)}
+    graded = a.op in SYNAPTIC and any(values.graded for values in joined.values())
+    parts = [_with_units(row, joined) if graded else row.counts for row in (a, b)]
+    names = dict.fromkeys((*parts[0], *parts[1]))
     return resolve(
         dataclasses.replace(
             a,
@@ -58,16 +62,43 @@ def join_rows(a: OpRow, b: OpRow) -> OpRow:
             output_kind=a.output_kind
             if a.output_kind == b.output_kind
             else _wider(a.output_kind, b.output_kind),
-            two_valued_input=bool(left[0]) and value_set(left[0] or "", left[1]).two_valued,
+            two_valued_input=bool(left[0]) and joined["l"].two_valued,
             static_repeats=a.static_repeats if a.static_repeats == b.static_repeats else 1,
             norm_folded=a.norm_folded and b.norm_folded,
             sources=tuple(dict.fromkeys((*a.sources, *b.sources))),
             feeds=tuple(dict.fromkeys((*a.feeds, *b.feeds))),
             input_nonzero_by_step=_steps(a.input_nonzero_by_step, b.input_nonzero_by_step),
             output_nonzero_by_step=_steps(a.output_nonzero_by_step, b.output_nonzero_by_step),
-            counts={name: a.counts.get(name, ZERO) + b.counts.get(name, ZERO) for name in names},
+            counts={name: parts[0].get(name, ZERO) + parts[1].get(name, ZERO) for name in names},
         )
     )
+
+
+def _set(kind: tuple[str | None, tuple[float, ...] | None]) -> ValueSet:
+    """The values of one operand; of none, nothing."""
+    return value_set(kind[0], kind[1]) if kind[0] else REAL
+
+
+def _with_units(row: OpRow, joined: dict[str, ValueSet]) -> dict[str, Count]:
+    """The counts of `row` with unit events in the units of `joined`, the operands of both parts."""
+    mine = {
+        "l": _set((row.input_kind, row.input_values)),
+        "r": _set((row.right_kind, row.right_values)),
+    }
+    whole = {
+        **row.counts,
+        "input": Count(row.input_nonzero, row.input_nonzero_by_step, None),
+        "right_input": Count(row.right_nonzero, (), None),
+    }
+    counts = dict(row.counts)
+    for name, sides in SIDES.items():
+        if name not in whole:
+            continue
+        was = math.prod(mine[side].unit or 1.0 for side in sides)
+        now = math.prod(joined[side].unit or 1.0 for side in sides)
+        units = row.counts.get(f"{name}_units", whole[name])
+        counts[f"{name}_units"] = units.times(ratio(was, now))
+    return counts
 
 
 def _wider(a: str, b: str) -> str:

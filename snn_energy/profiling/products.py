@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
+from snn_energy.profiling.call import Call
 from snn_energy.profiling.kinds import REAL, ValueSet
-from snn_energy.profiling.measure import EXACT, ones_where_nonzero
+from snn_energy.profiling.measure import EXACT, ones_where_nonzero, units
 from snn_energy.profiling.provenance import Tag
-from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.tally import Tally
+from snn_energy.profiling.tally import Reading, Tally
 
 
 def contract(
-    rec: Recorder,
+    call: Call,
     a: torch.Tensor,
     b: torch.Tensor,
     out: torch.Tensor | None,
@@ -29,59 +29,67 @@ def contract(
     Coincidences are Σ_k (nonzeros of a at k, over a's own indices) × (the same of b), where k runs over the
     indices that both share: nothing of the size of the product is built.  `left` overrules the values of a.
     """
-    (ai, bi, oi), tags = letters, (rec.tag(a), rec.tag(b))
+    (ai, bi, oi), tags = letters, (call.tag(a), call.tag(b))
     a, ai = _squeeze(a, ai, b, bi)
     b, bi = _squeeze(b, bi, a, ai)
-    tally = rec.tally("matmul", variant)
-    left = left or rec.values(a, tags[0], tally.left)
-    right = rec.values(b, tags[1], tally.right)
-    tally.see_left(left)
-    tally.see_right(right)
+    row = call.row("matmul", variant)
+    left = left or call.rec.values(a, tags[0], row.left)
+    right = call.rec.values(b, tags[1], row.right)
+    row.see_left(left)
+    row.see_right(right)
     for tag in tags:
-        tally.merge_sources(tag.sources if tag is not None else ())
+        row.merge_sources(tag.sources if tag is not None else ())
     size = dict(zip(ai + bi, (*a.shape, *b.shape), strict=True))
     lead = _leading(oi, (ai, a, tags[0]), (bi, b, tags[1]))
-    _count(tally, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size)
-    tally.add(output_elements=math.prod(size[c] for c in oi if c in size))
-    if not tally.fixed:
+    _count(row, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size, call.order)
+    row.add(output_elements=math.prod(size[c] for c in oi if c in size))
+    if "input_shape" not in row.fixed:
         right_shape = tuple(size[c] for c in bi if c not in lead)
-        tally.fixed = {
+        constant = [x for x, tag in ((a, tags[0]), (b, tags[1])) if tag is None]
+        row.fixed |= {
             "input_shape": tuple(size[c] for c in ai if c not in lead),
             "output_shape": tuple(size[c] for c in oi if c in size and c not in lead),
-            "fan_out": math.prod(size.values()) / a.numel(),
-            "weight_elements": sum(x.numel() for x, tag in ((a, tags[0]), (b, tags[1])) if tag is None),
+            "fan_out": math.prod(size.values()) / max(1, a.numel()),
+            "weight_elements": sum(x.numel() for x in constant),
+            "weight_side": "" if not constant else "left" if tags[0] is None else "right",
             "details": {"equation": f"{ai},{bi}->{oi}", "right_shape": right_shape},
         }
-    if out is not None:
-        static = all(tag is None or tag.static for tag in tags)
-        rec.mark(out, Tag(rec.epoch, drivers=(tally,), synapse=tally, static=static))
-    return tally
+    return row
 
 
-def _count(
-    tally: Tally,
-    left: tuple[torch.Tensor, str, ValueSet, Tag | None],
-    right: tuple[torch.Tensor, str, ValueSet, Tag | None],
-    lead: str,
-    size: dict[str, int],
-) -> None:
-    """The four candidate counts of a product, per index in `lead`."""
-    (a, ai, *_), (b, bi, *_) = left, right
+Operand = tuple[torch.Tensor, str, ValueSet, Tag | None]
+
+
+def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str, int], order: int) -> None:
+    """The four candidate counts of a product, per index in `lead`; unit events beside events."""
+    (a, ai, va, _), (b, bi, vb, _) = left, right
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
     ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
+    ua = _nonzeros_at(*left, keep, graded=True) if va.graded else ca
+    ub = _nonzeros_at(*right, keep, graded=True) if vb.graded else cb
+    graded = va.graded or vb.graded
     shape, n, pairs = tuple(size[c] for c in lead), len(lead), math.prod(size.values())
-    tally.read("coincident", shape, _spread(_rows(ca * cb, n), shape))
-    for side, given, counts, letters in (("left", "input", ca, ai), ("right", "right_input", cb, bi)):
-        rows = _rows(counts, n)
+    both = _spread(_rows(ca * cb, n), shape)
+    both_units = _spread(_rows(ua * ub, n), shape) if graded else None
+    unit = (va.unit or 1.0) * (vb.unit or 1.0)
+    row.read("coincident", Reading(shape, both, 1, unit, both_units, order))
+    for side, given, counts, units, values, letters in (
+        ("left", "input", ca, ua, va, ai),
+        ("right", "right_input", cb, ub, vb, bi),
+    ):
+        rows, unit = _rows(counts, n), values.unit or 1.0
         everywhere = _spread(rows, shape)
+        unit_rows = _rows(units, n) if values.graded else None
+        unit_everywhere = None if unit_rows is None else _spread(unit_rows, shape)
         others = math.prod(s for c, s in size.items() if c not in letters and c not in lead)
-        tally.read(side, shape, everywhere, others)
+        row.read(side, Reading(shape, everywhere, others, unit, unit_everywhere, order))
         if rows.shape == shape:
-            tally.read(given, shape, everywhere)
+            row.read(given, Reading(shape, everywhere, 1, unit, unit_everywhere, order))
         else:  # broadcast: each element counted once
-            tally.read(given, (), rows.sum().reshape(1))
-    tally.read("valid", shape, None, pairs // math.prod(shape))
-    tally.add(dense_macs=pairs, input_elements=a.numel(), right_elements=b.numel())
+            whole = None if unit_rows is None else unit_rows.sum().reshape(1)
+            row.read(given, Reading((), rows.sum().reshape(1), 1, unit, whole, order))
+    row.read("valid", Reading(shape, None, pairs // max(1, math.prod(shape)), order=order))
+    row.add(dense_macs=pairs, input_elements=a.numel(), right_elements=b.numel())
 
 
 def _squeeze(x: torch.Tensor, xi: str, other: torch.Tensor, oi: str) -> tuple[torch.Tensor, str]:
@@ -105,14 +113,21 @@ def _leading(oi: str, *operands: tuple[str, torch.Tensor, Tag | None]) -> str:
     return lead
 
 
-def _nonzeros_at(x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str) -> torch.Tensor:
-    """Nonzeros of `x` per index in `keep`, summed over the others: float64, size 1 where it has none."""
+def _nonzeros_at(
+    x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str, graded: bool = False
+) -> torch.Tensor:
+    """Nonzeros (`graded`: unit events) of `x` per index in `keep`, summed over the others.
+
+    float64, of size 1 where `x` has no such index.
+    """
     gone = [i for i, c in enumerate(letters) if c not in keep]
-    known = tag.measured.positions(x) if gone == [1] and tag is not None and tag.measured else None
+    measured = tag.measured if gone == [1] and tag is not None and not graded else None
+    whole = measured is not None and measured.numel == x.numel() and x.is_contiguous()
+    known = measured.positions(x) if measured is not None and whole else None
     if known is not None:
         ones = known.reshape(x.shape[:1] + x.shape[2:])
     else:
-        ones = ones_where_nonzero(x, values)
+        ones = units(x, values) if graded else ones_where_nonzero(x, values)
         if gone and math.prod(x.shape[i] for i in gone) > EXACT:
             ones = ones.double()
         if gone:
@@ -143,39 +158,37 @@ def matmul_letters(left: int, right: int, transposed: bool = False) -> tuple[str
     return a, b, batch + ("M" if left > 1 else "") + ("N" if right > 1 else "")
 
 
-def matmul(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def matmul(call: Call) -> Tag:
     """matmul, @, mm, bmm, mv, dot."""
-    out = func(*args, **kwargs)
-    a, b = (*args, *(kwargs[k] for k in ("input", "other", "mat2", "tensor", "vec", "vec2") if k in kwargs))[
-        :2
-    ]
-    if func.__name__ == "__rmatmul__":
-        a, b = b, a
-    contract(rec, a, b, out, matmul_letters(a.dim(), b.dim()))
-    return out
+    out = call.run()
+    a, b = (call[name] for name in call.operation.parameters)
+    return _current(call, contract(call, a, b, out, matmul_letters(a.dim(), b.dim())))
 
 
-def matmul_add(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _current(call: Call, row: Tally) -> Tag:
+    """What is known of a product: a current, which no norm can be folded into."""
+    return call.known(row=row, synapse=row).but(synapse=None)
+
+
+def matmul_add(call: Call) -> Tag:
     """addmm, baddbmm, addmv: β·input + α·(a @ b); the addition counts as a bias."""
-    out = func(*args, **kwargs)
-    named = [kwargs[k] for k in ("input", "batch1", "mat1", "mat", "batch2", "mat2", "vec") if k in kwargs]
-    _, a, b = (*args, *named)[:3]
-    tally = contract(rec, a, b, out, matmul_letters(a.dim(), b.dim()))
-    tally.add(bias_adds=out.numel() if kwargs.get("beta", 1) else 0)
-    tally.add(scale_muls=out.numel() if kwargs.get("alpha", 1) != 1 else 0)
-    return out
+    out = call.run()
+    a, b = (call[name] for name in call.operation.parameters[1:])
+    row = contract(call, a, b, out, matmul_letters(a.dim(), b.dim()))
+    row.add(bias_adds=out.numel() if call.kwargs.get("beta", 1) else 0)
+    row.add(scale_muls=out.numel() if call.kwargs.get("alpha", 1) != 1 else 0)
+    return _current(call, row)
 
 
-def einsum(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def einsum(call: Call) -> Tag:
     """einsum of two operands, with or without an ellipsis; more operands are not covered."""
-    out = func(*args, **kwargs)
+    out, args = call.run(), call.args
     operands = args[1] if len(args) == 2 and isinstance(args[1], (list, tuple)) else args[1:]
     if not isinstance(args[0], str) or len(operands) != 2:
-        rec.uncounted(f"einsum of {len(operands)} operands", out)
-        return out
+        call.rec.uncounted(f"einsum of {len(operands)} operands", out)
+        return call.known()
     a, b = operands
-    contract(rec, a, b, out, einsum_letters(args[0], a.dim(), b.dim()))
-    return out
+    return _current(call, contract(call, a, b, out, einsum_letters(args[0], a.dim(), b.dim())))
 
 
 def einsum_letters(equation: str, left: int, right: int) -> tuple[str, str, str]:
@@ -190,30 +203,35 @@ def einsum_letters(equation: str, left: int, right: int) -> tuple[str, str, str]
     return a, b, output.replace("...", "".join(free))
 
 
-def attention(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def attention(call: Call) -> Tag:
     """scaled_dot_product_attention: Q·Kᵀ (masked pairs not spared), scale, softmax, and its weights times V.
 
     The weights are real; they are nonzero wherever the mask allows.
     """
-    out = func(*args, **kwargs)
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    q, k, v = given["query"], given["key"], given["value"]
+    out = call.run()
+    q, k, v = call["query"], call["key"], call["value"]
+    row = attend(call, q, k, v, out, call.get("attn_mask"), bool(call.get("is_causal")))
+    return _current(call, row)
+
+
+def attend(
+    call: Call, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, mask: Any, causal: bool
+) -> Tally:
+    """Count an attention; returns the row of its last product."""
+    rec = call.rec
     if q.shape[-3:-2] != k.shape[-3:-2]:  # grouped-query attention shares keys among heads
         k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
         for x in (k, v):
             rec.mark(x, rec.plain)
-    scores = contract(rec, q, k, None, matmul_letters(q.dim(), k.dim(), transposed=True))
+    scores = contract(call, q, k, None, matmul_letters(q.dim(), k.dim(), transposed=True))
     elements = q.numel() // q.shape[-1] * k.shape[-2]
     scores.add(scale_muls=elements, special_evals=elements)
     scores.fixed["note"] = "special_evals: softmax"
     allowed = torch.ones(q.shape[-2], k.shape[-2], device=q.device)
-    mask = given.get("attn_mask")
-    if given.get("is_causal"):
+    if causal:
         allowed = allowed.tril()
     elif mask is not None:
         allowed = allowed * (mask if mask.dtype == torch.bool else mask > -math.inf)
     allowed = allowed.expand(*v.shape[:-2], *allowed.shape[-2:])  # every head of every sample has its own
     rec.mark(allowed, rec.plain)
-    contract(rec, allowed, v, out, matmul_letters(allowed.dim(), v.dim()), "weights", left=REAL)
-    return out
+    return contract(call, allowed, v, out, matmul_letters(allowed.dim(), v.dim()), "weights", left=REAL)

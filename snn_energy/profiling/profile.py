@@ -23,7 +23,7 @@ from snn_energy.profiling.resolve import SYNAPTIC, Count
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 __all__ = ["KINDS", "SCHEMA", "SYNAPTIC", "Count", "OpRow", "Profile"]
 
 
@@ -39,6 +39,7 @@ class OpRow:
     name: str
     op: str  # conv2d, linear, matmul, add, mul, scale, sum, mean, norm, lif …, max_pool, avg_pool, uncounted
     site: int = 0
+    decided_as: str = ""  # of `resolve.DECISIONS`; "" where `resolve.ROWS` has it
     calls: int = 0
     role: str = (
         "hidden"  # encoder (fed by the network's input), attention, head (last synaptic layer), hidden
@@ -105,6 +106,7 @@ class OpRow:
     )
     # memory, in elements (constants of the layer, not sums over samples)
     weight_elements: int = 0
+    weight_side: str = ""  # of a product with a weight: left or right
     bias_elements: int = 0
     state_elements: int = 0  # membrane potentials and other neuron state of one sample
     note: str = ""

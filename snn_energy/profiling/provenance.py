@@ -7,7 +7,7 @@ constants.  It never decides a kind by itself: what it carries was read from val
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,25 +15,22 @@ import torch
 from snn_energy.profiling.kinds import ValueSet
 
 ATTRIBUTE = "_snn_energy_tag"
+# how time and batch lie in a tensor's leading dimensions: (T, B, …) or folded, (B, T, …) or folded, not known
+TIME_MAJOR, SAMPLE_MAJOR, UNKNOWN_ORDER = 0, 1, 2
+CURRENT = ValueSet(None)  # known by identity: what a synapse made is a current, whatever values it takes
 
 
 class Measured:
-    """What is already known of one piece of memory: its nonzeros per leading index, and per position.
+    """What was counted of one tensor: its nonzeros (or unit events) per leading index, and per position."""
 
-    Shared by all views that show the same elements in the same order.
-    """
-
-    __slots__ = ("channels", "lead", "maps", "numel", "pointer", "rows")
+    __slots__ = ("channels", "lead", "maps", "numel", "rows", "units")
 
     def __init__(self, x: torch.Tensor, lead: int) -> None:
-        self.pointer, self.numel, self.lead = x.data_ptr(), x.numel(), lead
+        self.numel, self.lead = x.numel(), lead
         self.channels = x.shape[lead] if x.dim() > lead else 1
         self.rows: torch.Tensor | None = None  # float64, flat over the `lead` leading dimensions
         self.maps: torch.Tensor | None = None  # summed over channels: (leading, positions)
-
-    def shows(self, x: torch.Tensor) -> bool:
-        """Whether `x` is the same memory, all of it, in the same order."""
-        return x.data_ptr() == self.pointer and x.numel() == self.numel and x.is_contiguous()
+        self.units: Measured | None = None  # the same of unit events, where events are graded
 
     def per_lead(self) -> torch.Tensor:
         """`rows`, from `maps` where only these were counted."""
@@ -43,53 +40,70 @@ class Measured:
 
     def positions(self, x: torch.Tensor) -> torch.Tensor | None:
         """`maps`, if they are those of `x` (N, C, *spatial)."""
-        if self.maps is None or not self.shows(x):
+        if self.maps is None or x.shape[0] != self.maps.shape[0] or x.shape[1] != self.channels:
             return None
-        return self.maps if x.shape[0] == self.maps.shape[0] and x.shape[1] == self.channels else None
+        return self.maps
 
 
-@dataclass(slots=True)
 class Tag:
-    """The history of a tensor in one forward pass.  Never changed once made; made too often to be frozen."""
+    """The history of a tensor in one forward pass.  Never changed once made."""
 
-    epoch: int  # the pass; tags of earlier passes are void
-    sources: tuple[str, ...] = ()  # neurons, or "input", seen through views and pools
-    drivers: tuple[Any, ...] = ()  # tallies of the synapses whose sum this is, through norms, adds and pools
-    synapse: Any = None  # the tally of the synapse that made it, through views only
-    values: ValueSet | None = None  # the values, where they were read
-    static: bool = False  # the same at every time step
-    constant: bool = False  # made from parameters and numbers alone
-    measured: Measured | None = None
-    version: int = 0  # of the tensor when tagged: a later in-place change voids the tag
+    __slots__ = (
+        "clock", "constant", "drivers", "epoch", "measured", "order", "sites", "sources", "still", "synapse",
+        "values", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        epoch: int,  # the pass; tags of earlier passes are void
+        sources: tuple[str, ...] = (),  # neurons, or "input", seen through views and pools
+        drivers: tuple[Any, ...] = (),  # tallies of the synapses whose sum this is, through norms, adds, pools
+        synapse: Any = None,  # the tally of the layer with weights that made it, through views only
+        values: ValueSet | None = None,  # the values, where they were read; CURRENT for what a synapse made
+        still: bool = False,  # made without state or chance from the input: worth comparing over the steps
+        sites: int = 0,  # of a still tensor: the sites that it went through, a bit each
+        order: int = TIME_MAJOR,
+        constant: bool = False,  # made from parameters and numbers alone
+        measured: Measured | None = None,
+        version: int = 0,  # of the tensor when tagged: a later in-place change voids the tag
+        clock: int = 0,  # writes seen through aliases of other tensors, until then
+    ) -> None:
+        self.epoch = epoch
+        self.sources = sources
+        self.drivers = drivers
+        self.synapse = synapse
+        self.values = values
+        self.still = still
+        self.sites = sites
+        self.order = order
+        self.constant = constant
+        self.measured = measured
+        self.version = version
+        self.clock = clock
+
+    def but(self, **fields: Any) -> Tag:
+        """The same with other `fields`."""
+        changed = Tag.__new__(Tag)
+        for name in Tag.__slots__:
+            setattr(changed, name, fields[name] if name in fields else getattr(self, name))
+        return changed
 
     def knowing(self, values: ValueSet | None, measured: Measured | None) -> Tag:
         """The same, knowing more."""
-        return Tag(
-            self.epoch,
-            self.sources,
-            self.drivers,
-            self.synapse,
-            self.values if values is None else values,
-            self.static,
-            self.constant,
-            self.measured if measured is None else measured,
-            self.version,
+        return self.but(
+            values=self.values if values is None else values,
+            measured=self.measured if measured is None else measured,
         )
+
+    def forgetting(self, version: int) -> Tag:
+        """What remains known of a tensor that was written to since."""
+        return self.but(synapse=None, values=None, still=False, sites=0, measured=None, version=version)
 
 
 def attach(x: torch.Tensor, tag: Tag) -> None:
     """Put `tag` on `x`."""
-    x.__dict__[ATTRIBUTE] = tag if tag.version == x._version else replace(tag, version=x._version)
-
-
-def read(x: torch.Tensor, epoch: int) -> Tag | None:
-    """The tag of `x` if it was given in this pass; without what an in-place change has made untrue."""
-    tag: Tag | None = x.__dict__.get(ATTRIBUTE)
-    if tag is None or tag.epoch != epoch:
-        return None
-    if tag.version != x._version:
-        return replace(tag, synapse=None, values=None, static=False, measured=None, version=x._version)
-    return tag
+    version = x._version
+    x.__dict__[ATTRIBUTE] = tag if tag.version == version else tag.but(version=version)
 
 
 def union(*names: tuple[Any, ...]) -> tuple[Any, ...]:

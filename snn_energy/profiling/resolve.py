@@ -2,16 +2,19 @@
 
 While batches arrive, every candidate is counted (`OpRow.counts`); the joined kinds decide at the end.
 That is what makes the result independent of the order of batches and of how they were sharded.
-`docs/counting.md` states the same rules in words.
+`DECISIONS` holds a function for each way in which a row is decided, `ROWS` says which one a row takes;
+`operations` joins them with the torch functions that make the rows.  `docs/counting.md` has it in words.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snn_energy.profiling.kinds import value_set
+from snn_energy.errors import ConfigError, suggest
+from snn_energy.profiling.kinds import ValueSet, value_set
 
 if TYPE_CHECKING:
     from snn_energy.profiling.profile import OpRow
@@ -30,6 +33,16 @@ ADDITIONS = ("add",)
 PRODUCTS = ("mul",)
 SUMS = ("sum", "mean")
 REDUCTIONS = (*SUMS, "avg_pool")
+PLAIN = ("scale", "norm", "max_pool", "compare", "special", "uncounted")
+# row -> how it is decided; a neuron's row and one of a user's rule state it themselves (`OpRow.decided_as`)
+ROWS: Mapping[str, str] = {
+    **dict.fromkeys(WEIGHTED, "weighted"),
+    "matmul": "product",
+    **dict.fromkeys(ADDITIONS, "addition"),
+    **dict.fromkeys(PRODUCTS, "multiplication"),
+    **dict.fromkeys(REDUCTIONS, "reduction"),
+    **dict.fromkeys(PLAIN, "as counted"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,33 +79,173 @@ class Count:
         steps = (total, *(0 for _ in self.by_step[1:])) if self.by_step else ()
         return Count(total, steps, squares)
 
+    def times(self, factor: int) -> Count:
+        """The count where each counted one is `factor` of them."""
+        if factor == 1:
+            return self
+        squares = None if self.square_sum is None else factor**2 * self.square_sum
+        return Count(factor * self.total, tuple(factor * s for s in self.by_step), squares)
+
 
 ZERO = Count()
+# count -> the operands, left or right, whose unit events it can count
+SIDES = {
+    "events": "l",
+    "events_unpruned": "l",
+    "input": "l",
+    "left": "l",
+    "right": "r",
+    "right_input": "r",
+    "coincident": "lr",
+}
+
+
+def ratio(coarse: float, fine: float) -> int:
+    """How many fine units a coarse one holds."""
+    return max(1, round(coarse / fine))
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a row costs as executed: accumulates of unit events and of events, MACs, MACs of nonzeros.
+
+    The last three are those of the first, second and third over nonzero weights.
+    """
+
+    units: Count = ZERO
+    events: Count = ZERO
+    macs: Count = ZERO
+    nonzero: Count = ZERO
+    unpruned: tuple[Count, Count, Count, Count] | None = None
+
+
+class Candidates:
+    """The counts of a row by name, and whether its operands are event-driven."""
+
+    def __init__(self, row: OpRow) -> None:
+        self.row = row
+        self.left = value_set(row.input_kind, row.input_values)
+        self.right = value_set(row.right_kind or "real", row.right_values)
+
+    def __getitem__(self, name: str) -> Count:
+        return self.row.counts.get(name, ZERO)
+
+    def unit_events(self, name: str, *operands: ValueSet) -> Count:
+        """The unit events of a count, whose operands are `operands`."""
+        graded = any(values.graded for values in operands)
+        return self.row.counts.get(f"{name}_units", ZERO) if graded else self[name]
+
+    @property
+    def sides(self) -> tuple[bool, bool]:
+        """Is the left operand event-driven, is the right?"""
+        return self.left.event_driven, self.row.right_kind is not None and self.right.event_driven
+
+
+def _weighted(c: Candidates) -> Decided:
+    pruned = "valid_unpruned" in c.row.counts
+    if c.left.event_driven:
+        units, events = c.unit_events("events", c.left), c["events"]
+        if not pruned:
+            return Decided(units, events)
+        kept = c.unit_events("events_unpruned", c.left), c["events_unpruned"], ZERO, ZERO
+        return Decided(units, events, unpruned=kept)
+    kept = (ZERO, ZERO, c["valid_unpruned"], c["events_unpruned"])
+    return Decided(macs=c["valid"], nonzero=c["events"], unpruned=kept if pruned else None)
+
+
+def _product(c: Candidates) -> Decided:
+    left, right = c.sides
+    constant = c.row.weight_elements > 0  # one side is a weight: only its nonzeros meet anything
+    if left and right:
+        return Decided(c.unit_events("coincident", c.left, c.right), c["coincident"])
+    if left or right:
+        side, values = ("left", c.left) if left else ("right", c.right)
+        met = c.unit_events("coincident", values), c["coincident"], ZERO, ZERO
+        return Decided(c.unit_events(side, values), c[side], unpruned=met if constant else None)
+    weights = c["right" if c.row.weight_side == "right" else "left"]
+    met = (ZERO, ZERO, weights, c["coincident"])
+    return Decided(macs=c["valid"], nonzero=c["coincident"], unpruned=met if constant else None)
+
+
+def _addition(c: Candidates) -> Decided:
+    left, right = c.sides
+    if left and right:
+        ac = c["coincident"]
+    elif left or right:
+        ac = c["left" if left else "right"]
+    else:
+        ac = c["valid"]
+    return Decided(ac, ac)
+
+
+def _multiplication(c: Candidates) -> Decided:
+    return Decided() if any(c.sides) else Decided(macs=c["valid"], nonzero=c["coincident"])
+
+
+def _reduction(c: Candidates) -> Decided:
+    ac = c["events" if c.left.event_driven else "valid"]
+    return Decided(ac, ac)
+
+
+def _as_counted(c: Candidates) -> Decided:
+    """A row without operands to decide about; a user's rule may have counted ACs and MACs outright."""
+    return Decided(c["ac"], c["ac"], c["mac"], c["mac"])
+
+
+DECISIONS: Mapping[str, Callable[[Candidates], Decided]] = {
+    "weighted": _weighted,
+    "product": _product,
+    "addition": _addition,
+    "multiplication": _multiplication,
+    "reduction": _reduction,
+    "as counted": _as_counted,
+}
+
+
+def decision_of(op: str, decided_as: str = "") -> str:
+    """How a row `op` is decided.  Raises `ConfigError` for a row that nobody declared."""
+    name = decided_as or ROWS.get(op, "")
+    if name not in DECISIONS:
+        known = DECISIONS if decided_as else ROWS
+        hint = "; " + suggest(decided_as or op, known)
+        raise ConfigError(f"row {op!r}: decided as {decided_as!r}, which is no way to decide a row{hint}")
+    return name
 
 
 def resolve(row: OpRow, **fields: Any) -> OpRow:
     """Fill `ac`, `mac` and their companions of `row` from its `counts` and kinds; set `fields` besides."""
     row = _canonical(row)
-    left = value_set(row.input_kind, row.input_values).event_driven
-    right = row.right_kind is not None and value_set(row.right_kind, row.right_values).event_driven
-    accumulates, multiplies, nonzero = _executed(row, left, right)
-    ac, mac = accumulates.once(row.static_repeats), multiplies.once(row.static_repeats)
-    coincident, one_sided = _both_figures(row, left, right)
+    candidates = Candidates(row)
+    decided = DECISIONS[decision_of(row.op, row.decided_as)](candidates)
+    ac, mac = decided.units.once(row.static_repeats), decided.macs.once(row.static_repeats)
+    coincident, one_sided = _both_figures(candidates)
+    kept = decided.unpruned or (decided.units, decided.events, decided.macs, decided.nonzero)
     return dataclasses.replace(
         row,
         **fields,
         ac=ac.total,
         ac_by_step=ac.by_step,
         ac_square_sum=ac.square_sum,
-        ac_executed=accumulates.total,
+        ac_executed=decided.units.total,
+        ac_events=decided.events.total,
         mac=mac.total,
         mac_by_step=mac.by_step,
         mac_square_sum=mac.square_sum,
-        mac_executed=multiplies.total,
-        mac_nonzero=nonzero.total,
+        mac_executed=decided.macs.total,
+        mac_nonzero=decided.nonzero.total,
+        ac_unpruned=kept[0].total,
+        ac_events_unpruned=kept[1].total,
+        mac_unpruned=kept[2].total,
+        mac_nonzero_unpruned=kept[3].total,
         ac_coincident=coincident.total,
         ac_one_sided=one_sided.total,
+        input_units=_unit_total(candidates, "input", candidates.left, row.input_nonzero),
+        right_units=_unit_total(candidates, "right_input", candidates.right, row.right_nonzero),
     )
+
+
+def _unit_total(c: Candidates, name: str, values: ValueSet, nonzero: int) -> int:
+    return c.row.counts.get(f"{name}_units", ZERO).total if values.graded else nonzero
 
 
 def _canonical(row: OpRow) -> OpRow:
@@ -100,42 +253,37 @@ def _canonical(row: OpRow) -> OpRow:
 
     They were counted until its first real batch only, so they depend on the order of the batches.
     """
-    if row.op in SUMS and row.input_kind == "real":
-        counts = {name: count for name, count in row.counts.items() if name != "events"}
-        return dataclasses.replace(row, counts=counts, input_nonzero=0, input_nonzero_by_step=())
-    if row.op in ADDITIONS and "real" in (row.input_kind, row.right_kind):
-        void = {"coincident", *(["left"] if row.input_kind == "real" else [])}
-        void |= {"right"} if row.right_kind == "real" else set()
-        return dataclasses.replace(row, counts={n: c for n, c in row.counts.items() if n not in void})
-    return row
+    left, right = (row.input_kind == "real", row.right_kind == "real")
+    void: set[str] = set()
+    if row.op in SUMS and left:
+        void = {"events"}
+        row = dataclasses.replace(row, input_nonzero=0, input_nonzero_by_step=())
+    if row.op in ADDITIONS and (left or right):
+        void = {"coincident", *(["left"] if left else []), *(["right"] if right else [])}
+    if row.op in SYNAPTIC:
+        void |= _void_units(row)
+    if not void & row.counts.keys():
+        return row
+    return dataclasses.replace(row, counts={n: c for n, c in row.counts.items() if n not in void})
 
 
-def _executed(row: OpRow, left: bool, right: bool) -> tuple[Count, Count, Count]:
-    """(AC, MAC, MAC with nonzero operands) as executed; `left`, `right`: is the operand event-driven?"""
-    counts = {name: row.counts.get(name, ZERO) for name in ("events", "valid", "left", "right", "coincident")}
-    if row.op in WEIGHTED:
-        return (counts["events"], ZERO, ZERO) if left else (ZERO, counts["valid"], counts["events"])
-    if row.op in REDUCTIONS:
-        return (counts["events"] if left else counts["valid"], ZERO, ZERO)
-    if row.op in PRODUCTS:
-        return (ZERO, ZERO, ZERO) if left or right else (ZERO, counts["valid"], counts["coincident"])
-    if row.op == "matmul" or row.op in ADDITIONS:
-        if left and right:
-            return counts["coincident"], ZERO, ZERO
-        if left or right:
-            return counts["left" if left else "right"], ZERO, ZERO
-        if row.op in ADDITIONS:
-            return counts["valid"], ZERO, ZERO
-        return ZERO, counts["valid"], counts["coincident"]
-    return ZERO, ZERO, ZERO
+def _void_units(row: OpRow) -> set[str]:
+    """Unit events of operands without a unit: they were counted until the unit was lost."""
+    left = not value_set(row.input_kind, row.input_values).unit
+    right = not value_set(row.right_kind or "real", row.right_values).unit
+    void = {"events_units", "events_unpruned_units", "left_units", "input_units"} if left else set()
+    if right:
+        void |= {"right_units", "right_input_units"}
+    lost = (left or right) if not row.weight_elements else (left and right)
+    return void | ({"coincident_units"} if lost else set())
 
 
-def _both_figures(row: OpRow, left: bool, right: bool) -> tuple[Count, Count]:
+def _both_figures(c: Candidates) -> tuple[Count, Count]:
     """(both operands nonzero, nonzeros of one event-driven operand × fan-out)."""
-    if row.op in WEIGHTED:
-        events = row.counts.get("events", ZERO)
-        return events, events
-    if row.op in ("matmul", *ADDITIONS):
+    op, (left, right) = c.row.op, c.sides
+    if op in WEIGHTED:
+        return c["events"], c["events"]
+    if op in ("matmul", *ADDITIONS):
         side = "right" if right and not left else "left"
-        return row.counts.get("coincident", ZERO), row.counts.get(side, ZERO)
+        return c["coincident"], c[side]
     return ZERO, ZERO

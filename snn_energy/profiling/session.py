@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import functools
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from snn_energy.profiling.instrument import instrumented
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.neurons import is_neuron
 from snn_energy.profiling.profile import OpRow, Profile
-from snn_energy.profiling.provenance import Tag, attach
+from snn_energy.profiling.call import Rule
+from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED, resolve
 
@@ -37,6 +38,7 @@ def profile(
     max_samples: int | None = None,
     data: str = "",
     class_names: Iterable[str] = (),
+    rules: Mapping[str, Rule] | None = None,
 ) -> Profile:
     """Count every operation of `model` over `batches`, exactly, under the definitions of docs/counting.md.
 
@@ -50,11 +52,11 @@ def profile(
     Raises `UncountedError` when `strict` and some operation has no counting rule, and `DataError` for
     batches that cannot be used.
     """
-    recorder, steps = Recorder(model), time_steps or layouts.declared_steps(model)
+    recorder, steps = Recorder(model, filter(is_neuron, model.modules())), time_steps or layouts.declared_steps(model)
     samples, correct = 0, 0
     labelled = True
     place = _device(model, device)
-    with undisturbed(model, place), instrumented(model, recorder) as watch:
+    with undisturbed(model, place), instrumented(model, recorder, rules) as watch:
         for x, y in _pairs(batches):
             if max_samples is not None and samples >= max_samples:
                 break
@@ -168,9 +170,10 @@ def _forward(
 ) -> tuple[Any, int | None]:
     """One watched forward pass from fresh neurons; returns its output and T."""
     recorder.begin(layout)
-    attach(x, Tag(recorder.epoch, sources=("input",)))
+    recorder.mark(x, Tag(recorder.epoch, ("input",), still=True, order=layout.input_order(x.shape)))
     with watch:
         outs = _run(model, x, layout)
+    recorder.look_at(outs)
     recorder.flush()
     if steps is not None and layout.steps != steps:
         raise DataError(f"batches of {steps} and of {layout.steps} time steps cannot be profiled together")

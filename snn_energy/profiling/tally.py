@@ -12,17 +12,26 @@ import torch
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.profile import OpRow
-from snn_energy.profiling.provenance import union
-from snn_energy.profiling.resolve import ZERO, Count
+from snn_energy.profiling.provenance import TIME_MAJOR, union
+from snn_energy.profiling.resolve import SIDES, SYNAPTIC, ZERO, Count, ratio
+
+UNITLESS = 1.0  # the unit of an operand that has none
 
 
 @dataclass(slots=True)
 class Reading:
-    """Counts over leading dimensions: `values` (float64, flat over `lead`) × `factor`; None for all ones."""
+    """Counts over leading dimensions: `values` (float64, flat over `lead`) × `factor`; None for all ones.
+
+    `units` counts unit events instead of events, in units of `unit`; None where each event is one.
+    `order` says how time and batch lie in `lead`.
+    """
 
     lead: tuple[int, ...]
     values: torch.Tensor | None
     factor: int = 1
+    unit: float = UNITLESS
+    units: torch.Tensor | None = None
+    order: int = TIME_MAJOR
 
 
 class Located:
@@ -35,83 +44,143 @@ class Located:
         self.squares = None if samples is None else sum(s * s for s in samples)
 
 
-def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict[Any, Located]:
-    """All readings of a pass before their factors, by (shape, id of the values): reduced together."""
-    known: dict[Any, Located] = {}
-    alike: dict[tuple[int, ...], dict[int, torch.Tensor]] = {}
+Place = tuple[tuple[int, ...], int, int]  # leading shape, order of time and batch, id of the values
+
+
+def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict[Place, Located]:
+    """All readings of a pass before their factors: those of one shape are reduced together."""
+    known: dict[Place, Located] = {}
+    alike: dict[tuple[tuple[int, ...], int], dict[int, torch.Tensor]] = {}
     for reading in (r for counts in pending for readings in counts.values() for r in readings):
-        if reading.values is not None:
-            alike.setdefault(reading.lead, {})[id(reading.values)] = reading.values
-        elif (reading.lead, 0) not in known:
-            known[reading.lead, 0] = _ones(layout, reading.lead)
-    for lead, values in alike.items():
-        block, steps = torch.stack(tuple(values.values())).long(), layout.split(lead)
-        if steps is None:
+        place = reading.lead, reading.order
+        for values in (reading.values, reading.units):
+            if values is not None:
+                alike.setdefault(place, {})[id(values)] = values
+        if reading.values is None and (*place, 0) not in known:
+            known[*place, 0] = _ones(layout, *place)
+    for (lead, order), values in alike.items():
+        block, grid = torch.stack(tuple(values.values())).long(), layout.split(lead, order)
+        if grid is None:
             found = [Located(total) for total in block.sum(1).tolist()]
         else:  # further leading dimensions belong to the sample
-            grid = block.reshape(len(values), steps, layout.batch, -1).sum(3)
-            rows = zip(grid.sum(2).tolist(), grid.sum(1).tolist(), strict=True)
+            by_both = block.reshape(len(values), *grid.shape, -1).sum(3)
+            steps, samples = by_both.sum(grid.batch_axis + 1), by_both.sum(grid.step_axis + 1)
+            rows = zip(steps.tolist(), samples.tolist(), strict=True)
             found = [Located(sum(by_step), by_step, by_sample) for by_step, by_sample in rows]
-        known.update({(lead, key): one for key, one in zip(values, found, strict=True)})
+        known.update({(lead, order, key): one for key, one in zip(values, found, strict=True)})
     return known
 
 
-def _ones(layout: Layout, lead: tuple[int, ...]) -> Located:
+def _ones(layout: Layout, lead: tuple[int, ...], order: int) -> Located:
     """One of each leading index."""
-    total, steps = math.prod(lead), layout.split(lead)
-    if steps is None:
+    total, grid = math.prod(lead), layout.split(lead, order)
+    if grid is None:
         return Located(total)
-    return Located(total, [total // steps] * steps, [total // layout.batch] * layout.batch)
+    steps, batch = grid.shape[grid.step_axis], layout.batch
+    return Located(total, [total // steps] * steps, [total // batch] * batch)
 
 
 class Tally:
     """The running record of one (module path, operation, site)."""
 
-    def __init__(self, name: str, op: str, site: int) -> None:
+    def __init__(self, name: str, op: str, site: int, bit: int = 0) -> None:
         self.name, self.op, self.site = name, op, site
+        self.bit = bit  # of this site, in `Tag.sites`
         self.fixed: dict[str, Any] = {}  # fields of the row that the first call settles
         self.sums: dict[str, int] = {}  # plain totals
         self.counts: dict[str, Count] = {}
+        self.bases: dict[str, float] = {}  # unit of each count of unit events
         self.left: ValueSet | None = None
         self.right: ValueSet | None = None
         self.out: ValueSet | None = None
+        self.before: tuple[ValueSet | None, ValueSet | None] = (None, None)  # operands, at the last pass's end
         self.sources: tuple[str, ...] = ()
         self.feeds: dict[str, None] = {}
         self.static: bool | None = None
         self.folded: bool | None = None
         self.calls = 0  # in this pass
         self.pending: dict[str, list[Reading]] = {}
-        self.totals: list[tuple[str, tuple[int, ...], int]] = []
         self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
-        self.first_input: torch.Tensor | None = None
+        self.first_input: tuple[torch.Tensor, int] | None = None  # and its version
+        self.plan: Plan | None = None
 
     def see_left(self, values: ValueSet) -> None:
         """Join the values of the first operand."""
-        self.left = values if self.left is None else self.left.join(values)
+        if self.left is not values:
+            self.left = values if self.left is None else self.left.join(values)
 
     def see_right(self, values: ValueSet) -> None:
         """Join the values of the second operand."""
-        self.right = values if self.right is None else self.right.join(values)
+        if self.right is not values:
+            self.right = values if self.right is None else self.right.join(values)
 
-    def read(self, name: str, lead: tuple[int, ...], values: torch.Tensor | None, factor: int = 1) -> None:
+    def read(self, name: str, reading: Reading) -> None:
         """One call's contribution to the count `name`."""
-        self.pending.setdefault(name, []).append(Reading(lead, values, factor))
+        self.pending.setdefault(name, []).append(reading)
 
     def add(self, **sums: int) -> None:
         """Plain totals."""
+        mine = self.sums
         for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value
+            mine[name] = mine.get(name, 0) + value
 
-    def flush(self, layout: Layout, known: dict[Any, Located]) -> None:
+    def remember(self, key: Any, readings: dict[str, Reading], sums: dict[str, int]) -> None:
+        """Count what shapes alone decide, and keep it for the next call of the same `key`."""
+        self.settle_plan()
+        self.plan = Plan(key, readings, sums)
+        self.again()
+
+    def again(self) -> None:
+        """Count what the last call counted."""
+        plan = self.plan
+        assert plan is not None
+        plan.calls += 1
+        for name, reading in plan.readings.items():
+            self.read(name, reading)
+
+    def settle_plan(self) -> None:
+        """Add the totals of the calls that went by the plan."""
+        if self.plan is not None:
+            self.add(**{name: value * self.plan.calls for name, value in self.plan.sums.items()})
+            self.plan = None
+
+    def flush(self, layout: Layout, known: dict[Place, Located]) -> None:
         """Close a pass: readings become counts."""
+        self.settle_plan()
+        graded = self.op in SYNAPTIC and any(v is not None and v.graded for v in (self.left, self.right))
         for name, readings in self.pending.items():
-            self.counts[name] = self.counts.get(name, ZERO) + _count(readings, layout, known)
+            events = _count(readings, layout, known)
+            if graded and name in SIDES:
+                self._add_units(name, readings, layout, known)
+            self.counts[name] = self.counts.get(name, ZERO) + events
         if self.repeats:
             steps = layout.steps or 1
             static = steps > 1 and all(self.repeats) and len(self.repeats) == steps
             self.static = static if self.static is None else self.static and static
         self.add(calls=self.calls * layout.batch)
+        self.before = self.left, self.right
         self.calls, self.pending, self.repeats, self.first_input = 0, {}, [], None
+
+    def _unit(self, name: str, operands: tuple[ValueSet | None, ValueSet | None]) -> float:
+        """What one unit event of the count `name` stands for, if `operands` are its operands."""
+        sides = [v for side, v in zip("lr", operands, strict=True) if side in SIDES[name]]
+        return math.prod((v.unit if v is not None else 0.0) or UNITLESS for v in sides)
+
+    def _add_units(
+        self, name: str, readings: list[Reading], layout: Layout, known: dict[Place, Located]
+    ) -> None:
+        """Add the unit events of a pass to those of the passes before, both in the finer unit."""
+        unit, key = self._unit(name, (self.left, self.right)), f"{name}_units"
+        if key not in self.counts:  # until now each event was one unit event
+            self.counts[key] = self.counts.get(name, ZERO)
+            self.bases[name] = self._unit(name, self.before)
+        finer = [
+            Reading(r.lead, r.values if r.units is None else r.units, r.factor * ratio(r.unit, unit), order=r.order)
+            for r in readings
+        ]
+        before = self.counts[key].times(ratio(self.bases[name], unit))
+        self.counts[key] = before + _count(finer, layout, known)
+        self.bases[name] = unit
 
     def row(self, steps: int) -> OpRow:
         """The row, but for what `resolve` derives from it."""
@@ -152,10 +221,20 @@ class Tally:
             self.sources = union(self.sources, sources)
 
 
-def _count(readings: list[Reading], layout: Layout, known: dict[Any, Located]) -> Count:
+@dataclass(slots=True)
+class Plan:
+    """What a call of one `key` (shapes, kinds) counts, and how many such calls came since."""
+
+    key: Any
+    readings: dict[str, Reading]
+    sums: dict[str, int]
+    calls: int = 0
+
+
+def _count(readings: list[Reading], layout: Layout, known: dict[Place, Located]) -> Count:
     """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
     steps, factors = layout.steps or 1, [r.factor for r in readings]
-    parts = [known[r.lead, 0 if r.values is None else id(r.values)] for r in readings]
+    parts = [known[r.lead, r.order, 0 if r.values is None else id(r.values)] for r in readings]
     if len(parts) == 1:
         (factor,), (one,) = factors, parts
         if one.squares is None:

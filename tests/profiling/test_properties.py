@@ -11,7 +11,7 @@ from torch import nn
 
 from snn_energy.profiling import Profile, profile
 from snn_energy.profiling.fanout import geometry
-from snn_energy.profiling.kinds import BINARY, EMPTY, INTEGER, KINDS, REAL, TERNARY, ValueSet
+from snn_energy.profiling.kinds import BINARY, EMPTY, KINDS, REAL, TERNARY, ValueSet
 from snn_energy.profiling.measure import read_spikes, values_of
 from snn_energy.profiling.resolve import Count
 
@@ -134,7 +134,11 @@ def by_definition(values: list[float]) -> str:
         return "scaled"
     if distinct <= {-1.0, 1.0}:
         return "ternary"
-    return "integer" if all(v == int(v) for v in distinct) else "real"
+    smallest = min(map(abs, distinct))
+    multiples = [abs(v) / smallest for v in distinct]
+    largest = max(multiples) if all(k == int(k) for k in multiples) else max(map(abs, distinct))
+    whole = all(k == int(k) for k in multiples) or all(v == int(v) for v in distinct)
+    return "integer" if whole and largest <= 15 else "real"
 
 
 @given(VALUES)
@@ -162,13 +166,16 @@ def test_joining_kinds_only_moves_towards_real(a: list[float], b: list[float], c
     [
         (torch.zeros(3), EMPTY),
         (torch.tensor([True, False]), BINARY),
-        (torch.tensor([0, 3, 1], dtype=torch.uint8), INTEGER),
+        (torch.tensor([0, 3, 1], dtype=torch.uint8), ValueSet((1.0, 3.0))),
+        (torch.tensor([0, 16, 1], dtype=torch.uint8), REAL),
+        (torch.tensor([-0.5, 0.25, 0.0]), ValueSet((-0.5, 0.25))),
+        (torch.tensor([1 / 3, 0.1 + 0.2]), REAL),
         (torch.tensor([0, 1, -1], dtype=torch.int32), TERNARY),
         (torch.tensor([0.0, 1.0, 1.0 + 2**-23]), REAL),
         (torch.tensor([0.0, 1.0, 1.0 - 2**-24]), REAL),
         (torch.tensor([0.0, torch.inf]), REAL),
         (torch.tensor([1.0, torch.nan]), REAL),
-        (torch.tensor([0.0, 0.1]), ValueSet((float(torch.tensor(0.1)),), False)),
+        (torch.tensor([0.0, 0.1]), ValueSet((float(torch.tensor(0.1)),))),
         (torch.tensor([0.0, 1.0], dtype=torch.bfloat16), BINARY),
     ],
 )

@@ -1,0 +1,202 @@
+"""One call of a torch function: its arguments by torch's names, its result, and what is known of both.
+
+A counting rule is a function of a `Call`.  It reads operands (`call["input"]`), counts in rows
+(`call.row("add")`) and returns what is known of the result (`call.known(...)`), or None for what follows from
+the operands alone.  The engine has bound the arguments, runs the function once, whatever the rule does, and
+marks the result.  docs/extending.md shows how to write one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from snn_energy.profiling.kinds import ValueSet
+from snn_energy.profiling.operations import ALIASES, REVERSED, Operation
+from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Measured, Tag, union
+from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.tally import Reading, Tally
+
+Rule = Callable[["Call"], Tag | None]
+
+
+class Call:
+    """A torch function about to run.  `name` is the function's, without underscores."""
+
+    __slots__ = ("_bound", "args", "failed", "func", "kwargs", "name", "operation", "ran", "rec", "result", "tags")
+
+    def __init__(
+        self,
+        rec: Recorder,
+        func: Any,
+        name: str,
+        operation: Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tags: list[Tag],
+    ) -> None:
+        self.rec, self.func, self.name, self.operation = rec, func, name, operation
+        self.args, self.kwargs, self.tags = args, kwargs, tags
+        self.ran = False
+        self.failed: BaseException | None = None
+        self.result: Any = None
+        self._bound: dict[str, Any] | None = None
+
+    # -- the function ---------------------------------------------------------------------------------------
+
+    def run(self) -> Any:
+        """The function's result; it runs at the first request."""
+        if not self.ran:
+            self.ran = True
+            try:
+                self.result = self.func(*self.args, **self.kwargs)
+            except BaseException as error:
+                self.failed = error
+                raise
+        return self.result
+
+    # -- arguments ------------------------------------------------------------------------------------------
+
+    def _arguments(self) -> dict[str, Any]:
+        if self._bound is None:
+            args = self.args
+            if self.name in REVERSED and len(args) == 2:
+                args = args[::-1]
+            bound = dict(zip(self.operation.parameters, args, strict=False))
+            for name, value in self.kwargs.items():
+                bound[ALIASES.get(name, name)] = value
+            if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
+                bound["input"], bound["other"] = bound["other"], bound["input"]
+            self._bound = bound
+        return self._bound
+
+    def __getitem__(self, name: str) -> Any:
+        """The argument that torch calls `name`.  Raises `KeyError` where it was not given."""
+        return self._arguments()[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The argument that torch calls `name`, or `default`."""
+        value = self._arguments().get(name, default)
+        return default if value is None else value
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """All tensors among the arguments, those in lists and tuples included."""
+        return tensors_in((*self.args, *self.kwargs.values()))
+
+    def live(self) -> Iterator[torch.Tensor]:
+        """Those that are activations."""
+        return (x for x in self.tensors() if self.rec.tag(x) is not None)
+
+    def tag(self, x: Any) -> Tag | None:
+        """What is known of an operand; None for a constant."""
+        return self.rec.tag(x)
+
+    def values(self, x: Any, seen: ValueSet | None = None) -> ValueSet:
+        """The values of an operand; `seen`: those that the row has met so far."""
+        return self.rec.values(x, self.rec.tag(x), seen)
+
+    # -- counts ---------------------------------------------------------------------------------------------
+
+    def row(self, op: str, variant: str = "", decided_as: str = "") -> Tally:
+        """The row `op` of the module that runs now; `variant` tells rows of one call apart.
+
+        `decided_as`: how candidates become ACs and MACs (a key of `resolve.DECISIONS`), for a row of your own.
+        """
+        tally = self.rec.tally(op, variant)
+        if decided_as:
+            tally.fixed.setdefault("decided_as", decided_as)
+        return tally
+
+    def lead(self, x: torch.Tensor) -> int:
+        """How many leading dimensions of `x` are time and batch."""
+        return self.rec.layout.leading(x.shape, self.order)
+
+    @property
+    def order(self) -> int:
+        """How time and batch lie in the operands."""
+        return max((tag.order for tag in self.tags), default=TIME_MAJOR)
+
+    def evenly(self, x: torch.Tensor, each: int = 1) -> Reading:
+        """`each` operations for every element of `x`."""
+        shape = tuple(x.shape[: self.lead(x)])
+        size = 1
+        for n in shape:
+            size *= n
+        return Reading(shape, None, each * x.numel() // max(1, size), order=self.order)
+
+    def nonzeros(self, x: torch.Tensor, values: ValueSet) -> Reading:
+        """One operation for every nonzero element of `x`."""
+        return self.rec.rows(x, self.rec.tag(x), values, self.lead(x))
+
+    def describe(self, row: Tally, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:
+        """Shapes of one sample and step, once per row."""
+        if "input_shape" not in row.fixed:
+            layout, order = self.rec.layout, self.order
+            row.fixed |= {
+                "input_shape": layout.inner(x.shape, layout.leading(x.shape, order), order),
+                "output_shape": layout.inner(out.shape, layout.leading(out.shape, order), order),
+                **more,
+            }
+
+    # -- the result -----------------------------------------------------------------------------------------
+
+    def known(
+        self,
+        values: ValueSet | None = None,
+        *,
+        row: Tally | None = None,
+        event: bool = False,
+        sources: tuple[str, ...] | None = None,
+        synapse: Tally | None = None,
+        order: int | None = None,
+        measured: Measured | None = None,
+    ) -> Tag:
+        """What is known of the result: where it came from follows from the operands, the rest is given.
+
+        `values`: its values, where they are certain.  `event`: a comparison or rounding made events of what may
+        have been a current.  `synapse`: the row of the layer with weights whose sums these are.
+        """
+        first, *others = self.tags
+        drivers, found, still, sites, latest = first.drivers, first.sources, first.still, first.sites, first.order
+        current = first.values is CURRENT
+        for tag in others:
+            drivers, found = union(drivers, tag.drivers), union(found, tag.sources)
+            still = still and tag.still
+            sites |= tag.sites
+            current = current or tag.values is CURRENT
+            latest = max(latest, tag.order)
+        if not still:
+            sites = 0
+        elif row is not None:
+            if sites & row.bit:  # its own earlier result comes back: a state
+                still, sites = False, 0
+            else:
+                sites |= row.bit
+        if values is None and current and not event:
+            values = CURRENT
+        if synapse is not None:
+            drivers, values, found = (synapse,), CURRENT, ()
+        return Tag(
+            self.rec.epoch,
+            found if sources is None else sources,
+            drivers,
+            synapse,
+            values,
+            still,
+            sites,
+            latest if order is None else order,
+            measured=measured,
+        )
+
+
+def tensors_in(values: Any) -> Iterator[torch.Tensor]:
+    """Every tensor among `values`, in nested lists, tuples and dictionaries too."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())

@@ -1,0 +1,213 @@
+"""The table: for each torch function its counting rule, torch's names of its parameters, and its rows.
+
+How a row is decided stands in `resolve.ROWS`; importing this module fails where one of the two names a row
+that the other does not.  Functions go by their names without the underscores that mark in-place and operator
+forms.  A function that is in no table and touches activations becomes a row `uncounted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snn_energy.profiling.resolve import ROWS
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`rule`: module and function in this package; `rows`: what it may count in; `parameters`: in order."""
+
+    rule: str
+    rows: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ("input",)
+
+
+_CONV = "input weight bias stride padding dilation groups"
+_TRANSPOSED = "input weight bias stride padding output_padding groups dilation"
+_POOL = "input kernel_size stride padding"
+_HEADS = """query key value embed_dim_to_check num_heads in_proj_weight in_proj_bias bias_k bias_v add_zero_attn
+    dropout_p out_proj_weight out_proj_bias training key_padding_mask need_weights attn_mask
+    use_separate_proj_weight q_proj_weight k_proj_weight v_proj_weight"""
+_GATES = "linear special mul add"
+
+# rule | rows | parameters | functions
+_TABLE: tuple[tuple[str, str, str, str], ...] = (
+    ("synapses.conv", "conv1d conv2d conv3d", _CONV, "conv1d conv2d conv3d"),
+    (
+        "synapses.conv_transpose",
+        "conv_transpose1d conv_transpose2d conv_transpose3d",
+        _TRANSPOSED,
+        "conv_transpose1d conv_transpose2d conv_transpose3d",
+    ),
+    ("synapses.linear", "linear matmul", "input weight bias", "linear"),
+    ("products.matmul", "matmul", "input other", "matmul rmatmul inner"),
+    ("products.matmul", "matmul", "input mat2", "mm bmm"),
+    ("products.matmul", "matmul", "input vec", "mv"),
+    ("products.matmul", "matmul", "input tensor", "dot"),
+    ("products.matmul_add", "matmul", "input mat1 mat2", "addmm"),
+    ("products.matmul_add", "matmul", "input batch1 batch2", "baddbmm"),
+    ("products.matmul_add", "matmul", "input mat vec", "addmv"),
+    ("products.einsum", "matmul", "equation operands", "einsum"),
+    (
+        "products.attention",
+        "matmul",
+        "query key value attn_mask dropout_p is_causal scale enable_gqa",
+        "scaled_dot_product_attention",
+    ),
+    ("composites.multi_head_attention", "linear matmul", _HEADS, "multi_head_attention_forward"),
+    (
+        "composites.recurrent",
+        _GATES,
+        "input hx params has_biases num_layers dropout train bidirectional batch_first",
+        "lstm gru rnn_tanh rnn_relu",
+    ),
+    (
+        "composites.recurrent_cell",
+        _GATES,
+        "input hx w_ih w_hh b_ih b_hh",
+        "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+    ),
+    ("composites.bilinear", "matmul", "input1 input2 weight bias", "bilinear"),
+    ("elementwise.add", "add", "input other", "add radd iadd sub rsub isub subtract"),
+    ("elementwise.mul", "mul scale", "input other", "mul rmul imul multiply"),
+    ("elementwise.div", "mul scale special", "input other", "div truediv rdiv rtruediv itruediv divide true_divide"),
+    ("elementwise.negate", "scale", "input", "neg negative"),
+    ("elementwise.power", "mul special", "input exponent", "pow rpow ipow square float_power"),
+    (
+        "elementwise.logic",
+        "mul",
+        "input other",
+        """and rand iand or ror ior xor rxor ixor logical_and logical_or logical_xor
+        bitwise_and bitwise_or bitwise_xor""",
+    ),
+    ("elementwise.invert", "", "input", "invert logical_not bitwise_not"),
+    ("elementwise.reduce", "sum mean", "input dim keepdim", "sum mean"),
+    (
+        "pooling.avg_pool",
+        "avg_pool",
+        _POOL,
+        """avg_pool1d avg_pool2d avg_pool3d
+        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d""",
+    ),
+    (
+        "pooling.max_pool",
+        "max_pool",
+        _POOL + " dilation",
+        """max_pool1d max_pool2d max_pool3d
+        max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+        adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
+    ),
+    (
+        "elementwise.norm",
+        "norm",
+        "input running_mean running_var weight bias training",
+        "batch_norm layer_norm group_norm instance_norm native_layer_norm rms_norm",
+    ),
+    (
+        "elementwise.compare",
+        "compare",
+        "input other",
+        """relu relu6 leaky_relu prelu hardtanh clamp clip clamp_min clamp_max threshold abs
+        gt ge lt le eq ne greater greater_equal less less_equal not_equal
+        maximum minimum max min amax amin argmax argmin""",
+    ),
+    ("elementwise.quantise", "compare", "input", "heaviside sign round floor ceil trunc"),
+    (
+        "elementwise.special",
+        "special",
+        "input",
+        """exp log sqrt rsqrt sigmoid tanh softmax log_softmax gelu silu elu softplus mish erf sin cos
+        reciprocal hardsigmoid hardswish""",
+    ),
+    (
+        "movement.view",
+        "",
+        "input",
+        """view reshape flatten unflatten contiguous clone detach view_as reshape_as flip roll ravel
+        squeeze""",
+    ),
+    ("movement.transpose", "", "input dim0 dim1", "transpose swapaxes swapdims t adjoint"),
+    ("movement.permute", "", "input dims", "permute"),
+    ("movement.movedim", "", "input source destination", "movedim moveaxis"),
+    ("movement.unsqueeze", "", "input dim", "unsqueeze"),
+    (
+        "movement.dropout",
+        "scale",
+        "input p training",
+        "dropout dropout1d dropout2d dropout3d feature_dropout",
+    ),
+    ("movement.alpha_dropout", "uncounted", "input p training", "alpha_dropout feature_alpha_dropout"),
+    (
+        "movement.part",
+        "",
+        "input",
+        """getitem select narrow chunk split split_with_sizes tensor_split unbind iter index_select gather
+        diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
+    ),
+    ("movement.widen", "", "input", "expand expand_as broadcast_to broadcast_tensors repeat tile"),
+    ("movement.repeat_interleave", "", "input repeats dim", "repeat_interleave"),
+    ("movement.masked_fill", "", "input mask value", "masked_fill"),
+    ("movement.pad", "", "input pad mode value", "pad"),
+    ("movement.join", "", "tensors dim", "cat concat concatenate hstack vstack"),
+    ("movement.stack", "", "tensors dim", "stack"),
+    ("movement.where", "", "condition input other", "where"),
+    ("movement.fresh", "", "input", "embedding one_hot nonzero argsort isnan isfinite isinf any all"),
+    ("movement.noise", "", "input", "rand_like randn_like randint_like"),
+    ("movement.draw", "", "input", "bernoulli poisson"),
+    (
+        "movement.blank",
+        "",
+        "input",
+        "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor",
+    ),
+    ("movement.write", "", "input", "setitem copy fill zero index_put scatter masked_scatter"),
+    (
+        "movement.convert",
+        "",
+        "input",
+        "to float double half bfloat16 type type_as cpu cuda bool int long short char byte",
+    ),
+    (
+        "movement.interpolate",
+        "uncounted",
+        "input size scale_factor mode",
+        "interpolate upsample",
+    ),
+)
+OPERATIONS: Mapping[str, Operation] = {
+    name: Operation(rule, tuple(rows.split()), tuple(parameters.split()))
+    for rule, rows, parameters, names in _TABLE
+    for name in names.split()
+}
+# functions whose operands stand in the reverse of their arithmetic
+REVERSED = frozenset("radd rsub rmul rdiv rtruediv rpow rmatmul rand ror rxor".split())
+# other names that torch takes for a parameter
+ALIASES: Mapping[str, str] = {
+    "x": "input", "a": "input", "x1": "input", "self": "input", "x2": "other", "axis": "dim", "axis0": "dim0",
+    "axis1": "dim1", "keepdims": "keepdim", "train": "training", "matrices": "tensors",
+}  # fmt: skip
+
+ASIDE = frozenset(  # questions about a tensor, not work on it
+    """
+    size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex ndimension
+    get_device data_ptr untyped_storage storage element_size len hash repr str format index
+    backward register_hook is_same_size has_names is_nonzero result_type can_cast is_tensor
+    is_storage is_pinned retain_grad set deepcopy reduce_ex equal allclose
+    has_torch_function get_default_dtype finfo iinfo promote_types broadcast_shapes requires_grad
+    is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
+    """.split()
+)
+TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int".split())  # values leave torch
+MAKES = frozenset("tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split())
+
+
+def check() -> None:
+    """Raise `ImportError` unless the rows that rules make and those that can be decided are the same."""
+    made = {row for operation in OPERATIONS.values() for row in operation.rows} | {"uncounted"}
+    if made != ROWS.keys():
+        one, other = sorted(made - ROWS.keys()), sorted(ROWS.keys() - made)
+        raise ImportError(f"rows that no decision is for: {one}; rows that no rule makes: {other}")
+
+
+check()

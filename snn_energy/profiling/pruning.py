@@ -1,0 +1,54 @@
+"""Operations over nonzero weights: what a netlist that leaves out zero weights executes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from snn_energy.profiling.kinds import ValueSet
+from snn_energy.profiling.measure import ones_where_nonzero, row_counts, units
+from snn_energy.profiling.provenance import Tag
+from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.tally import Reading, Tally
+
+if TYPE_CHECKING:
+    from snn_energy.profiling.synapses import Layer
+
+_ATTRIBUTE = "_snn_energy_zeros"
+
+
+def zeros_in(weight: torch.Tensor) -> bool:
+    """Has the weight a zero?  Looked at once per version."""
+    known = weight.__dict__.get(_ATTRIBUTE)
+    if known is None or known[0] != weight._version:
+        known = weight._version, int(torch.count_nonzero(weight)) < weight.numel()
+        weight.__dict__[_ATTRIBUTE] = known
+    return bool(known[1])
+
+
+def pruned(
+    rec: Recorder, row: Tally, layer: Layer, x: torch.Tensor, tag: Tag, values: ValueSet, lead: int
+) -> None:
+    """Count the synapses of nonzero weight that exist, and those that events reach."""
+    shape, order = tuple(x.shape[:lead]), tag.order
+    every = _reached(layer, torch.ones_like(x[:1]), 1)
+    each = int(every.sum()) * x.shape[0] // max(1, math.prod(shape))
+    row.read("valid_unpruned", Reading(shape, None, each, order=order))
+    events = _reached(layer, ones_where_nonzero(x, values), lead)
+    graded = _reached(layer, units(x, values), lead) if values.graded else None
+    row.read("events_unpruned", Reading(shape, events, 1, values.unit or 1.0, graded, order))
+
+
+def _reached(layer: Layer, counts: torch.Tensor, lead: int) -> torch.Tensor:
+    """Σ over inputs of `counts` × synapses of nonzero weight, per leading index: float64, exact."""
+    kept = (layer.weight != 0).double()
+    if layer.convolve is None:
+        found = counts.double() @ kept.sum(0)
+        return row_counts(found.unsqueeze(-1) if found.dim() <= lead else found, lead)
+    if layer.op.startswith("conv_transpose"):
+        kept = kept.sum(1, keepdim=True)
+    else:
+        kept = kept.unflatten(0, (layer.details["groups"], -1)).sum(1)
+    return row_counts(layer.convolve(counts.double(), kept), lead)
