@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
-from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR
+from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, UNKNOWN_ORDER
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Layout:
                 return Grid((b, lead[1]), step_axis=1)
             if first == t * b > b and self.steps_in_tensors:
                 return Grid((b, t), step_axis=1)
-        return Grid((1, b)) if first == b and (len(lead) == 1 or order == SAMPLE_MAJOR) else None
+        return Grid((1, b)) if first == b and (len(lead) == 1 or order != UNKNOWN_ORDER) else None
 
     def _groups(self, lead: Sequence[int]) -> int | None:
         b, t = self.batch, self.steps or 1

@@ -13,10 +13,14 @@ import torch
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
-from snn_energy.profiling.provenance import CURRENT, SAMPLE_MAJOR, TIME_MAJOR, UNKNOWN_ORDER, Tag
-
-SWAPPED = {TIME_MAJOR: SAMPLE_MAJOR, SAMPLE_MAJOR: TIME_MAJOR, UNKNOWN_ORDER: UNKNOWN_ORDER}
-
+from snn_energy.profiling.provenance import (
+    CURRENT,
+    SAMPLE_MAJOR,
+    SAMPLES_ALONE,
+    TIME_MAJOR,
+    UNKNOWN_ORDER,
+    Tag,
+)
 
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
@@ -70,14 +74,19 @@ def moved(call: Call, shape: Sequence[int], dims: Sequence[int]) -> int:
     order, layout = call.order, call.rec.layout
     if len(dims) < 2 or tuple(dims[:2]) == (0, 1):
         return order
-    if tuple(dims[:2]) == (1, 0):
-        return SWAPPED[order]
-    if dims[0] != 0:
-        return UNKNOWN_ORDER
-    second = layout.batch if order == TIME_MAJOR else layout.steps
-    first = layout.steps if order == TIME_MAJOR else layout.batch
-    leading = layout.steps is not None and shape[0] == first != layout.batch * layout.steps
-    return UNKNOWN_ORDER if leading and shape[1] == second > 1 else order  # type: ignore[operator]
+    steps, batch = layout.steps, layout.batch
+    if order == SAMPLES_ALONE:
+        back = dims[1] == 0 and shape[dims[0]] == steps
+        return TIME_MAJOR if back else order if dims[0] == 0 else UNKNOWN_ORDER
+    if order == UNKNOWN_ORDER:
+        return order
+    apart = (steps, batch) if order == TIME_MAJOR else (batch, steps)
+    if tuple(shape[:2]) == apart or (steps is None and tuple(dims[:2]) == (1, 0)):
+        time, sample = (0, 1) if order == TIME_MAJOR else (1, 0)
+        places = dims.index(time), dims.index(sample)
+        known = {(0, 1): TIME_MAJOR, (1, 0): SAMPLE_MAJOR}
+        return known.get(places, SAMPLES_ALONE if places[1] == 0 else UNKNOWN_ORDER)
+    return order if dims[0] == 0 else UNKNOWN_ORDER
 
 
 def unsqueeze(call: Call) -> Tag:

@@ -15,8 +15,9 @@ import torch
 from snn_energy.profiling.kinds import ValueSet
 
 ATTRIBUTE = "_snn_energy_tag"
-# how time and batch lie in a tensor's leading dimensions: (T, B, …) or folded, (B, T, …) or folded, not known
-TIME_MAJOR, SAMPLE_MAJOR, UNKNOWN_ORDER = 0, 1, 2
+# how time and batch lie in a tensor's leading dimensions: (T, B, …) or folded, (B, T, …) or folded,
+# (B, …) with time further behind, not known
+TIME_MAJOR, SAMPLE_MAJOR, SAMPLES_ALONE, UNKNOWN_ORDER = 0, 1, 2, 3
 CURRENT = ValueSet(None)  # known by identity: what a synapse made is a current, whatever values it takes
 
 

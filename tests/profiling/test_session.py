@@ -242,7 +242,8 @@ def test_in_place_additions_are_read_before_they_happen() -> None:
     assert row(measured, "", "add").ac == int((x[:, 0] * x[:, 1]).sum())
     linear = row(measured, "", "linear")
     assert linear.input_kind == "integer"
-    assert linear.ac == 3 * int(((x[:, 0] + x[:, 1]) != 0).sum())
+    assert linear.ac == 3 * int((x[:, 0] + x[:, 1]).sum())  # a sum of two spikes is two unit events
+    assert linear.ac_events == 3 * int(((x[:, 0] + x[:, 1]) != 0).sum())
 
 
 def test_what_is_known_of_a_tensor_is_not_taken_for_its_parts() -> None:
