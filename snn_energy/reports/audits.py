@@ -36,7 +36,7 @@ def summary(audit: Audit) -> Iterator[str]:
     for text in audit.also:
         yield f"the same rows fit as well: {text}"
     for finding in audit.further:
-        yield from _finding(finding, "among the rows that contradict it: ")
+        yield from _finding(finding, "among the other rows: ")
     names = [row.name for row in audit.contradictions]
     if audit.supported:
         yield f"{len(names)} of {len(audit.rows)} rows contradict it{': ' if names else ''}{', '.join(names)}"

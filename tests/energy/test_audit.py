@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from snn_energy.energy import Audit, audit
+from snn_energy.energy.architectures import BUILDERS
 from snn_energy.energy.auditing.table import read_table
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.reports.audits import render_audit
@@ -367,3 +370,63 @@ def test_a_large_table_takes_seconds() -> None:
     audit(table("macs_g sops_g mj", rows))
     with pytest.raises(DataError, match="1,001 rows"):
         audit(table("macs_g sops_g mj", [rows[0]] * 1001))
+
+
+def test_dense_rows_beside_rows_with_rates_follow_a_formula_of_their_own() -> None:
+    rates = ((1.2, 0.134), (2.25, 0.251), (4.31, 0.191))
+    snn = [("SNN", f"{m}", f"{r}", "4", f"{0.9 * m * r * 4:.3f}") for m, r in rates]
+    ann = [("ANN", f"{m}", "", "", f"{4.6 * m:.3f}") for m in (3.21, 8.65)]
+    found = audit(table("model macs_g rate T mj", snn + ann))
+    assert found.supported and verdicts(found) == ["fits"] * 3 + ["not testable"] * 2
+    assert [finding.words for finding in found.further] == ["mJ = 4.6 pJ × MACs"]
+    assert all("rate" in row.reason and "follows mJ = 4.6 pJ" in row.reason for row in found.rows[3:])
+
+
+def test_a_price_that_hides_the_time_steps_is_pointed_out() -> None:
+    found = audit(table("sops_g mj", [(s, f"{float(s) * 3.6:.3f}") for s, _ in SPIKFORMER]))
+    assert found.supported and any("4 × 0.9 pJ" in remark for remark in found.finding.remarks)
+
+
+def test_names_of_several_columns_are_joined() -> None:
+    rows = [
+        {"Methods": "Spikformer", "Architecture": f"8-{d}", "SOPs (G)": s, "E (mJ)": mj}
+        for d, (s, mj) in enumerate(SPIKFORMER)
+    ]
+    assert [row.name for row in audit(rows).rows] == [f"Spikformer 8-{d}" for d in range(5)]
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "energy.md").read_text(encoding="utf-8")
+    shown = page.split("$ snn-energy audit spikformer.csv\n")[1].split("```")[0]
+    assert render_audit(audit(table("sops_g mj", SPIKFORMER))).startswith(shown)
+    assert all(f"`{name}`" in page for name in BUILDERS)
+
+
+FIGURES = st.one_of(
+    st.just(""), st.floats(0, 99).map("{:.2f}".format), st.sampled_from(["0", "1e3", "7G", "3k"])
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "macs": FIGURES,
+                "sops": FIGURES,
+                "rate": st.sampled_from(["", "0", "0.2", "30%"]),
+                "T": st.sampled_from(["", "1", "4", "2x3"]),
+                "mj": st.one_of(st.just("-"), st.floats(0, 99).map("{:.1f}".format), st.just("0")),
+            }
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_any_table_gets_a_verdict_on_every_row(rows: list[dict[str, str]]) -> None:
+    found = audit(rows)
+    assert len(found.rows) == len(rows)
+    assert all(row.verdict == "fits" or row.reason for row in found.rows)
+    for format in ("text", "json", "markdown"):
+        assert render_audit(found, format)
+    assert "Infinity" not in render_audit(found, "json") and "NaN" not in render_audit(found, "json")

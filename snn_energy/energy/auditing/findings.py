@@ -66,9 +66,9 @@ def _rival(fit: Fit, best: Fit) -> bool:
 
 
 def _further(table: PublishedTable, best: Fit, prices: CostTable) -> list[Finding]:
-    """Formulas that rows outside the first one follow among themselves."""
+    """Formulas that rows outside the first one, or without what it needs, follow among themselves."""
     found: list[Finding] = []
-    left = [i for i in best.rows if i not in best.met]
+    left = [i for i in range(len(table.rows)) if i not in best.met]
     while len(left) > 1 and len(found) < MOST_FORMULAS:
         part = dataclasses.replace(table, rows=tuple(table.rows[i] for i in left))
         next_best, _ = best_fit(part.rows, prices)

@@ -57,8 +57,8 @@ class Solution:
 
 def solve(terms: Terms) -> Solution:
     """The values that meet the most rows; none is negative."""
-    if terms.unknowns == 0:
-        return _judge(terms, (), None)
+    if terms.unknowns == 0 or not len(terms.mj):
+        return _judge(terms, (0.0,) * terms.unknowns, None)
     if terms.unknowns == 1:
         return _stab(terms)
     best = _judge(terms, (0.0,) * terms.unknowns, None)

@@ -23,8 +23,8 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "name": ("model", "models", "name", "network", "networks", "method", "methods", "architecture", "arch"),
     "params": ("params", "param", "parameters", "parameter"),
     "macs": ("macs", "mac", "flops", "flop"),
-    "sops": ("sops", "sop", "synops", "synop", "acs", "ac", "ops"),
-    "rate": ("rate", "rates"),
+    "sops": ("sops", "sop", "synops", "synop", "syops", "acs", "ac", "ops"),
+    "rate": ("rate", "rates", "fr"),
     "T": ("t", "timesteps", "timestep", "steps", "step"),
     "mj": ("mj", "energy", "power"),
 }
@@ -43,7 +43,7 @@ FILLERS = {
         "count",
     ),
     *("per", "inference", "image", "sample", "synaptic", "operations", "operation", "time", "estimated"),
-    *("theoretical", "nr", "no"),
+    *("theoretical", "nr", "no", "e"),
 }
 COUNTS = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 JOULES = {"pj": 1e-9, "nj": 1e-6, "uj": 1e-3, "µj": 1e-3, "μj": 1e-3, "mj": 1.0, "j": 1e3}
@@ -238,11 +238,11 @@ def _reads(heading: _Heading, word: str) -> bool:
 
 
 def _names(headings: Sequence[_Heading], body: Sequence[tuple[int, list[str]]]) -> list[str]:
-    """The first column of names, a row's number where it has none; twice the same gets its number too."""
-    column = next((i for i, h in enumerate(headings) if h.quantity == "name"), None)
+    """What the columns of names say together, or a row's number; twice the same gets its number too."""
+    columns = [i for i, h in enumerate(headings) if h.quantity == "name"]
     names: list[str] = []
     for number, (_, cells) in enumerate(body, 1):
-        given = cells[column].strip() if column is not None and column < len(cells) else ""
+        given = " ".join(cells[i].strip() for i in columns if i < len(cells) and cells[i].strip())
         name = given or f"row {number}"
         names.append(f"{name} (row {number})" if name in names else name)
     return names

@@ -33,9 +33,9 @@ def judge(
     if best is None:
         return dataclasses.replace(out, verdict="undecided", reason=_undecided(row, out, prices))
     if not states(row, best.formula):
-        return dataclasses.replace(
-            out, reason=f"does not state what the formula needs: {_missing(row, best.formula)}"
-        )
+        reason = f"does not state what the formula needs: {_missing(row, best.formula)}"
+        other = next((f"; follows {f.words}" for f in further if row.name in f.rows), "")
+        return dataclasses.replace(out, reason=reason + other)
     place = best.rows.index(index)
     predicted = float(best.solution.predicted[place])
     out = dataclasses.replace(
