@@ -187,6 +187,9 @@ MISTAKES = [
     (("verify", "nowhere"), "nowhere"),
     (("report", "nowhere.json"), "nowhere.json"),
     (("reproduce", "spikformr"), "spikformr"),
+    (("audit", "nowhere.csv"), "nowhere.csv: No such file"),
+    (("audit", __file__), "no column of energies"),
+    (("audit", "table.csv", "--json", "--markdown"), "one output at a time"),
     (("list", "modles"), "did you mean 'models'"),
 ]
 
@@ -216,3 +219,17 @@ def test_lists(what: str) -> None:
     done = run("list", what)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 1
+
+
+def test_audit_needs_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("model,sops_g,mj\nA,6.82,7.734\nB,11.09,11.577\nC,13.67,13.899\nD,22.09,23.1\n")
+    done = run("audit", path)
+    assert done.returncode == 0, done.stderr
+    assert "mJ = 0.9 pJ × SOPs + 1.596 mJ" in done.stdout and "contradict it: D" in done.stdout
+    record = json.loads(run("audit", path, "--json").stdout)
+    assert record["finding"]["constant_macs"] == pytest.approx(0.347e9, rel=1e-3)
+    assert [row["verdict"] for row in record["rows"]] == ["fits", "fits", "fits", "contradicts"]
+    assert "| A | 6.82 | 7.734 |" in run("audit", path, "--markdown").stdout
+    assert "3.2 pJ" in run("audit", path, "--costs", "45nm-int32").stdout
+    assert not [p for p in tmp_path.iterdir() if p != path]

@@ -31,6 +31,14 @@ def main(
     """snn-energy"""
 
 
-for command in (train.train, profile.profile, export.export, export.verify, profile.report, energy.reproduce):
+for command in (
+    train.train,
+    profile.profile,
+    export.export,
+    export.verify,
+    profile.report,
+    energy.reproduce,
+    energy.audit,
+):
     app.command()(command)
 app.command("list")(energy.list_names)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from snn_energy.energy.hierarchical import max_former, meta_spikeformer, qkformer, spikingresformer
 from snn_energy.energy.shapes import Net, Shape
 from snn_energy.energy.vision import pvt_large, swin_base, vit
 from snn_energy.errors import ConfigError, suggest
@@ -83,6 +84,14 @@ def spike_driven(
         net.conv(f"{block}.mlp.fc2_conv", hidden, dim, bias=True)
     net.linear("head", (dim,), classes, role="head")
     return net
+
+
+def statten(depth: int = 8, dim: int = 512, **given: Any) -> Net:
+    """STAtten (arXiv:2409.19764) on the spike-driven backbone.
+
+    The tokens of a chunk of steps attend jointly, Kᵀ V before Q: nothing here depends on the chunk.
+    """
+    return spike_driven(depth, dim, mask=False, **given)
 
 
 def _patches(net: Net, block: str, dim: int, channels: int, size: int, pools: str) -> Shape:
@@ -218,6 +227,11 @@ BUILDERS: Mapping[str, Callable[..., Net]] = {
     "spikformer": spikformer,
     "spikingformer": spikingformer,
     "spike-driven": spike_driven,
+    "statten": statten,
+    "qkformer": qkformer,
+    "max-former": max_former,
+    "spikingresformer": spikingresformer,
+    "meta-spikeformer": meta_spikeformer,
     "resnet": resnet,
     "staa-resnet20": staa_resnet20,
     "vit": vit,

@@ -2,13 +2,15 @@
 
     computed mJ = MACs × price of a MAC + published SOPs × price of an AC
 
-The MACs are those that the row's convention charges for our description of the architecture.  Rows that their
-own paper does not determine are a spread with the reason, never a verdict.
+The MACs are those that the row's convention charges for our description of the architecture; where the source
+prints MACs and SOPs and no architecture is described, its own.  Rows that their own paper does not determine
+are a spread with the reason, never a verdict.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,8 +34,9 @@ class Reproduction:
 
     `status`: `reproduced` (within what the printed digits allow), `differs`, `spread` (the paper does not
     determine it: `spread_mj` by reading, no computed figure), `not computable` or `erratum`.
-    `terms`: what entered the sum, and the mean firing rate that the printed SOPs imply for our description;
-    `checks`: other printed figures of the row beside ours.
+    `terms`: what entered the sum, or what the printed figures imply (G operations beyond the printed ones,
+    the mean firing rate of our description); `checks`: other printed figures of the row beside ours.
+    `reason` is filled for every row that is not reproduced.
     """
 
     table: str
@@ -82,9 +85,11 @@ def reproduce(
 
 KEYS = (
     "source", "model", "convention", "architecture", "mac_from", "sops_g", "published_mj", "tolerance_mj",
-    "round_g", "readings", "readings_of", "dense_twin", "parameters", "macs_g", "dense_g", "reason",
-    "known_error",
+    "round_g", "readings", "readings_of", "dense_twin", "parameters", "params_m", "macs_g", "dense_g",
+    "not_charged", "reason", "known_error",
 )  # fmt: skip
+
+NUMBERS = ("sops_g", "macs_g", "dense_g", "published_mj", "tolerance_mj", "parameters", "params_m")
 
 
 def _rows(table: str, content: Any) -> Iterator[dict[str, Any]]:
@@ -96,10 +101,17 @@ def _rows(table: str, content: Any) -> Iterator[dict[str, Any]]:
     for i, row in enumerate(rows, 1):
         full = {**defaults, **row}
         check_keys(full, KEYS, f"table {table!r}, row {i}")
-        judged = "architecture" in full and not {"readings", "dense_twin", "known_error"} & set(full)
+        judged = bool({"macs_g", "sops_g"} <= set(full) or {"architecture", "sops_g"} <= set(full))
+        judged = judged and not {"readings", "dense_twin", "known_error"} & set(full)
         for key in ("model", "source", *(("published_mj", "tolerance_mj") if judged else ())):
             if key not in full:
                 raise ConfigError(f"table {table!r}, row {i}: {key!r} is missing")
+        for key in NUMBERS:
+            value = full.get(key, 0)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(
+                    f"table {table!r}, row {i}: {key} = {value!r}; right would be a number, 0 or more"
+                )
         yield full
 
 
@@ -116,8 +128,15 @@ def _row(table: str, row: Mapping[str, Any], prices: CostTable) -> Reproduction:
         differs=convention.differs,
         source=row["source"],
     )
+    return _explained(_filled(base, row, convention, prices))
+
+
+def _filled(
+    base: Reproduction, row: Mapping[str, Any], convention: Convention, prices: CostTable
+) -> Reproduction:
     if "architecture" not in row:
-        return base
+        printed = {"macs_g", "sops_g"} <= set(row)
+        return _as_printed(base, row, prices) if printed else _implied(base, row, None, 0.0, prices)
     profile = build(row["architecture"]).profile()
     if "readings" in row:
         return dataclasses.replace(base, status="spread", spread_mj=_readings(row, profile, prices))
@@ -125,7 +144,66 @@ def _row(table: str, row: Mapping[str, Any], prices: CostTable) -> Reproduction:
         return dataclasses.replace(
             base, status="spread", spread_mj=_dense_spread(profile, convention, prices)
         )
+    if "sops_g" not in row and _event_operations(profile):
+        macs = estimate(profile, convention, prices).mac
+        return _implied(base, row, profile, macs / GIGA, prices)
     return _computed(base, row, profile, convention, prices)
+
+
+def _explained(result: Reproduction) -> Reproduction:
+    """The same with a reason, if it is not reproduced and the table gives none."""
+    if result.status == "reproduced" or result.reason:
+        return result
+    by_status = {
+        "differs": "the printed operations do not give the printed energy; the source does not say why",
+        "not computable": "the source does not print what its energy would be computed from",
+    }
+    reason = by_status.get(result.status, "the source does not determine the figure")
+    return dataclasses.replace(result, reason=reason)
+
+
+def _as_printed(base: Reproduction, row: Mapping[str, Any], prices: CostTable) -> Reproduction:
+    """The MACs and SOPs that the source prints, priced."""
+    terms = {"macs_g": float(row["macs_g"]), "sops_g": float(row["sops_g"])}
+    computed = _mj(terms["macs_g"], terms["sops_g"], prices)
+    return dataclasses.replace(base, computed_mj=computed, status=_status(base, row, computed), terms=terms)
+
+
+def _implied(
+    base: Reproduction, row: Mapping[str, Any], profile: Profile | None, macs_g: float, prices: CostTable
+) -> Reproduction:
+    """What the printed energy would hold: MACs beyond the printed SOPs, or a described network's SOPs."""
+    mj = row.get("published_mj")
+    terms: dict[str, float] = {}
+    if mj is not None and profile is not None:
+        sops_g = (mj - macs_g * (prices.mac or 0.0)) / prices.ac
+        rate = sops_g * GIGA / _event_operations(profile)
+        terms = {"macs_g": macs_g, "implied_sops_g": sops_g, "implied_firing_rate": rate}
+    elif mj is not None and "sops_g" in row and prices.mac:
+        terms = {"sops_g": row["sops_g"], "implied_macs_g": (mj - row["sops_g"] * prices.ac) / prices.mac}
+    return dataclasses.replace(base, terms=terms, checks=_checks(row, profile))
+
+
+def _checks(row: Mapping[str, Any], profile: Profile | None) -> dict[str, tuple[float, float]]:
+    """Printed figures that a description must meet, beside the description's."""
+    if profile is None:
+        return {}
+    ours = {
+        "dense_g": sum(r.dense_macs for r in profile.rows) / GIGA,
+        "parameters": float(profile.parameters or 0),
+        "params_m": (profile.parameters or 0) / 1e6,
+    }
+    return {key: (row[key], value) for key, value in ours.items() if key in row}
+
+
+def _status(base: Reproduction, row: Mapping[str, Any], computed: float) -> str:
+    if base.status == "erratum":
+        return base.status
+    for key in ("published_mj", "tolerance_mj"):
+        if key not in row:
+            raise ConfigError(f"table {base.table!r}, {base.model!r}: {key!r} is missing")
+    close = abs(computed - row["published_mj"]) <= row["tolerance_mj"] * (1 + 1e-9)
+    return "reproduced" if close else "differs"
 
 
 def _convention(spec: Any, where: str) -> Convention:
@@ -150,15 +228,13 @@ def _computed(
     if used != own:
         terms["own_width_mj"] = _mj(own / GIGA, sops_g, prices)
     computed = _mj(macs_g, sops_g, prices)
+    if row.get("not_charged"):
+        left_out = [r for r in profile.rows if r.role in row["not_charged"]]
+        terms["macs_not_charged_g"] = sum(r.dense_macs for r in left_out) / GIGA
+        terms["with_them_mj"] = computed + _mj(terms["macs_not_charged_g"], 0.0, prices)
     checks = {"macs_g": (row["macs_g"], used / GIGA)} if "macs_g" in row else {}
-    if "dense_g" in row:
-        checks["dense_g"] = (row["dense_g"], sum(r.dense_macs for r in profile.rows) / GIGA)
-    if "parameters" in row:
-        checks["parameters"] = (row["parameters"], profile.parameters)
-    status = base.status
-    if status != "erratum":
-        close = abs(computed - row["published_mj"]) <= row["tolerance_mj"] * (1 + 1e-9)
-        status = "reproduced" if close else "differs"
+    checks |= _checks(row, profile)
+    status = _status(base, row, computed)
     return dataclasses.replace(base, computed_mj=computed, status=status, terms=terms, checks=checks)
 
 

@@ -203,7 +203,23 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
         for row in rows
         if row.spread_mj
     )
-    return Table(columns, records, (*(f"{i}: {text}" for i, text in enumerate(notes, 1)), *readings))
+    numbered = (f"{i}: {text}" for i, text in enumerate(notes, 1))
+    return Table(columns, records, (*numbered, *readings, *_implied(rows)))
+
+
+def _implied(rows: Sequence[Reproduction]) -> list[str]:
+    """What the printed mJ of rows that cannot be computed would hold, one line a row."""
+    lines = []
+    for row in rows:
+        macs, sops = (row.terms.get(f"implied_{kind}_g") for kind in ("macs", "sops"))
+        if macs is not None:
+            lines.append(f"{row.model}: {macs * 1e3:,.4g} M MACs would be left beyond the printed SOPs")
+        if sops is not None:
+            rate = row.terms["implied_firing_rate"]
+            lines.append(
+                f"{row.model}: would be {sops:.4g} G SOPs, a mean firing rate of {rate:.2f} as described"
+            )
+    return lines
 
 
 def _range(row: Reproduction) -> str:

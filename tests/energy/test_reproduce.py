@@ -107,11 +107,49 @@ def test_every_row_has_what_a_reader_needs() -> None:
 
 
 def test_no_mac_term_is_typed_in() -> None:
-    """Every computed row names an architecture; its MACs appear only as a figure to be checked."""
-    for table in shipped("published.yaml").values():
+    """A computed row names an architecture, or its source prints MACs and SOPs and nothing else enters."""
+    for name, table in shipped("published.yaml").items():
         for row in table["rows"]:
-            if "sops_g" in row or "macs_g" in row:
-                assert "architecture" in row
+            if {"sops_g", "macs_g"} & set(row) and "architecture" not in row:
+                assert {"sops_g", "macs_g"} <= set(row) or name == "without-macs", row
+
+
+@pytest.mark.parametrize("table", ["spiking-point-transformer", "s2m-former"])
+def test_rows_that_print_macs_and_sops_need_no_architecture(table: str) -> None:
+    rows = reproduce(table)
+    assert len(rows) == {"spiking-point-transformer": 3, "s2m-former": 5}[table]
+    for row in rows:
+        assert row.status == "reproduced"
+        assert row.computed_mj == pytest.approx(4.6 * row.terms["macs_g"] + 0.9 * row.terms["sops_g"])
+        assert abs(row.difference) <= {"spiking-point-transformer": 0.04, "s2m-former": 0.0002}[table]
+
+
+def test_spikingresformer_leaves_its_first_convolution_out() -> None:
+    rows = by_model("spikingresformer")
+    assert {row.status for row in rows.values()} == {"reproduced"}
+    stem = 112 * 112 * 64 * 3 * 7 * 7
+    for row in rows.values():
+        assert row.terms["macs_g"] == 0 and row.terms["macs_not_charged_g"] == 4 * stem / 1e9
+        assert row.terms["with_them_mj"] == pytest.approx(0.9 * row.terms["sops_g"] + 4.6 * 4 * stem / 1e9)
+        assert 0 < row.terms["mean_firing_rate"] < 0.25
+        published, described = row.checks["params_m"]
+        assert described == pytest.approx(published, rel=0.004) and described != published
+
+
+def test_what_a_printed_energy_would_hold() -> None:
+    rows = by_model("without-macs")
+    implied = [round(row.terms["implied_macs_g"] * 1000, 1) for row in rows.values()]
+    assert implied[:2] == [4.5, 5.2] and implied[2] == pytest.approx(3200.5, rel=1e-4)
+    qkformer = by_model("without-sops")["QKFormer-10-512"]
+    assert qkformer.computed_mj is None and qkformer.checks["params_m"][1] == pytest.approx(29.08, abs=0.005)
+    terms = qkformer.terms
+    assert terms["macs_g"] == 4 * 224 * 224 * 27 * 64 / 1e9
+    assert terms["implied_sops_g"] * 0.9 + terms["macs_g"] * 4.6 == pytest.approx(21.99)
+
+
+def test_fwformer_contradicts_itself() -> None:
+    (row,) = [row for row in reproduce("errata") if row.model.startswith("FWformer")]
+    assert row.published_mj / row.computed_mj == pytest.approx(0.485, abs=0.001)
 
 
 def test_other_prices_change_the_figures() -> None:
@@ -139,3 +177,46 @@ def test_a_users_table(tmp_path: Path) -> None:
 def test_unknown_table() -> None:
     with pytest.raises(ConfigError, match="did you mean 'spikformer'"):
         reproduce("spikeformer")
+
+
+def test_a_row_that_is_not_met_always_has_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "mine:\n  source: our paper\n  tolerance_mj: 0.01\n  rows:\n"
+        "    - {model: printed, macs_g: 0.5, sops_g: 1, published_mj: 2}\n"
+        "    - {model: met, macs_g: 0.5, sops_g: 1, published_mj: 3.2}\n"
+        "    - {model: nothing}\n"
+        "    - {model: energy alone, published_mj: 2}\n"
+        "    - {model: sops alone, sops_g: 1, published_mj: 2}\n"
+        "    - {model: described, published_mj: 2, architecture: {build: statten, depth: 1, dim: 64}}\n"
+        "    - {model: dense, published_mj: 2, architecture: {build: vit, depth: 1}}\n",
+        encoding="utf-8",
+    )
+    rows = {row.model: row for row in reproduce(published=path)}
+    assert [row.status for row in rows.values()] == [
+        *("differs", "reproduced"),
+        *["not computable"] * 4,
+        "differs",
+    ]
+    assert all(row.reason for name, row in rows.items() if name != "met")
+    assert rows["sops alone"].terms["implied_macs_g"] == pytest.approx((2 - 0.9) / 4.6)
+    assert rows["described"].terms["implied_firing_rate"] > 0
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("macs_g: much, sops_g: 1, published_mj: 2, tolerance_mj: 1", "macs_g = 'much'"),
+        ("macs_g: 1, sops_g: -1, published_mj: 2, tolerance_mj: 1", "sops_g = -1"),
+        ("macs_g: 1, sops_g: 1, tolerance_mj: 1", "'published_mj' is missing"),
+        ("macs_g: 1, sops_g: 1, published_mj: .nan, tolerance_mj: 1", "published_mj = nan"),
+        ("published_mj: 2, architecture: {build: vit, depth: 1}", "'tolerance_mj' is missing"),
+        ("sops: 1", "unknown key 'sops'"),
+    ],
+)
+def test_mistakes_in_a_users_table(row: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"mine: {{source: ours, rows: [{{model: m, {row}}}]}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        reproduce(published=path)
+    assert message in str(error.value) and "\n" not in str(error.value)
