@@ -81,6 +81,8 @@ def moved(call: Call, shape: Sequence[int], dims: Sequence[int]) -> int:
     if order == UNKNOWN_ORDER:
         return order
     apart = (steps, batch) if order == TIME_MAJOR else (batch, steps)
+    if dims[0] == 0 and 1 in apart:  # a dimension of size 1 may go anywhere
+        return order
     if tuple(shape[:2]) == apart or (steps is None and tuple(dims[:2]) == (1, 0)):
         time, sample = (0, 1) if order == TIME_MAJOR else (1, 0)
         places = dims.index(time), dims.index(sample)

@@ -186,6 +186,10 @@ class Tally:
         """The row, but for what `resolve` derives from it."""
         counts = dict(self.counts)
         given, right_given = counts.pop("input", ZERO), counts.pop("right_input", ZERO)
+        for name in ("input_units", "right_input_units"):  # as their namesakes: no spread over samples
+            if name in counts:
+                steps_too = counts[name].by_step if name == "input_units" else ()
+                counts[name] = Count(counts[name].total, steps_too, None)
         out = counts.pop("output", ZERO)
         sums: dict[str, Any] = {**self.sums}
         valid = counts.get("valid", ZERO).total

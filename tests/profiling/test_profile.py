@@ -29,7 +29,7 @@ def test_a_saved_profile_is_read_back_the_same(measured: Profile, tmp_path: Path
     path = tmp_path / "sub" / "profile.json"
     measured.save(path)
     assert Profile.load(path) == measured
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == 2
 
 
 def test_reading_a_profile_needs_no_torch(measured: Profile, tmp_path: Path) -> None:
@@ -47,8 +47,8 @@ def test_reading_a_profile_needs_no_torch(measured: Profile, tmp_path: Path) -> 
         ("not json", "cannot be read"),
         ("[]", "not a profile"),
         ('{"schema": 99, "rows": []}', "schema 99"),
-        ('{"schema": 1, "rows": [], "samples": 1, "time_steps": 1, "surprise": 1}', "surprise"),
-        ('{"schema": 1, "rows": [{"name": "a"}], "samples": 1, "time_steps": 1}', "op"),
+        ('{"schema": 2, "rows": [], "samples": 1, "time_steps": 1, "surprise": 1}', "surprise"),
+        ('{"schema": 2, "rows": [{"name": "a"}], "samples": 1, "time_steps": 1}', "op"),
     ],
 )
 def test_a_wrong_file_gives_one_clear_line(text: str, message: str, tmp_path: Path) -> None:
