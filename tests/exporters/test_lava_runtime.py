@@ -10,7 +10,7 @@ import pytest
 from lava_environment import lava_python
 from netlists import chain, everything, messages
 from test_lower import counts, images, statten
-from trained_statten import trained
+from trained_statten import TRAINED
 from typer.testing import CliRunner
 
 from snn_energy.cli.app import app
@@ -126,7 +126,7 @@ def test_whole_transformers(fields, data, tmp_path):
 def test_a_trained_statten_from_checkpoint_to_lava(tmp_path):
     """Trained on digits, exported and run by the command that a user types: all spikes are equal."""
     out = tmp_path / "lava"
-    command = ["export", str(trained().best), "--target", "lava", "--samples", "24", "--out", str(out)]
+    command = ["export", str(TRAINED), "--target", "lava", "--samples", "24", "--out", str(out)]
     done = CliRunner().invoke(app, [*command, "--lava-samples", "2", "--python", lava_python()])
     assert done.exit_code == 0, done.output
     record = read_verification(out / "verification.json")

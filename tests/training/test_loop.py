@@ -1,21 +1,28 @@
-"""The training loop on a tiny network: it learns, repeats itself, writes whole files or none."""
+"""The training loop on a tiny network: what it does step by step, that it repeats itself, its whole files."""
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+from trained_statten import TRAINED
 
-from snn_energy.checkpoints import load, read_checkpoint
+from snn_energy.checkpoints import load, read_checkpoint, save_checkpoint
 from snn_energy.data import load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.models.zoo import create_model
 from snn_energy.training import load_recipe, train
 from snn_energy.training.device import choose_device
 from snn_energy.training.loop import evaluate, random_affine
+from snn_energy.training.recipe import Recipe
 
 TINY = (
     "embed_dims=16",
@@ -29,19 +36,20 @@ TINY = (
 )
 
 
-def test_a_run_learns_and_its_checkpoint_gives_the_accuracy_that_it_says(tmp_path: Path) -> None:
+def test_a_run_writes_whole_files_and_its_checkpoint_gives_the_accuracy_that_it_says(tmp_path: Path) -> None:
     recipe = load_recipe("digits-statten", TINY)
     steps = []
     result = train(recipe, tmp_path, device="cpu", on_step=steps.append)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pth", "last.pth", "log.csv", "recipe.yaml"]
     assert [s.done for s in steps] == list(range(1, 31))
     assert {s.total for s in steps} == {30}
-    assert steps[-1].loss < 0.97 * steps[0].loss
+    assert all(math.isfinite(s.loss) and 0 <= s.accuracy <= 1 for s in steps)
     with (tmp_path / "log.csv").open() as stream:
         log = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in log] == ["1", "2"]
     assert max(float(row["test_accuracy"]) for row in log) == pytest.approx(result.accuracy, abs=1e-6)
-    model = load(result.best)
-    assert evaluate(model, load_data("digits").test, 64, torch.device("cpu")) == result.accuracy
+    model, test = load(result.best), load_data("digits").test
+    assert evaluate(model, test, 4 * recipe.batch_size, torch.device("cpu")) == result.accuracy
     stored = read_checkpoint(result.best)
     assert stored.recipe is not None
     assert stored.recipe["data"] == "digits"
@@ -50,6 +58,80 @@ def test_a_run_learns_and_its_checkpoint_gives_the_accuracy_that_it_says(tmp_pat
     again = train(recipe, tmp_path / "again", device="cpu")
     ours, theirs = load(tmp_path / "last.pth").state_dict(), load(again.out / "last.pth").state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def written_out(recipe: Recipe) -> tuple[nn.Module, nn.Module, list[float]]:
+    """The recipe's run as its equations: initial and final network, loss of every step; no average, AdamW."""
+    data, losses = load_data("digits").train, []
+    torch.manual_seed(recipe.seed)
+    initial = create_model(recipe.model, **recipe.config)
+    model, order = copy.deepcopy(initial).train(), torch.Generator().manual_seed(recipe.seed)
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": plain, "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": recipe.weight_decay},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr)
+    per_epoch = -(-len(data) // recipe.batch_size)
+    warmup = round(recipe.warmup_epochs * per_epoch)
+    for epoch in range(recipe.epochs):
+        for i, index in enumerate(torch.randperm(len(data), generator=order).split(recipe.batch_size)):
+            step, span = epoch * per_epoch + i, recipe.lr - recipe.min_lr
+            angle = math.pi * (step - warmup) / (recipe.epochs * per_epoch - warmup)
+            share = step / warmup if step < warmup else (1 + math.cos(angle)) / 2
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.min_lr + share * span
+            x, y = data.batch(index)
+            logits = model(x)
+            steps = logits if recipe.loss == "tet" else logits.unsqueeze(0)
+            smooth = recipe.label_smoothing
+            loss = sum(F.cross_entropy(z, y, label_smoothing=smooth) for z in steps) / len(steps)
+            if recipe.loss == "tet":
+                weight = recipe.tet_lamb
+                loss = (1 - weight) * loss + weight * (logits - recipe.tet_means).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return initial, model, losses
+
+
+@pytest.mark.parametrize("loss", [(), ("loss=tet", "TET=true", "tet_lamb=0.2", "tet_means=0.7")], ids=str)
+def test_a_run_is_its_equations_written_out(loss: tuple[str, ...], tmp_path: Path) -> None:
+    """Order of samples, warm-up and cosine, loss, decay of weights alone, in five steps of a plain loop.
+
+    Both round alike on any one processor.  What a whole run comes to is another figure on each.
+    """
+    overrides = ("epochs=1", "batch_size=320", "warmup_epochs=0.4", "weight_decay=0.3", "ema_decay=0")
+    recipe = load_recipe("digits-statten", (*TINY, *overrides, "random_affine=0", *loss))
+    initial, model, losses = written_out(recipe)
+    steps = []
+    result = train(recipe, tmp_path, device="cpu", on_step=steps.append)
+    sizes = torch.tensor([320.0] * 4 + [157.0])
+    means = (sizes * torch.tensor(losses)).cumsum(0) / sizes.cumsum(0)
+    torch.testing.assert_close(torch.tensor([s.loss for s in steps]), means, rtol=1e-3, atol=0)
+    found, was = load(result.out / "last.pth").state_dict(), initial.state_dict()
+    for name, value in model.named_parameters():
+        if not name.endswith("conv.bias"):  # a norm takes that out again: its gradient is rounding alone
+            moved = (value.detach() - was[name]).norm()
+            assert (found[name] - value.detach()).norm() <= 0.05 * moved, name
+            assert moved > 0 or value.grad is None, name
+
+
+def test_a_run_learns(tmp_path: Path) -> None:
+    """A trained network without its head starts at log 10; its features are there, so the loss must fall."""
+    beheaded = load(TRAINED)
+    with torch.no_grad():
+        beheaded.head.weight.zero_()
+        beheaded.head.bias.zero_()
+    save_checkpoint(tmp_path / "init.pth", beheaded, name="statten")
+    overrides = ("epochs=2", "batch_size=96", "lr=1e-2", "warmup_epochs=0", "ema_decay=0", "random_affine=0")
+    recipe = replace(load_recipe("digits-statten", overrides), init=str(tmp_path / "init.pth"))
+    recipe = replace(recipe, config=dataclasses.asdict(beheaded.config))
+    steps = []
+    train(recipe, tmp_path / "out", device="cpu", on_step=steps.append)
+    assert steps[0].loss == pytest.approx(math.log(10), rel=1e-6)
+    assert steps[-1].loss < 0.9 * steps[0].loss
 
 
 @pytest.mark.parametrize(
@@ -71,13 +153,8 @@ def test_a_run_that_cannot_be_writes_nothing(
 
 def test_a_diverging_run_says_so(tmp_path: Path) -> None:
     recipe = replace(load_recipe("digits-statten", TINY), lr=1e30, warmup_epochs=0, optimizer="sgd")
-    with pytest.raises(SnnEnergyError, match="loss became nan in epoch"):
+    with pytest.raises(SnnEnergyError, match="loss became (nan|inf) in epoch"):
         train(recipe, tmp_path, device="cpu")
-
-
-def test_tet_trains_on_logits_per_step(tmp_path: Path) -> None:
-    recipe = load_recipe("digits-statten", (*TINY, "epochs=1", "TET=true", "loss=tet"))
-    assert train(recipe, tmp_path, device="cpu").accuracy >= 0
 
 
 def test_random_affine_samples_where_the_matrix_points() -> None:
