@@ -13,7 +13,7 @@ import contextlib
 import copy
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from snn_energy.profiling.neurons import is_neuron
 
 NORM_STATISTICS = ("running_mean", "running_var")
 UNWRITTEN = ("empty", "new_empty", "resize")  # operations whose output holds whatever was there
+FOLLOWED = 32  # operations looked at after the first, to tell its time step
 LIBRARIES = ("torch.", "spikingjelly.")  # their modules keep no tensors in plain attributes
 
 
@@ -39,10 +40,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Origin:
-    """The operation that first put out such a value: its module, its occurrence, the entry of its output."""
+    """An operation that put out such a value: its module, its occurrence, the entry of its output."""
 
     module: str
     op: str
+    kinds: tuple[str, ...]
     call: int  # of the module
     occurrence: int  # of the operation in this call
     overall: int  # of the operation in this module, over all calls
@@ -114,14 +116,13 @@ def weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, part
 
 
-def bad_weights(model: nn.Module) -> str | None:
+def bad_weights(model: nn.Module, neurons: Mapping[nn.Module, str]) -> str | None:
     """One clause about weights that are not finite, or None.  Neurons' settings (tau, …) are weights."""
     suspects = [(name, x, False) for name, x in weights(model)]
-    for path, module in model.named_modules():
-        if is_neuron(module):
-            settings = [k for k, v in vars(module).items() if isinstance(v, float) and math.isnan(v)]
-            if settings:
-                return f"{settings[0]!r} of the neuron {path or '(model)'!r} is nan"
+    for module, path in neurons.items():
+        settings = [k for k, v in vars(module).items() if isinstance(v, float) and math.isnan(v)]
+        if settings:
+            return f"{settings[0]!r} of the neuron {path or '(model)'!r} is nan"
     found = first_of(suspects)
     if found is None:
         return None
@@ -229,15 +230,17 @@ class Beginning:
 
 
 class _Trace(TorchDispatchMode):
-    """Every operation's output looked at, until one holds what is sought."""
+    """Every operation's output looked at: which first held what is sought, and which an infinity before?"""
 
-    def __init__(self, sought: tuple[str, ...]) -> None:
+    def __init__(self, sought: tuple[str, ...], layout: Layout, neurons: set[str]) -> None:
         super().__init__()
         self.sought = {"nan"} if "nan" in sought else set(sought)
+        self.layout, self.neurons = layout, neurons
         self.paths = [""]
         self.calls: Counter[str] = Counter()  # of each module
         self.ops: Counter[tuple[str, int, str]] = Counter()  # of each operation, by module and call
-        self.origin: Origin | None = None
+        self.origins: list[Origin] = []  # the first and some that follow
+        self.infinities: list[Origin] = []  # before it
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -247,45 +250,71 @@ class _Trace(TorchDispatchMode):
         path = self.paths[-1]
         key = path, self.calls[path], op
         self.ops[key] += 1
-        if self.origin is None:
-            for x in tensors(out):
-                if self.sought & set(kinds(x)):
-                    self.origin = self._found(key, x)
-                    break
+        for x in tensors(out):
+            found = kinds(x) if len(self.origins) < FOLLOWED else ()
+            if self.sought & set(found):
+                self.origins.append(self._origin(key, x, found))
+            elif found and not self.origins and len(self.infinities) < FOLLOWED:
+                self.infinities.append(self._origin(key, x, found))
         return out
 
-    def _found(self, key: tuple[str, int, str], x: torch.Tensor) -> Origin:
+    def _origin(self, key: tuple[str, int, str], x: torch.Tensor, found: tuple[str, ...]) -> Origin:
         path, call, op = key
-        bad = ~torch.isfinite(x)
-        index = int(bad.nonzero()[0][0]) if x.dim() else 0
+        index = int((~torch.isfinite(x)).nonzero()[0][0]) if x.dim() else 0
         overall = sum(n for (p, _, o), n in self.ops.items() if (p, o) == (path, op))
-        return Origin(path, op, call, self.ops[key], overall, index, len(x) if x.dim() else 1)
+        return Origin(path, op, found, call, self.ops[key], overall, index, len(x) if x.dim() else 1)
 
-    def step(self, layout: Layout, in_neuron: bool) -> str:
-        """`step 2`; `call 3` of the module where steps cannot be told."""
-        assert self.origin is not None
-        o, steps = self.origin, layout.steps or 1
+    def said(self, batch: int) -> str:
+        """One clause; "" if nothing was found."""
+        if not self.origins:
+            return ""
+        clause = f"first leave {self._where(self.origins)} of batch {batch}"
+        if self.infinities:
+            before = _kinds(self.infinities[0].kinds)
+            clause += f", after {before} left {self._where(self.infinities)},"
+        return clause
+
+    def _where(self, origins: list[Origin]) -> str:
+        first = origins[0]
+        return f"module {first.module or '(model)'!r} (in {first.op}) at {self._when(origins)}"
+
+    def _when(self, origins: list[Origin]) -> str:
+        """The step of the first, told by those that follow if need be, or else which call of its module."""
+        steps = (self._step(origin) for origin in origins)
+        known = next((step for step in steps if step is not None), None)
+        return f"call {origins[0].call}" if known is None else f"step {known}"
+
+    def _step(self, o: Origin) -> int | None:
+        """By the time axis of the output, or as the operation runs an equal number of times in every step."""
+        steps = self.layout.steps or 1
         if steps == 1:
-            return "step 1"
+            return 1
         within = self.ops[o.module, o.call, o.op]
         all_calls = sum(n for (path, _, op), n in self.ops.items() if (path, op) == (o.module, o.op))
         by_loop = (o.occurrence - 1) // (within // steps) + 1 if within % steps == 0 else None
-        by_axis = None
-        if layout.steps_in_tensors and o.length in (steps, steps * layout.batch):
-            by_axis = o.index // (o.length // steps) + 1
         by_call = (o.overall - 1) // (all_calls // steps) + 1 if all_calls % steps == 0 else None
-        order = (by_loop, by_axis, by_call) if in_neuron else (by_axis, by_loop, by_call)
-        known = next((step for step in order if step is not None), None)
-        return f"call {o.call}" if known is None else f"step {known}"
+        by_axis = None
+        if self.layout.steps_in_tensors and o.length in (steps, steps * self.layout.batch):
+            by_axis = o.index // (o.length // steps) + 1
+        order = (by_loop, by_axis, by_call) if o.module in self.neurons else (by_axis, by_loop, by_call)
+        return next((step for step in order if step is not None), None)
 
 
 def trace(
-    model: nn.Module, run: Callable[[], object], beginning: Beginning, finding: Finding, layout: Layout
+    model: nn.Module,
+    run: Callable[[], object],
+    beginning: Beginning,
+    finding: Finding,
+    layout: Layout,
+    batch: int,
 ) -> str:
-    """Run the pass again and say where values like those of `finding` come from; "" if it does not show."""
-    watch, handles = _Trace(finding.kinds), []
-    neurons = {module for module in model.modules() if is_neuron(module)}
+    """Run the pass of batch number `batch` again and say where values like those of `finding` come from.
+
+    "" if it does not show.  Neuron state is not put back: who runs a batch starts from fresh neurons.
+    """
+    neurons = {module: path for path, module in model.named_modules() if is_neuron(module)}
     hidden = {child for m in neurons for child in m.modules() if child is not m}
+    watch, handles = _Trace(finding.kinds, layout, set(neurons.values())), []
 
     def enter(path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
@@ -309,11 +338,7 @@ def trace(
     finally:
         for handle in handles:
             handle.remove()
-    if watch.origin is None:
-        return ""
-    module_name = watch.origin.module
-    at = watch.step(layout, bool(module_name) and is_neuron(model.get_submodule(module_name)))
-    return f"first leave module {module_name or '(model)'!r} (in {watch.origin.op}) at {at}"
+    return watch.said(batch)
 
 
 def _kinds(found: tuple[str, ...]) -> str:

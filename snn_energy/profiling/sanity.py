@@ -56,7 +56,7 @@ class Guard:
 
         `run(model, x, layout)` runs a batch again.  Raises `DataError` unless not-finite values are allowed.
         """
-        clause = nonfinite.bad_weights(self.model)
+        clause = nonfinite.bad_weights(self.model, self.neurons)
         if clause is not None:
             self._say(f"weights are not finite: {clause}")
         handles = []
@@ -123,9 +123,11 @@ class Guard:
     def _explained(self, run: Callable[[nn.Module, torch.Tensor, Layout], object]) -> str:
         assert self._suspect is not None
         finding, number, beginning, x, layout = self._suspect
-        origin = nonfinite.trace(self.model, lambda: run(self.model, x, layout), beginning, finding, layout)
+        origin = nonfinite.trace(
+            self.model, lambda: run(self.model, x, layout), beginning, finding, layout, number
+        )
         what = f"values that are not finite ({' and '.join(finding.kinds)})"
-        said = f"{origin} of batch {number} and reach" if origin else f"were met in batch {number} in"
+        said = f"{origin} and reach" if origin else f"were met in batch {number} in"
         more = f" ({self.tainted} of {self.batches} batches)" if self.allow and self.batches > 1 else ""
         return f"{what} {said} {finding.where}{more}"
 
@@ -151,14 +153,13 @@ class Guard:
         return hook
 
     def _take_in(self, path: str) -> Any:
-        """A neuron without state: what it takes in is all there is to see; summed at once, not kept."""
+        """A neuron without state: what it takes in is all there is to see, and is kept only if suspect."""
 
         def hook(module: nn.Module, args: Any) -> None:
             with torch._C.DisableTorchFunction():
-                sums = [
-                    (f"the input of {path!r}", nonfinite.total(x), False) for x in nonfinite.tensors(args)
-                ]
-                self._state.setdefault(path, []).extend(sums)
+                suspects = [x for x in nonfinite.tensors(args) if not bool(nonfinite.total(x).isfinite())]
+                kept = [(f"the input of {path!r}", x, False) for x in suspects]
+                self._state[path] = self._state.get(path, []) + kept
 
         return hook
 
@@ -204,8 +205,8 @@ class Pixels:
         if not self.possible or self.largest <= LARGEST_COUNT:
             return None
         return (
-            f"The input holds whole numbers from 0 to {self.largest:g} and looks like raw pixels 0…255, which "
-            "are counted as real values; networks are usually trained on images normalised to floats."
+            f"The input holds whole numbers from 0 to {self.largest:g} and looks like raw pixels 0…255: they "
+            "are counted as real values, but networks are usually trained on images normalised to floats."
         )
 
 
