@@ -127,10 +127,10 @@ def bad_weights(model: nn.Module, neurons: Mapping[nn.Module, str]) -> str | Non
     if found is None:
         return None
     x = next(x for name, x, _ in suspects if name == found.where and kinds(x))
-    module, _, field = found.where.rpartition(".")
+    owner, _, field = found.where.rpartition(".")
     count = x.numel() - int(torch.isfinite(x.to_dense() if x.layout is not torch.strided else x).sum())
     return (
-        f"{field!r} of module {module or '(model)'!r} holds {_kinds(found.kinds)} "
+        f"{field!r} of module {owner or '(model)'!r} holds {_kinds(found.kinds)} "
         f"in {count} of {x.numel()} values"
     )
 
