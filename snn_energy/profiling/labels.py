@@ -12,12 +12,12 @@ TAKEN = "must be B class indices, (B,) or (B, 1), or class probabilities (B, K)"
 
 
 def read_labels(y: Any, batch: int, place: torch.device) -> torch.Tensor | None:
-    """The labels of batch number `batch`, on `place`: (B,) int64, or (B, K) probabilities; None for None.
+    """The labels of batch number `batch`, on `place`: (B,), or (B, K) probabilities; None for None.
 
     A column (B, 1) of whole numbers is (B,).  (B, K) of rows that are ≥ 0 and sum to 1, one-hot or as mixup
     makes them, are class probabilities, which `torch.nn.functional.cross_entropy` takes, too; `count_correct`
-    compares with the most probable class.  Raises `DataError` for anything else: floats, text, another shape,
-    probabilities without a single largest one.
+    compares with the most probable class, and refuses floats.  Raises `DataError` for anything else: text,
+    another shape, probabilities without a single largest one.
     """
     if y is None:
         return None
@@ -30,9 +30,7 @@ def read_labels(y: Any, batch: int, place: torch.device) -> torch.Tensor | None:
         return _probabilities(labels, batch, what)
     if labels.dim() not in (1, 2):
         raise DataError(f"{what}: {TAKEN}")
-    if labels.is_floating_point() or labels.is_complex():
-        raise DataError(f"{what}, values {_span(labels)}: class indices are whole numbers of an integer type")
-    return labels.flatten().long()
+    return labels.flatten()
 
 
 def _probabilities(labels: torch.Tensor, batch: int, what: str) -> torch.Tensor:
@@ -73,8 +71,13 @@ def class_scores(out: Any, samples: int) -> torch.Tensor:
 def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> int:
     """How many samples have their highest score at their label.
 
-    Raises `DataError` for labels that no class of the network has.
+    Raises `DataError` for labels that are no whole numbers, or that no class of the network has.
     """
+    if labels.dim() == 1 and (labels.is_floating_point() or labels.is_complex()):
+        raise DataError(
+            f"labels of batch {batch} are {_dtype(labels)}, values {_span(labels)}: class indices are whole "
+            "numbers of an integer type"
+        )
     scores = class_scores(out, samples)
     classes = scores.shape[1]
     if labels.dim() == 2:

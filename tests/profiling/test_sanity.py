@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -15,7 +16,8 @@ from snn_energy.energy import estimate
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.zoo import create_model
 from snn_energy.profiling import Profile, profile
-from snn_energy.profiling.sanity import swallowed
+from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.sanity import Guard, swallowed
 from snn_energy.reports import report
 
 NAN, INF = float("nan"), float("inf")
@@ -485,3 +487,23 @@ def test_notes_are_merged_without_duplicates_saved_and_shown(tmp_path: object) -
     assert Profile.load(f"{tmp_path}/p.json").notes == both.notes
     page = report(both, f"{tmp_path}/r.html", energies=(estimate(both),)).read_text("utf-8")
     assert all(page.count(note.split("'")[0]) >= 1 for note in both.notes)
+
+
+def test_what_an_operation_saw_vanish_is_traced_too() -> None:
+    """NaN that a comparison outside any neuron hides: the engine says so, the second run says where from."""
+
+    class Hides(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (torch.log(x - 0.5) > 0.2).float()
+
+    model = nn.Sequential(nn.Linear(4, 3), Hides(), nn.Linear(3, 2)).eval()
+    x, layout = torch.rand(5, 4) - 2, Layout(5, 1, False, False)
+    for suspected in (False, True):
+        guard = Guard(model, None, allow_nonfinite=False)
+        refusal = pytest.raises(
+            DataError, match=r"module '1' \(in log\) at step 1 of batch 7 and reach a comparison"
+        )
+        with torch.no_grad(), refusal if suspected else contextlib.nullcontext():  # noqa: SIM117
+            with guard.watching(lambda net, batch, layout: net(batch)):
+                guard.before(x, layout, 7)
+                assert guard.after(model(x), suspected=suspected) is suspected
