@@ -66,7 +66,9 @@ def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -
     return build(checkpoint, **overrides)
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, ema: bool = False) -> Checkpoint:
+def read_checkpoint(
+    path: str | os.PathLike[str], *, ema: bool = False, allow_nonfinite: bool = False
+) -> Checkpoint:
     """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
     path = Path(path)
     content = safe_load(path)
@@ -79,7 +81,8 @@ def read_checkpoint(path: str | os.PathLike[str], *, ema: bool = False) -> Check
     else:
         wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
         checkpoint = _describe(path, "bare", _state_dict(path, content, wrapper))
-    _check_finite(path, checkpoint.state_dict)
+    if not allow_nonfinite:
+        _check_finite(path, checkpoint.state_dict)
     return checkpoint
 
 

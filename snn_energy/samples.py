@@ -34,9 +34,11 @@ def choose_samples(
     data: str | None = None,
     input_file: Path | None = None,
     count: int | None = None,
+    allow_nonfinite: bool = False,
 ) -> Samples:
     """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
 
+    `allow_nonfinite`: `input_file` may hold NaN and infinity.
     Raises `DataError` if none of the three is there, `ConfigError` for both of the first two or a bad count.
     """
     if data is not None and input_file is not None:
@@ -44,7 +46,7 @@ def choose_samples(
     if count is not None and count < 1:
         raise ConfigError(f"--samples {count}: must be at least 1")
     if input_file is not None:
-        samples = Samples(read_input(input_file), Path(input_file).name)
+        samples = Samples(read_input(input_file, allow_nonfinite=allow_nonfinite), Path(input_file).name)
     else:
         name = data or (recipe or {}).get("data")
         if name is None:

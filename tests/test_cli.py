@@ -205,6 +205,74 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir()), "a refused command left something behind"
 
 
+def test_nonsense_is_refused_by_name_and_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).standard_normal((5, 1, 8, 8)).astype(np.float32)
+    bad = x.copy()
+    bad[3, 0, 2, 7] = np.nan
+    labels = np.arange(5)
+    for name, arrays, message in (
+        (
+            "nan",
+            {"x": bad},
+            "nan.npz: x must hold finite numbers; 1 of 320 are not, the first nan at index (3, 0, 2",
+        ),
+        ("large", {"x": x.astype(np.float64) * 1e300}, "large.npz: x must hold finite numbers; 320 of 320"),
+        (
+            "high",
+            {"x": x, "y": labels + 7},
+            "batch 2: sample 1 has label 10, but the network has 10 classes, 0 to 9",
+        ),
+        ("low", {"x": x, "y": labels - 1}, "sample 0 has label -1"),
+        ("real", {"x": x, "y": labels / 2}, "real.npz: y has shape (5,) of float64"),
+        ("row", {"x": x, "y": labels[None]}, "row.npz: y has shape (1, 5) of int64"),
+        ("high2", {"x": x, "y": np.array([0, 1, 2, 3, 99])}, "labels of batch 3: sample 0 has label 99"),
+    ):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        line = refused("profile", checkpoint, "--input", f"{name}.npz", "--out", "made", "--batch-size", 2)
+        assert message in line
+        (tmp_path / f"{name}.npz").unlink()
+        assert not list(tmp_path.iterdir()), name
+
+
+def test_weights_and_samples_that_are_not_finite_with_leave(checkpoint: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
+    x[2, 0, 1, 5] = np.inf
+    np.savez(tmp_path / "x.npz", x=x, y=np.array([[1], [2], [0], [9]]))
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["state_dict"]["head.weight"][3, 4] = float("nan")
+    torch.save(stored, tmp_path / "nan.pth")
+    options = ("profile", tmp_path / "nan.pth", "--input", tmp_path / "x.npz", "--out", tmp_path / "p")
+    assert "head.weight holds 1 NaN or infinite" in refused(*options)
+    assert not (tmp_path / "p").exists()
+    done = run(*options, "--allow-nonfinite")
+    assert done.returncode == 0, done.stderr
+    profile = Profile.load(tmp_path / "p" / "profile.json")
+    assert profile.samples == 4 and profile.correct is not None
+    assert any("'weight' of module 'head' holds nan in 1 of 160" in note for note in profile.notes)
+    assert any("input of batch 1 is not finite: inf in 1 of 256" in note for note in profile.notes)
+    page = (tmp_path / "p" / "report.html").read_text(encoding="utf-8")
+    assert all(f"note: {note}\n" in done.stdout for note in profile.notes)
+    assert "of batch 1 is not finite: inf in 1 of 256 values" in page
+    again = run("report", tmp_path / "p", "--out", tmp_path / "again.html")
+    assert again.returncode == 0 and "is not finite" in (tmp_path / "again.html").read_text(encoding="utf-8")
+
+
+def test_frames_and_pixels_are_remarked_upon(checkpoint: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    np.savez(tmp_path / "x.npz", x=random.integers(0, 256, (3, 2, 1, 8, 8), dtype=np.uint8))
+    options = ("profile", checkpoint, "--input", tmp_path / "x.npz", "--out", tmp_path / "p")
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    assert "note: T = 2 is that of the data; the network declares T = 4.\n" in done.stdout
+    assert "looks like raw pixels 0…255" in done.stdout
+    assert Profile.load(tmp_path / "p" / "profile.json").time_steps == 2
+    table = run(*options, "--format", "json")
+    assert json.loads(table.stdout) and "note: T = 2" in table.stderr
+
+
 def test_the_installed_command_exits_with_2(tmp_path: Path) -> None:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "snn_energy", "train", "nothing", "--out", str(tmp_path / "out")]

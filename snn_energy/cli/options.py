@@ -29,6 +29,12 @@ InputFile = Annotated[
 ]
 SampleCount = Annotated[int | None, typer.Option("--samples", help="Use the first N samples. Default: all.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples per forward pass.")]
+AllowNonfinite = Annotated[
+    bool,
+    typer.Option(
+        "--allow-nonfinite", help="Go on where weights, samples or activations are NaN or infinite."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
 
 _MODEL_HELP = "Model (win over what the checkpoint says)"
@@ -67,13 +73,15 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def load_model(path: Path, overrides: dict[str, Any]) -> tuple[nn.Module, StoredCheckpoint]:
+def load_model(
+    path: Path, overrides: dict[str, Any], *, allow_nonfinite: bool = False
+) -> tuple[nn.Module, StoredCheckpoint]:
     """The model in a checkpoint with the user's flags, and what the file says; its notes are printed."""
     from snn_energy.checkpoints import build, read_checkpoint
     from snn_energy.models.official import read_yaml
 
     overrides = dict(overrides)
-    stored = read_checkpoint(path, ema=overrides.pop("ema", False))
+    stored = read_checkpoint(path, ema=overrides.pop("ema", False), allow_nonfinite=allow_nonfinite)
     told = read_yaml(overrides["config"]).notes if "config" in overrides else ()
     for note in (*stored.notes, *told):
         typer.echo(f"note: {note}", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from snn_energy.cli.options import (
+    AllowNonfinite,
     BatchSize,
     Checkpoint,
     DataName,
@@ -56,6 +57,7 @@ def profile(
     format: Format = "text",
     by: By = "layer",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any operation is not counted.")] = False,
+    allow_nonfinite: AllowNonfinite = False,
 ) -> None:
     """Count what one inference does and price it; write profile.json, layers.csv and report.html."""
     names = convention_names(convention)  # before the work, so that a typo costs no time
@@ -67,13 +69,16 @@ def profile(
     from snn_energy.samples import choose_samples
     from snn_energy.training.device import choose_device
 
-    model, stored = load_model(checkpoint, overrides)
-    chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
+    model, stored = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
+    chosen = choose_samples(
+        stored.recipe, data=data, input_file=input_file, count=samples, allow_nonfinite=allow_nonfinite
+    )
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             model,
             chosen.images.batches(batch_size),
             strict=strict,
+            allow_nonfinite=allow_nonfinite,
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
@@ -153,6 +158,8 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
     }[by]()
     typer.echo(tables.render(table, format).rstrip())
     if format != "text":
+        for note in measured.notes:
+            typer.echo(f"note: {note}", err=True)
         return
     if len(energies) > 1:
         typer.echo("\n" + tables.render(tables.convention_table(energies)).rstrip())
@@ -164,3 +171,5 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
     )
     for row in measured.uncounted:
         typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
+    for note in measured.notes:
+        typer.echo(f"note: {note}")

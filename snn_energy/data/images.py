@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+
+from snn_energy.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,12 @@ class Images:
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Raise `DataError` for a scale or deviation that makes NaN or infinity of every pixel."""
+        for what, values in (("scale", (self.scale,)), ("std", self.std)):
+            if not all(value > 0 and math.isfinite(value) for value in values):
+                raise DataError(f"images with {what} = {values}: must be above 0 and finite to divide by")
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -36,9 +36,10 @@ def load_data(name: str) -> Data:
     raise DataError(f"unknown data {name!r}; {suggest(name, NAMES)}")
 
 
-def read_input(path: str | Path) -> Images:
+def read_input(path: str | Path, *, allow_nonfinite: bool = False) -> Images:
     """The user's samples: an .npz file with `x` (N, C, H, W) or (N, T, C, H, W), as the network takes them,
-    and optionally `y` (N,), the classes.  Raises `DataError` for anything else.
+    and optionally `y` (N,) or (N, 1), the classes.  Raises `DataError` for anything else, and for NaN or
+    infinity in `x` unless `allow_nonfinite`.
     """
     path = Path(path)
     try:
@@ -53,12 +54,21 @@ def read_input(path: str | Path) -> Images:
     x, y = arrays["x"], arrays.get("y")
     if x.ndim not in (4, 5) or not len(x):
         raise DataError(f"{path}: x has shape {x.shape}; must be (N, C, H, W) or (N, T, C, H, W) with N ≥ 1")
-    if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
+    if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: x must hold finite numbers; its type is {x.dtype}")
-    if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "iu"):
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite as the network takes it
+        x = x.astype(np.float32)
+    if not allow_nonfinite and not np.isfinite(x).all():
+        bad = np.argwhere(~np.isfinite(x))
+        what = f"{x[tuple(bad[0])]} at index {tuple(map(int, bad[0]))}"
+        raise DataError(
+            f"{path}: x must hold finite numbers; {len(bad)} of {x.size} are not, the first {what} "
+            "(profile --allow-nonfinite goes on all the same)"
+        )
+    if y is not None and (y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu"):
         raise DataError(f"{path}: y has shape {y.shape} of {y.dtype}; must be ({len(x)},) of whole numbers")
-    labels = None if y is None else torch.from_numpy(y.astype(np.int64))
-    return Images(torch.from_numpy(x.astype(np.float32)), labels)
+    labels = None if y is None else torch.from_numpy(y.reshape(-1).astype(np.int64))
+    return Images(torch.from_numpy(x), labels)
 
 
 def _digits() -> Data:
@@ -86,7 +96,20 @@ def _data(
     *,
     scale: float,
 ) -> Data:
-    """Grey images (N, H, W), normalised by the training part's mean and standard deviation."""
+    """Grey images (N, H, W), normalised by the training part's mean and standard deviation.
+
+    Raises `DataError` where a part is empty, or where all training pixels are equal: they have no deviation.
+    """
+    for part_name, array in (("training", train_images), ("test", test_images)):
+        if not array.size:
+            raise DataError(f"{name}: the {part_name} part holds no pixels; its shape is {array.shape}")
+        if not np.isfinite(array).all():
+            raise DataError(f"{name}: the {part_name} part holds pixels that are NaN or infinite")
+    if train_images.min() == train_images.max():
+        raise DataError(
+            f"{name}: all pixels of the training part are {train_images.flat[0]}: constant images cannot be "
+            "normalised, their standard deviation is 0"
+        )
     mean, std = float(train_images.mean()) / scale, float(train_images.std()) / scale
 
     def part(images: np.ndarray, labels: np.ndarray) -> Images:

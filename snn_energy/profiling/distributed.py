@@ -16,6 +16,7 @@ from torch import nn
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.profiling import session
 from snn_energy.profiling.profile import Profile
+from snn_energy.profiling.sanity import holds_samples
 
 
 def profile(model: nn.Module, batches: Iterable[Any], **options: Any) -> Profile:
@@ -47,6 +48,6 @@ def profile(model: nn.Module, batches: Iterable[Any], **options: Any) -> Profile
 
 def _share(model: nn.Module, batches: Iterable[Any], options: dict[str, Any]) -> Profile | None:
     """This process's profile, or None where there were fewer batches than processes."""
-    mine = islice(batches, dist.get_rank(), None, dist.get_world_size())
+    mine = islice(filter(holds_samples, batches), dist.get_rank(), None, dist.get_world_size())
     first = next(mine, None)
     return None if first is None else session.profile(model, chain([first], mine), **options)

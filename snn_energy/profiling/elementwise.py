@@ -195,11 +195,16 @@ def quantise(call: Call) -> Tag:
 
 
 def _compared(call: Call, event: bool) -> Tag:
-    elements, row = next(call.live()).numel(), call.row("compare", call.name)
+    x, row = next(call.live()), call.row("compare", call.name)
+    elements = x.numel()
+    if event:
+        call.rec.compared(x)
     out = call.run()
     row.add(pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
     is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
+    if is_mask and not event:
+        call.rec.compared(x)
     return call.known(BINARY if is_mask else None, row=row, event=event or is_mask)
 
 

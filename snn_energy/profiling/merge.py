@@ -40,6 +40,7 @@ def merge(profiles: tuple[Profile, ...]) -> Profile:
         samples=sum(p.samples for p in profiles),
         correct=sum(counted) if len(counted) == len(profiles) else None,
         uncalled=tuple(name for name in first.uncalled if name in uncalled),
+        notes=tuple(dict.fromkeys(note for p in profiles for note in p.notes)),
     )
 
 

@@ -257,6 +257,8 @@ def convert(call: Call) -> Tag:
     tag = call.tag(x)
     if tag is None:
         return call.rec.fixed
+    if not out.is_floating_point() and (tag.values is None or tag.values is CURRENT):
+        call.rec.compared(x)
     if out is x or (tag.values is not None and tag.values.values in MASKS):
         return tag if out is x else tag.but(measured=None)
     whole = not out.is_floating_point()

@@ -36,6 +36,8 @@ class Recorder:
         self.plain: Tag = Tag(0)  # nothing is known
         self.fixed: Tag = Tag(0)  # of a constant
         self.constants = Constants(model, neurons)
+        self.sums: list[torch.Tensor] = []  # of what comparisons saw: one NaN makes a sum NaN
+        self.swallowed = False  # did a comparison of this pass see NaN, which is gone behind it?
 
     # -- passes ---------------------------------------------------------------------------------------------
 
@@ -44,6 +46,7 @@ class Recorder:
         self.layout, self.epoch = layout, self.epoch + 1
         self.plain = Tag(self.epoch)
         self.fixed = Tag(self.epoch, constant=True, still=True)
+        self.sums, self.swallowed = [], False
         self.constants.begin(first=self.epoch == 1)
 
     def flush(self) -> None:
@@ -54,6 +57,9 @@ class Recorder:
             self.layout.steps = max(
                 (t.calls for t in self.tallies.values() if "state_elements" in t.fixed), default=1
             )
+        if self.sums:
+            self.swallowed = bool(torch.stack(self.sums).isnan().any())
+            self.sums = []
         active = [tally for tally in self.tallies.values() if tally.calls]
         known = located(self.layout, (tally.pending for tally in active))
         for tally in active:
@@ -133,6 +139,11 @@ class Recorder:
         tally = self.tally("uncounted", f"unseen {note}")
         tally.fixed.setdefault("note", note)
         tally.add(output_elements=elements)
+
+    def compared(self, x: torch.Tensor) -> None:
+        """`x` is about to be compared, rounded or cast: NaN in it would leave no trace."""
+        if x.is_floating_point():
+            self.sums.append(x.sum().double())
 
     def uncounted(self, function: str, out: Any) -> None:
         """No rule covers `function`: a row that says so."""

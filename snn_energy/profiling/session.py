@@ -14,9 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_energy.errors import DataError, UncountedError
+from snn_energy.errors import ConfigError, DataError, UncountedError
 from snn_energy.profiling import layout as layouts
+from snn_energy.profiling import sanity
 from snn_energy.profiling.instrument import instrumented
+from snn_energy.profiling.labels import count_correct, read_labels
+from snn_energy.profiling.kinds import COUNTS, ValueSet
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.neurons import is_neuron
 from snn_energy.profiling.profile import OpRow, Profile
@@ -24,6 +27,8 @@ from snn_energy.profiling.call import Rule
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED, resolve
+
+INPUT_KINDS = ("", "events")
 
 
 def profile(
@@ -36,39 +41,56 @@ def profile(
     device: str | torch.device | None = None,
     progress: Callable[[int], None] | None = None,
     max_samples: int | None = None,
+    allow_nonfinite: bool = False,
     data: str = "",
     class_names: Iterable[str] = (),
     rules: Mapping[str, Rule] | None = None,
+    input_kind: str = "",
 ) -> Profile:
     """Count every operation of `model` over `batches`, exactly, under the definitions of docs/counting.md.
 
     `batches` yields x or (x, y): x is (B, …), (B, T, …) or, for SpikingJelly's multi-step networks,
-    (T, B, …); y holds B class indices and gives the accuracy.  `batch_dim` (0 or 1) settles what the shape
+    (T, B, …); y holds B class indices (or probabilities: see `labels.read_labels`) and gives the accuracy.
+    Batches of no samples are skipped.  `batch_dim` (0 or 1) settles what the shape
     leaves open, `time_steps` the T of a model that does not state it.  A network in single-step mode that
     does not loop over time itself is run `time_steps` times.  `max_samples` stops early; `progress` is called
-    with the samples done.  The model runs in evaluation mode without gradients, with fresh neurons for every
+    with the samples done.  `input_kind="events"` declares the input to be event counts of any size (by their
+    values alone, whole numbers above 15 are real).  `rules` adds or replaces counting rules by function name:
+    docs/extending.md.  The model runs in evaluation mode without gradients, with fresh neurons for every
     batch; its mode and neuron state are put back afterwards, even after an exception.
 
-    Raises `UncountedError` when `strict` and some operation has no counting rule, and `DataError` for
-    batches that cannot be used.
+    Raises `UncountedError` when `strict` and some operation has no counting rule, `ConfigError` for
+    `time_steps` that contradict the network or the data, and `DataError` for batches that cannot be used and
+    for NaN or infinity in weights, input, output or the state of neurons, unless `allow_nonfinite`: then the
+    profile's `notes` say what was found where.
     """
-    recorder, steps = Recorder(model, filter(is_neuron, model.modules())), time_steps or layouts.declared_steps(model)
+    guard = sanity.Guard(model, time_steps, allow_nonfinite)
+    guard.pixels.possible = input_kind != "events"
+    recorder = Recorder(model, filter(is_neuron, model.modules()))
+    steps = guard.given or guard.declared
     samples, correct = 0, 0
     labelled = True
     place = _device(model, device)
-    with undisturbed(model, place), instrumented(model, recorder, rules) as watch:
-        for x, y in _pairs(batches):
+    with undisturbed(model, place), guard.watching(_run), instrumented(model, recorder, rules) as watch:
+        for number, (x, y) in enumerate(_pairs(batches), 1):
+            if not x.numel():
+                continue
             if max_samples is not None and samples >= max_samples:
                 break
-            x, y = x.detach().to(place), None if y is None else torch.as_tensor(y).to(place)
+            x, y = x.detach().to(place), read_labels(y, number, place)
             layout = layouts.infer(model, x, y, steps, batch_dim)
+            steps = guard.steps(x, layout, steps)
             x, y = _limit(x, y, layout, None if max_samples is None else max_samples - samples)
-            out, steps = _forward(model, x, layout, recorder, watch, steps)
+            guard.before(x, layout, number)
+            values = _declared(x, input_kind, number)
+            out, steps = _forward(model, x, layout, recorder, watch, steps, values)
+            if guard.after(out, suspected=recorder.swallowed):
+                break
             if strict:
                 _refuse(recorder)
             samples += layout.batch
             labelled = labelled and y is not None
-            correct += _correct(out, y, layout.batch) if y is not None else 0
+            correct += count_correct(out, y, layout.batch, number) if y is not None else 0
             if progress is not None:
                 progress(samples)
     if not samples:
@@ -86,6 +108,7 @@ def profile(
         aliases=_aliases(model),
         environment=_environment(),
         class_names=tuple(class_names),
+        notes=guard.notes,
     )
 
 
@@ -165,12 +188,34 @@ def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
 
 
+def _declared(x: torch.Tensor, kind: str, number: int) -> ValueSet | None:
+    """What the user states of the input's values.  Raises `ConfigError`, or `DataError` where they deny it."""
+    if kind not in INPUT_KINDS:
+        raise ConfigError(f"input_kind = {kind!r}: must be one of {', '.join(map(repr, INPUT_KINDS))}")
+    if not kind:
+        return None
+    odd = x[x != x.round()] if x.is_floating_point() else x[:0]
+    if odd.numel():
+        raise DataError(
+            f"batch {number}: input_kind = 'events' declares event counts, which are whole numbers; "
+            f"the input holds {float(odd.flatten()[0]):g}"
+        )
+    return COUNTS
+
+
 def _forward(
-    model: nn.Module, x: torch.Tensor, layout: Layout, recorder: Recorder, watch: Any, steps: int | None
+    model: nn.Module,
+    x: torch.Tensor,
+    layout: Layout,
+    recorder: Recorder,
+    watch: Any,
+    steps: int | None,
+    values: ValueSet | None,
 ) -> tuple[Any, int | None]:
     """One watched forward pass from fresh neurons; returns its output and T."""
     recorder.begin(layout)
-    recorder.mark(x, Tag(recorder.epoch, ("input",), still=True, order=layout.input_order(x.shape)))
+    order = layout.input_order(x.shape)
+    recorder.mark(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
     with watch:
         outs = _run(model, x, layout)
     recorder.look_at(outs)
@@ -194,10 +239,10 @@ def _pairs(batches: Iterable[Any]) -> Iterator[tuple[torch.Tensor, Any]]:
     for batch in batches:
         x, y = (
             (batch[0], batch[1] if len(batch) > 1 else None)
-            if isinstance(batch, (tuple, list))
+            if isinstance(batch, (tuple, list)) and batch
             else (batch, None)
         )
-        if not isinstance(x, torch.Tensor):
+        if not isinstance(x, torch.Tensor) or not x.dim():
             raise DataError(
                 f"a batch holds {type(x).__name__}; expected a tensor, or a pair of tensor and labels"
             )
@@ -210,13 +255,6 @@ def _limit(x: torch.Tensor, y: Any, layout: Layout, left: int | None) -> tuple[t
         x, y = x.narrow(1 if layout.time_first else 0, 0, left), None if y is None else y[:left]
         layout.batch = left
     return x, y
-
-
-def _correct(out: Any, y: torch.Tensor, batch: int) -> int:
-    logits = out if isinstance(out, torch.Tensor) else out[0]
-    if logits.dim() == 3:
-        logits = logits.mean(0 if logits.shape[1] == batch else 1)
-    return int((logits.argmax(-1) == y).sum())
 
 
 def _refuse(recorder: Recorder) -> None:

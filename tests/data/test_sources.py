@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_energy.data import load_data, read_input
+from snn_energy.data import Images, load_data, read_input
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.samples import choose_samples
 
@@ -73,6 +73,59 @@ def test_a_users_file_that_cannot_be_used(
     np.savez(path, **arrays)
     with pytest.raises(DataError, match=message):
         read_input(path)
+
+
+def test_a_users_file_may_hold_nan_where_that_is_allowed(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 2, 5, 4))
+    x[1, 0, 4, 2], x[2, 1, 0, 3] = np.nan, 1e200  # the second is no float32
+    np.savez(tmp_path / "x.npz", x=x, y=np.array([[4], [0], [2]]))
+    with pytest.raises(DataError, match=r"2 of 120 are not, the first nan at index \(1, 0, 4, 2\)"):
+        read_input(tmp_path / "x.npz")
+    images = choose_samples(None, input_file=tmp_path / "x.npz", allow_nonfinite=True).images
+    batch, labels = images.batch(slice(None))
+    assert (~batch.isfinite()).nonzero().tolist() == [[1, 0, 4, 2], [2, 1, 0, 3]]
+    assert labels is not None and labels.tolist() == [4, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("part", "pixels", "message"),
+    [
+        ("train", np.full((4, 5, 3), 7, np.uint8), "all pixels of the training part are 7: constant images"),
+        ("train", np.zeros((0, 5, 3), np.uint8), r"training part holds no pixels; its shape is \(0, 5, 3\)"),
+        ("t10k", np.zeros((0, 5, 3), np.uint8), "test part holds no pixels"),
+        ("train", np.full((4, 5, 3), np.nan, np.float32), "training part holds pixels that are NaN"),
+    ],
+)
+def test_images_that_cannot_be_normalised_are_refused(
+    tmp_path: Path, part: str, pixels: np.ndarray, message: str
+) -> None:
+    good = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    for name in ("train", "t10k"):
+        images = pixels if name == part else good
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte", images)
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte", np.arange(len(images), dtype=np.uint8))
+    with pytest.raises(DataError, match=message):
+        load_data(f"idx:{tmp_path}")
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    code = {"uint8": 0x08, "float32": 0x0D}[array.dtype.name]
+    header = bytes([0, 0, code, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(header + array.astype(array.dtype.newbyteorder(">")).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"std": (0.5, 0.0)}, "std"),
+        ({"std": (float("nan"),)}, "std"),
+        ({"scale": 0.0}, "scale = "),
+        ({"scale": -1.0}, "scale"),
+    ],
+)
+def test_images_are_divided_by_something(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Images(torch.rand(2, 2, 3, 4), None, **fields)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])

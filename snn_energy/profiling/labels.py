@@ -1,0 +1,107 @@
+"""Labels beside a batch: what is taken for class indices, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from snn_energy.errors import DataError
+
+TAKEN = "must be B class indices, (B,) or (B, 1), or class probabilities (B, K)"
+
+
+def read_labels(y: Any, batch: int, place: torch.device) -> torch.Tensor | None:
+    """The labels of batch number `batch`, on `place`: (B,), or (B, K) probabilities; None for None.
+
+    A column (B, 1) of whole numbers is (B,).  (B, K) of rows that are ≥ 0 and sum to 1, one-hot or as mixup
+    makes them, are class probabilities, which `torch.nn.functional.cross_entropy` takes, too; `count_correct`
+    compares with the most probable class, and refuses floats.  Raises `DataError` for anything else: text,
+    another shape, probabilities without a single largest one.
+    """
+    if y is None:
+        return None
+    try:
+        labels = torch.as_tensor(y).detach().to(place)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"labels of batch {batch} are of type {type(y).__name__}: {TAKEN}") from None
+    what = f"labels of batch {batch} have shape {tuple(labels.shape)} of {_dtype(labels)}"
+    if labels.dim() == 2 and labels.shape[1] > 1:
+        return _probabilities(labels, batch, what)
+    if labels.dim() not in (1, 2):
+        raise DataError(f"{what}: {TAKEN}")
+    return labels.flatten()
+
+
+def _probabilities(labels: torch.Tensor, batch: int, what: str) -> torch.Tensor:
+    if labels.is_complex():
+        raise DataError(f"{what}: {TAKEN}")
+    soft = labels.to(torch.float32)
+    if bool((soft < 0).any()) or not bool(((soft.sum(1) - 1).abs() < 1e-3).all()):
+        raise DataError(f"{what}, which are no class probabilities (rows ≥ 0 with sum 1): {TAKEN}")
+    top = soft.topk(2, dim=1).values
+    ties = (top[:, 0] == top[:, 1]).nonzero().flatten()
+    if len(ties):
+        raise DataError(f"labels of batch {batch}: sample {int(ties[0])} has no single most probable class")
+    return soft
+
+
+def class_scores(out: Any, samples: int) -> torch.Tensor:
+    """(B, K) scores in what a network put out: the first entry of several, the mean over a time axis.
+
+    Raises `DataError` where there is no such thing.
+    """
+    if isinstance(out, dict):
+        out = out.get("logits", next(iter(out.values()), None))
+    while isinstance(out, (tuple, list)) and out:
+        out = out[0]
+    if not isinstance(out, torch.Tensor):
+        raise DataError(f"labels are given, but the network puts out {type(out).__name__}: leave them out")
+    scores = out
+    if scores.dim() == 3:
+        scores = scores.mean(0 if scores.shape[1] == samples else 1)
+    if scores.dim() != 2 or len(scores) != samples:
+        raise DataError(
+            f"labels are given, but the network's output {tuple(out.shape)} holds no class scores "
+            f"({samples}, K): leave the labels out"
+        )
+    return scores
+
+
+def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> int:
+    """How many samples have their highest score at their label.
+
+    Raises `DataError` for labels that are no whole numbers, or that no class of the network has.
+    """
+    if labels.dim() == 1 and (labels.is_floating_point() or labels.is_complex()):
+        raise DataError(
+            f"labels of batch {batch} are {_dtype(labels)}, values {_span(labels)}: class indices are whole "
+            "numbers of an integer type"
+        )
+    scores = class_scores(out, samples)
+    classes = scores.shape[1]
+    if labels.dim() == 2:
+        if labels.shape[1] != classes:
+            raise DataError(
+                f"labels of batch {batch} are probabilities of {labels.shape[1]} classes, "
+                f"the network has {classes}"
+            )
+        labels = labels.argmax(1)
+    wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        raise DataError(
+            f"labels of batch {batch}: sample {first} has label {int(labels[first])}, but the network has "
+            f"{classes} classes, 0 to {classes - 1} (labels here run {_span(labels)})"
+        )
+    return int((scores.argmax(1) == labels).sum())
+
+
+def _span(values: torch.Tensor) -> str:
+    if not values.numel() or values.is_complex():
+        return "without order"
+    return f"from {values.min().item():g} to {values.max().item():g}"
+
+
+def _dtype(x: torch.Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
