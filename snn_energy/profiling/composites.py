@@ -162,7 +162,7 @@ def _linear(
         y = F.linear(x, weight, bias)
     else:
         y = x.new_empty(()).expand(*x.shape[:-1], weight.shape[0])
-    weighted(call, linear_layer(weight, bias), x, y, variant)
+    weighted(call, linear_layer(*weight.shape), weight, bias, x, y, variant)
     return y
 
 

@@ -19,22 +19,24 @@ MASKS = (BINARY.values, EMPTY.values)
 def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
     a, b = call["input"], call["other"]
-    row = call.row("add")
-    sets = call.values(a, row.left), call.values(b, row.right)
+    rec, row, tags = call.rec, call.row("add"), (call.tag(a), call.tag(b))
+    sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
     row.see_right(sets[1])
     shape = broadcast(a, b)
-    lead = call.rec.layout.leading(shape, call.order)
+    lead = rec.layout.leading(shape, call.order)
     counted = [_may_be_events(values) for values in (row.left, row.right)]
-    for name, x, values, wanted in zip(("left", "right"), (a, b), sets, counted, strict=True):
-        if wanted:
-            row.read(name, _rows_within(call, x, values, shape, lead))
-    if all(counted):
-        both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
-        row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
-    _uniform(call, row, shape, lead, call.get("alpha", 1) != 1)
+    if any(counted):
+        for name, x, tag, values, wanted in zip(("left", "right"), (a, b), tags, sets, counted, strict=True):
+            if wanted:
+                row.read(name, _rows_within(call, x, tag, values, shape, lead))
+        if all(counted):
+            both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
+            row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
+    _uniform(call, row, shape, lead, bool(call.kwargs) and call.get("alpha", 1) != 1)
     out = call.run()  # only now: an in-place addition changes its operand
-    call.describe(row, a if isinstance(a, torch.Tensor) else b, out)
+    if not row.fixed:
+        call.describe(row, a if tags[0] is not None else b, out)
     known = call.known(row=row)
     row.merge_sources(known.sources)
     return known
@@ -55,10 +57,12 @@ def broadcast(a: Any, b: Any) -> tuple[int, ...]:
     return tuple(n if m == 1 else m for m, n in zip(*padded, strict=True))
 
 
-def _rows_within(call: Call, x: torch.Tensor, values: ValueSet, shape: tuple[int, ...], lead: int) -> Reading:
+def _rows_within(
+    call: Call, x: torch.Tensor, tag: Tag | None, values: ValueSet, shape: tuple[int, ...], lead: int
+) -> Reading:
     """Nonzeros of `x`, broadcast to `shape`, per leading index."""
     if x.shape == shape:
-        return call.rec.rows(x, call.tag(x), values, lead)
+        return call.rec.rows(x, tag, values, lead)
     x = x.reshape((1,) * (len(shape) - x.dim()) + x.shape)
     times = math.prod(shape[lead:]) // math.prod(x.shape[lead:])
     rows = row_counts(ones_where_nonzero(x, values), lead) * times
@@ -84,28 +88,31 @@ def _uniform(call: Call, row: Tally, shape: tuple[int, ...], lead: int, scaled: 
 def mul(call: Call) -> Tag:
     """mul: by a constant a scale; events × anything a mask (free); real × real one MAC per element."""
     a, b = call["input"], call["other"]
-    if call.tag(a) is None or call.tag(b) is None:
-        return scale(call, b if call.tag(a) is None else a)
-    return _multiply(call, a, b)
+    tags = call.tag(a), call.tag(b)
+    if tags[0] is None or tags[1] is None:
+        return scale(call, b if tags[0] is None else a)
+    return _multiply(call, a, b, tags)
 
 
 def div(call: Call) -> Tag:
     """div: by a constant a scale; of a constant a reciprocal; of two activations a product."""
     a, b = call["input"], call["other"]
-    if call.tag(b) is None:
+    tags = call.tag(a), call.tag(b)
+    if tags[1] is None:
         return scale(call, a)
-    return special(call) if call.tag(a) is None else _multiply(call, a, b)
+    return special(call) if tags[0] is None else _multiply(call, a, b, tags)
 
 
-def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor) -> Tag:
-    row = call.row("mul")
-    sets = call.values(a, row.left), call.values(b, row.right)
+def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor, tags: tuple[Tag | None, Tag | None]) -> Tag:
+    rec, row = call.rec, call.row("mul")
+    sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
     row.see_right(sets[1])
     shape = broadcast(a, b)
-    _uniform(call, row, shape, call.rec.layout.leading(shape, call.order))
+    _uniform(call, row, shape, rec.layout.leading(shape, call.order))
     out = call.run()
-    call.describe(row, a, out)
+    if not row.fixed:
+        call.describe(row, a, out)
     known = call.known(BINARY if all(values.values in MASKS for values in sets) else None, row=row)
     row.merge_sources(known.sources)
     return known
@@ -114,15 +121,17 @@ def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor) -> Tag:
 def power(call: Call) -> Tag:
     """x² is a product of a tensor with itself; other powers, and activations as exponents, are special functions."""
     x, exponent = call["input"], call.get("exponent", 2)
-    square = isinstance(exponent, (int, float)) and exponent == 2 and call.tag(x) is not None
-    return _multiply(call, x, x) if square else special(call)
+    tag = call.tag(x)
+    square = isinstance(exponent, (int, float)) and exponent == 2 and tag is not None
+    return _multiply(call, x, x, (tag, tag)) if square else special(call)
 
 
 def logic(call: Call) -> Tag:
     """&, |, ^: logic on spikes, free of arithmetic."""
     a, b = call["input"], call["other"]
-    if call.tag(a) is not None and call.tag(b) is not None:
-        known = _multiply(call, a, b)
+    tags = call.tag(a), call.tag(b)
+    if None not in tags:
+        known = _multiply(call, a, b, tags)
         return known.but(values=BINARY) if call.name.startswith("logical") else known
     out = call.run()
     return call.known(BINARY if out.dtype == torch.bool else None, event=True)

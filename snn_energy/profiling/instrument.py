@@ -21,7 +21,7 @@ from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.movement import transpose
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
-from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.rules import rules_with
 from snn_energy.profiling.tally import Reading
@@ -166,10 +166,15 @@ def _pass(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _collect(rec: Recorder, values: Any, tags: list[Tag]) -> None:
     """The tags of all activations among `values`, lists and tuples included."""
+    epoch, clock = rec.epoch, rec.constants.clock
     for value in values:
         if isinstance(value, torch.Tensor):
-            tag = rec.tag(value)
-            if tag is not None:
+            tag: Tag | None = value.__dict__.get(ATTRIBUTE)
+            if tag is None or tag.epoch != epoch or tag.version != value._version or tag.clock != clock:
+                tag = rec.tag(value)
+                if tag is not None:
+                    tags.append(tag)
+            elif not tag.constant:
                 tags.append(tag)
         elif type(value) in (list, tuple):
             _collect(rec, value, tags)

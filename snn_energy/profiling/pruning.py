@@ -10,7 +10,6 @@ import torch
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.measure import ones_where_nonzero, row_counts, units
 from snn_energy.profiling.provenance import Tag
-from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
 if TYPE_CHECKING:
@@ -29,21 +28,21 @@ def zeros_in(weight: torch.Tensor) -> bool:
 
 
 def pruned(
-    rec: Recorder, row: Tally, layer: Layer, x: torch.Tensor, tag: Tag, values: ValueSet, lead: int
+    row: Tally, layer: Layer, weight: torch.Tensor, x: torch.Tensor, tag: Tag, values: ValueSet, lead: int
 ) -> None:
     """Count the synapses of nonzero weight that exist, and those that events reach."""
     shape, order = tuple(x.shape[:lead]), tag.order
-    every = _reached(layer, torch.ones_like(x[:1]), 1)
+    every = _reached(layer, weight, torch.ones_like(x[:1]), 1)
     each = int(every.sum()) * x.shape[0] // max(1, math.prod(shape))
     row.read("valid_unpruned", Reading(shape, None, each, order=order))
-    events = _reached(layer, ones_where_nonzero(x, values), lead)
-    graded = _reached(layer, units(x, values), lead) if values.graded else None
+    events = _reached(layer, weight, ones_where_nonzero(x, values), lead)
+    graded = _reached(layer, weight, units(x, values), lead) if values.graded else None
     row.read("events_unpruned", Reading(shape, events, 1, values.unit or 1.0, graded, order))
 
 
-def _reached(layer: Layer, counts: torch.Tensor, lead: int) -> torch.Tensor:
+def _reached(layer: Layer, weight: torch.Tensor, counts: torch.Tensor, lead: int) -> torch.Tensor:
     """Σ over inputs of `counts` × synapses of nonzero weight, per leading index: float64, exact."""
-    kept = (layer.weight != 0).double()
+    kept = (weight != 0).double()
     if layer.convolve is None:
         found = counts.double() @ kept.sum(0)
         return row_counts(found.unsqueeze(-1) if found.dim() <= lead else found, lead)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from snn_energy.profiling.call import Call
-from snn_energy.profiling.fanout import FanOut, Geometry, geometry
+from snn_energy.profiling.fanout import FanOut, geometry
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.products import contract, matmul_letters
 from snn_energy.profiling.provenance import Tag
@@ -36,24 +36,17 @@ def conv(call: Call) -> Tag:
     """conv1d/2d/3d: every event costs one accumulate per existing tap and output channel of its group."""
     x, weight, out = call["input"], call["weight"], call.run()
     axes = weight.dim() - 2
-    shape = _convolution(
+    layer = _convolution_layer(
         tuple(x.shape[-axes:]),
         tuple(out.shape[-axes:]),
         tuple(weight.shape),
         *(_hashable(call.get(name, default)) for name, default in _ATTRIBUTES),
     )
-    name = f"conv{axes}d"
-
-    def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        given = {name: call.get(name, default) for name, default in _ATTRIBUTES}
-        return getattr(F, name)(counts, kept, None, **given)
-
-    layer = Layer(name, weight, call.get("bias"), shape.fan, shape.dense, shape.details, again)
-    return weighted(call, layer, x, out)
+    return weighted(call, layer, weight, call.get("bias"), x, out)
 
 
 @functools.lru_cache(maxsize=1024)
-def _convolution(
+def _convolution_layer(
     sizes: tuple[int, ...],
     outputs: tuple[int, ...],
     weight: tuple[int, ...],
@@ -61,15 +54,20 @@ def _convolution(
     padding: Any,
     dilation: Any,
     groups: int,
-) -> Geometry:
-    """The geometry of a convolution whose attributes are as they were given."""
-    axes = len(weight) - 2
-    dilation = per_axis(dilation, axes)
+) -> Layer:
+    """A convolution whose attributes are as they were given."""
+    axes, name = len(weight) - 2, f"conv{len(weight) - 2}d"
+
+    def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        return getattr(F, name)(counts, kept, None, stride, padding, dilation, groups)  # type: ignore[no-any-return]
+
+    taps_apart = per_axis(dilation, axes)
     if padding == "same":
-        before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, weight[2:], strict=True))
+        before = tuple(d * (k - 1) // 2 for k, d in zip(weight[2:], taps_apart, strict=True))
     else:
         before = per_axis(0 if padding == "valid" else padding, axes)
-    return geometry(sizes, outputs, weight, per_axis(stride, axes), before, dilation, groups)
+    shape = geometry(sizes, outputs, weight, per_axis(stride, axes), before, taps_apart, groups)
+    return Layer(name, shape.fan, shape.dense, shape.details, again)
 
 
 def _hashable(value: Any) -> Any:
@@ -80,18 +78,17 @@ def conv_transpose(call: Call) -> Tag:
     """conv_transpose1d/2d/3d: an event reaches kernel taps that padding does not crop away."""
     x, weight, out = call["input"], call["weight"], call.run()
     axes = weight.dim() - 2
+    name, extra = f"conv_transpose{axes}d", call.get("output_padding", 0)
     stride, dilation = per_axis(call.get("stride", 1), axes), per_axis(call.get("dilation", 1), axes)
     before, groups = per_axis(call.get("padding", 0), axes), call.get("groups", 1)
     sizes, outputs = tuple(x.shape[-axes:]), tuple(out.shape[-axes:])
     shape = geometry(sizes, outputs, tuple(weight.shape), stride, before, dilation, groups, transposed=True)
-    name = f"conv_transpose{axes}d"
 
     def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        extra = call.get("output_padding", 0)
-        return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)
+        return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)  # type: ignore[no-any-return]
 
-    layer = Layer(name, weight, call.get("bias"), shape.fan, shape.dense, shape.details, again)
-    return weighted(call, layer, x, out)
+    layer = Layer(name, shape.fan, shape.dense, shape.details, again)
+    return weighted(call, layer, weight, call.get("bias"), x, out)
 
 
 def linear(call: Call) -> Tag:
@@ -101,71 +98,82 @@ def linear(call: Call) -> Tag:
         row = contract(call, x, weight, out, matmul_letters(x.dim(), 2, transposed=True))
         row.add(bias_adds=0 if call.get("bias") is None else out.numel())
         return call.known(row=row, synapse=row).but(synapse=None)
-    return weighted(call, linear_layer(weight, call.get("bias")), x, out)
-
-
-def linear_layer(weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
-    """out = x·Wᵀ + b."""
-    return Layer("linear", weight, bias, _fan_of_linear(weight.shape[0]), weight.numel(), {})
+    return weighted(call, linear_layer(*weight.shape), weight, call.get("bias"), x, out)
 
 
 @functools.cache
-def _fan_of_linear(outputs: int) -> FanOut:
-    return FanOut((), outputs)
+def linear_layer(outputs: int, inputs: int) -> Layer:
+    """out = x·Wᵀ + b, with W (outputs, inputs)."""
+    return Layer("linear", FanOut((), outputs), outputs * inputs, {})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights; `dense` MACs per (sample, step), or per row of a linear layer."""
+    """The shapes of a layer with weights; `dense` MACs per (sample, step), or per row of a linear layer.
+
+    `convolve`: the same convolution of other inputs with other weights; None for a linear layer.
+    """
 
     op: str
-    weight: torch.Tensor
-    bias: torch.Tensor | None
     fan: FanOut
     dense: int
     details: dict[str, Any]
-    convolve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # other inputs and weights
+    convolve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     @property
     def is_linear(self) -> bool:
         """A linear layer's input may have any leading dimensions."""
-        return self.op == "linear"
+        return self.convolve is None
 
 
-def weighted(call: Call, layer: Layer, x: torch.Tensor, out: torch.Tensor, variant: str = "") -> Tag:
+def weighted(
+    call: Call, layer: Layer, weight: torch.Tensor, bias: Any, x: torch.Tensor, out: torch.Tensor, variant: str = ""
+) -> Tag:
     """Count a layer with weights; `variant` tells layers apart that one function holds."""
     rec, tag, row = call.rec, call.tag(x) or call.rec.plain, call.row(layer.op, variant)
-    batched = x if layer.is_linear or x.dim() > len(layer.fan.axes) + 1 else x.unsqueeze(0)
+    batched = x if layer.convolve is None or x.dim() > len(layer.fan.axes) + 1 else x.unsqueeze(0)
     values = rec.values(x, tag, row.left)
-    lead = rec.layout.leading(x.shape, tag.order) if layer.is_linear else 1
-    shape, rows = tuple(batched.shape[:lead]), batched.shape[0]
-    if layer.is_linear:
-        rows = x.numel() // x.shape[-1]
-    if not row.fixed:
-        row.fixed = {
-            "input_shape": rec.layout.inner(batched.shape, lead, tag.order),
-            "output_shape": rec.layout.inner(out.shape, lead, tag.order),
-            "fan_out": layer.dense * rows / max(1, x.numel()),
-            "weight_elements": layer.weight.numel(),
-            "bias_elements": 0 if layer.bias is None else layer.bias.numel(),
-            "details": dict(layer.details),
-        }
     row.see_left(values)
     row.merge_sources(tag.sources)
+    lead = rec.layout.leading(x.shape, tag.order) if layer.convolve is None else 1
+    key = layer, batched.shape, tag.order, lead, bias is None
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+    else:
+        _by_shape(rec, row, key, layer, weight, bias, batched, out)
     _events(rec, row, batched, tag, values, layer.fan, lead)
-    per_lead = rows // max(1, math.prod(shape))
-    width = batched.shape[-1] if layer.is_linear else batched.shape[1]
-    row.read("valid", Reading(shape, None, layer.fan.total * width * per_lead, order=tag.order))
-    if zeros_in(layer.weight):
-        pruned(rec, row, layer, batched, tag, values, lead)
-    row.add(
-        dense_macs=layer.dense * rows,
-        input_elements=x.numel(),
-        output_elements=out.numel(),
-        bias_adds=0 if layer.bias is None else out.numel(),
-    )
-    repeats(rec, row, batched, tag, shape)
+    if zeros_in(weight):
+        pruned(row, layer, weight, batched, tag, values, lead)
+    repeats(rec, row, batched, tag, tuple(batched.shape[:lead]))
     return call.known(row=row, synapse=row, order=tag.order)
+
+
+def _by_shape(
+    rec: Recorder, row: Tally, key: Any, layer: Layer, weight: torch.Tensor, bias: Any, x: torch.Tensor, out: torch.Tensor
+) -> None:
+    """What follows from shapes alone: the same for every call of `key`."""
+    _, _, order, lead, _ = key
+    shape, rows = tuple(x.shape[:lead]), x.shape[0]
+    if layer.is_linear:
+        rows = x.numel() // max(1, x.shape[-1])
+    if not row.fixed:
+        row.fixed = {
+            "input_shape": rec.layout.inner(x.shape, lead, order),
+            "output_shape": rec.layout.inner(out.shape, lead, order),
+            "fan_out": layer.dense * rows / max(1, x.numel()),
+            "weight_elements": weight.numel(),
+            "bias_elements": 0 if bias is None else bias.numel(),
+            "details": dict(layer.details),
+        }
+    width = x.shape[-1] if layer.is_linear else x.shape[1]
+    each = layer.fan.total * width * (rows // max(1, math.prod(shape)))
+    sums = {
+        "dense_macs": layer.dense * rows,
+        "input_elements": x.numel(),
+        "output_elements": out.numel(),
+        "bias_adds": 0 if bias is None else out.numel(),
+    }
+    row.remember(key, {"valid": Reading(shape, None, each, order=order)}, sums)
 
 
 def _events(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueSet, fan: FanOut, lead: int) -> None:
@@ -174,7 +182,9 @@ def _events(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueS
     if uniform is not None:
         counts = rec.rows(x, tag, values, lead)
         row.read("input", counts)
-        row.read("events", replace(counts, factor=uniform))
+        row.read(
+            "events", Reading(counts.lead, counts.values, uniform, counts.unit, counts.units, counts.order)
+        )
         return
     maps, units = rec.maps(x, tag, values)
     reach = fan_weights(fan, x.device)

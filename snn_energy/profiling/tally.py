@@ -157,7 +157,7 @@ class Tally:
             steps = layout.steps or 1
             static = steps > 1 and all(self.repeats) and len(self.repeats) == steps
             self.static = static if self.static is None else self.static and static
-        self.add(calls=self.calls * layout.batch)
+        self.sums["calls"] = self.sums.get("calls", 0) + self.calls * layout.batch
         self.before = self.left, self.right
         self.calls, self.pending, self.repeats, self.first_input = 0, {}, [], None
 
@@ -237,14 +237,17 @@ class Plan:
 
 def _count(readings: list[Reading], layout: Layout, known: dict[Place, Located]) -> Count:
     """The count of one pass from its calls, which are the steps of a loop, or repetitions."""
-    steps, factors = layout.steps or 1, [r.factor for r in readings]
-    parts = [known[r.lead, r.order, 0 if r.values is None else id(r.values)] for r in readings]
-    if len(parts) == 1:
-        (factor,), (one,) = factors, parts
+    steps = layout.steps or 1
+    if len(readings) == 1:
+        (reading,) = readings
+        factor = reading.factor
+        one = known[reading.lead, reading.order, 0 if reading.values is None else id(reading.values)]
         if one.squares is None:
             return Count(factor * one.total, (), None)
         by_step = tuple([factor * s for s in one.steps]) if steps == 1 or len(one.steps) > 1 else ()
         return Count(factor * one.total, by_step, factor * factor * one.squares)
+    factors = [r.factor for r in readings]
+    parts = [known[r.lead, r.order, 0 if r.values is None else id(r.values)] for r in readings]
     totals = [factor * part.total for factor, part in zip(factors, parts, strict=True)]
     squares = _squares(factors, parts)
     lengths = {len(part.steps) for part in parts}
