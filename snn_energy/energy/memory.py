@@ -22,8 +22,9 @@ class Sram:
     a larger memory is banks of that size and the wires between banks are not charged.  A 32-bit word is
     charged a whole access, as the paper does.
 
-    Event-driven operand with e unit events that reach a synapses: read e words from the input queue, a weights
-    and a potentials, write a potentials; addressing a additions, and for a convolution 2 MACs per event.
+    Event-driven operand with e unit events that reach a synapses: read e words from the input queue, a
+    weights and a potentials, write a potentials; addressing a additions, and for a convolution 2 MACs per
+    event.
     Real operand with m MACs: read m weights; m inputs (a convolution) or each input once (linear); write each
     output once unless a neuron takes it; addressing one addition per input and output, and for a convolution
     per output channel and kernel position.

@@ -140,7 +140,7 @@ def compare_with_quantised(
     Real operands and the network's input have `input_bits` on both sides; the stored operand of a product of
     activations has `state_bits`.  None for a network without layers that spikes drive.
     """
-    driven = [row for row in profile.rows if row.op in WEIGHTED and _driven(row)]
+    driven = [row for row in profile.rows if _weighted(row) and _driven(row)]
     if not driven:
         return None
     levels = max(graded_levels(row) for row in driven)
@@ -182,7 +182,7 @@ class _Sides:
 
     def _stored(self, row: OpRow) -> float:
         """pJ of one read of the stored operand: a weight, or an element of the other operand."""
-        bits = self.weight_bits if row.op in WEIGHTED else self.prices.state_bits
+        bits = self.weight_bits if _weighted(row) else self.prices.state_bits
         return bits * self.prices.memory_bit
 
     def spiking(self, row: OpRow) -> dict[str, tuple[float, float]]:
@@ -219,6 +219,11 @@ class _Sides:
             "movement": row.mac * self.hops * bits * p.dense_hop,
             "weights": row.mac * self._stored(row),
         }
+
+
+def _weighted(row: OpRow) -> bool:
+    """A layer, or a product of an activation with a weight."""
+    return row.op in WEIGHTED or (row.op in SYNAPTIC and row.weight_elements > 0)
 
 
 def _driven(row: OpRow) -> bool:

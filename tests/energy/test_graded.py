@@ -104,7 +104,9 @@ def test_a_profile_without_counts_over_nonzero_weights_is_charged_all_of_them() 
 )
 @pytest.mark.parametrize("folded", [True, False])
 def test_which_norms_tools_charge(details: dict, one: int, two: int, folded: bool) -> None:
-    row = OpRow("n", "norm", norm_elements=24, norm_folded=folded, norm_macs=0 if folded else 24, details=details)
+    row = OpRow(
+        "n", "norm", norm_elements=24, norm_folded=folded, norm_macs=0 if folded else 24, details=details
+    )
     assert (charged(row, "spikingjelly")[1], charged(row, "syops")[1]) == (one, two)
     assert charged(row, "exact")[1] == row.norm_macs
 

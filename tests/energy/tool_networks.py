@@ -109,7 +109,10 @@ class Patches(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj_conv, self.proj_bn = nn.Conv2d(3, dim // 2, 3, padding=1, bias=False), nn.BatchNorm2d(dim // 2)
+        self.proj_conv, self.proj_bn = (
+            nn.Conv2d(3, dim // 2, 3, padding=1, bias=False),
+            nn.BatchNorm2d(dim // 2),
+        )
         self.proj_lif, self.maxpool = neuron.LIFNode(step_mode="m"), nn.MaxPool2d(2)
         self.proj_conv1 = nn.Conv2d(dim // 2, dim, 3, padding=1, bias=False)
         self.proj_bn1 = nn.BatchNorm2d(dim)
