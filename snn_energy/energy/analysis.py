@@ -17,8 +17,8 @@ from snn_energy.energy.conventions import Convention, conventions, load_conventi
 from snn_energy.energy.costs import CostTable, load_costs
 from snn_energy.energy.estimate import OPERATIONS, PJ_PER_MJ, Charge, Energy, estimate
 from snn_energy.energy.shapes import at_rate
+from snn_energy.energy.structure import is_event_kind
 from snn_energy.energy.twin import dense_twin
-from snn_energy.profiling.kinds import value_set
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
 
@@ -209,9 +209,9 @@ def _at_rate(row: OpRow, rate: float) -> OpRow:
 
 def _driven(row: OpRow, convention: Convention) -> bool:
     """Does the row's charge follow spikes?  Not the encoder's, whose input is the sample itself."""
-    event = value_set(row.input_kind, row.input_values).event_driven
+    event = is_event_kind(row.input_kind)
     if row.op == "matmul" and row.right_kind is not None:
-        event = event or row.right_kind != "real"
+        event = event or is_event_kind(row.right_kind)
     return event and row.role != "encoder" and (row.op not in SYNAPTIC or is_event(row, convention))
 
 

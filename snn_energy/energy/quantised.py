@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from snn_energy.energy.costs import constants
+from snn_energy.energy.structure import is_event_kind
 from snn_energy.energy.twin import dense_twin
 from snn_energy.energy.yaml_records import shipped
 from snn_energy.errors import ConfigError
-from snn_energy.profiling.kinds import value_set
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
 
@@ -228,8 +228,7 @@ def _weighted(row: OpRow) -> bool:
 
 def _driven(row: OpRow) -> bool:
     """Does the row's work follow spikes of the network?"""
-    kinds = ((row.input_kind, row.input_values), (row.right_kind, row.right_values))
-    event = any(kind and value_set(kind, values).event_driven for kind, values in kinds)
+    event = is_event_kind(row.input_kind) or is_event_kind(row.right_kind)
     return event and row.role != "encoder" and not row.mac
 
 
