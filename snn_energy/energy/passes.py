@@ -55,12 +55,14 @@ def additions_in_one_pass(row: OpRow, before: Sequence[OpRow], profile: Profile)
 def _accumulates(row: OpRow, samples: int, steps: int) -> bool:
     """Does the addition add up over steps?
 
-    The profile says so (`accumulates`), or it ran once less often than there are steps (of two steps that
-    says nothing: what runs behind the mean over time runs as often).
+    The profile says that it added onto its own earlier result (`accumulates`) and it ran once a step at
+    most, or it ran once less often than there are steps (of two steps that says nothing: what runs behind
+    the mean over time runs as often).
     """
+    ran = passes(row.output_elements, row.output_shape, samples, steps)
     if "accumulates" in row.details:
-        return bool(row.details["accumulates"])
-    return steps > 2 and passes(row.output_elements, row.output_shape, samples, steps) == steps - 1
+        return bool(row.details["accumulates"]) and ran <= steps
+    return steps > 2 and ran == steps - 1
 
 
 def _joined_steps(row: OpRow, before: Sequence[OpRow], profile: Profile) -> int:

@@ -148,8 +148,13 @@ def test_the_profile_may_say_which_addition_adds_up_over_steps() -> None:
     for told, adds in ((True, 0), (False, 5)):
         said = dataclasses.replace(given, details={"accumulates": told})
         assert additions_in_one_pass(said, (), Profile((said,), SAMPLES, 3)) == adds
-    one = Profile((said,), SAMPLES, 1)
-    assert additions_in_one_pass(dataclasses.replace(said, details={"accumulates": True}), (), one) == 15
+    chain = dataclasses.replace(said, details={"accumulates": True})
+    assert additions_in_one_pass(chain, (), Profile((chain,), SAMPLES, 1)) == 15
+    blocks = row(
+        "add", SAMPLES * 6 * 5, (5,), SAMPLES * 6 * 5, (5,)
+    )  # residual sums of two blocks, in a loop
+    blocks = dataclasses.replace(blocks, details={"accumulates": True})
+    assert additions_in_one_pass(blocks, (), Profile((blocks,), SAMPLES, 3)) == 10
 
 
 @pytest.mark.parametrize(("ran", "passes"), [(1, 1), (3, 3), (6, 3), (2, 2)])
