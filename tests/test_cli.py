@@ -103,6 +103,7 @@ def test_profile_export_verify_report(checkpoint: Path, tmp_path: Path) -> None:
     assert (profile.samples, profile.time_steps, profile.model) == (20, 4, "statten")
     assert f"{profile.energy().mj:.6g} mJ" in done.stdout
     assert f"accuracy {profile.accuracy:.2%}" in done.stdout
+    assert "× less than the dense ANN" in done.stdout and "× less than the 3-bit ANN" in done.stdout
     assert "block.0.attn.q_conv" in done.stdout
     layers = pd.read_csv(tmp_path / "p" / "layers.csv", keep_default_na=False)
     assert layers.ac_total.sum() == sum(row.ac for row in profile.rows) > 0
@@ -135,6 +136,13 @@ def test_profile_export_verify_report(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_headline_says_which_price_is_missing(checkpoint: Path, tmp_path: Path) -> None:
+    done = run("profile", checkpoint, "--samples", 4, "--out", tmp_path, "--costs", "loihi")
+    assert done.returncode == 0, done.stderr
+    assert "no ratio to the dense ANN: loihi has no price for MAC" in done.stdout
+    assert "no ratio: loihi has no price for MAC" in (tmp_path / "report.html").read_text()
+
+
 def test_profile_writes_machine_formats_to_standard_output_alone(checkpoint: Path, tmp_path: Path) -> None:
     done = run("profile", checkpoint, "--samples", 4, "--out", tmp_path, "--format", "json", "--by", "block")
     assert done.returncode == 0, done.stderr

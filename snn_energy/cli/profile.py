@@ -169,7 +169,26 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
         f"\n{measured.samples} samples of {measured.data}, T = {measured.time_steps}: accuracy {accuracy}, "
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
+    typer.echo(_against_twins(measured, first))
     for row in measured.uncounted:
         typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
     for note in measured.notes:
         typer.echo(f"note: {note}")
+
+
+def _against_twins(measured: Profile, energy: Energy) -> str:
+    """The headline's ratios: to the dense ANN, and to the quantised one with data movement."""
+    from snn_energy.energy.analysis import TwinComparison
+    from snn_energy.energy.estimate import estimate
+    from snn_energy.energy.quantised import compare_with_quantised
+    from snn_energy.energy.twin import dense_twin
+
+    compared = TwinComparison(energy, estimate(dense_twin(measured), "exact", energy.costs))
+    quantised = compare_with_quantised(measured)
+    if quantised is None:
+        return compared.words
+    even = "" if quantised.break_even is None else f", even at a rate of {quantised.break_even:.2%}"
+    return (
+        f"{compared.words}; {quantised.ratio:.2f} × less than the {quantised.bits}-bit ANN with data movement"
+        f" ({quantised.prices.node}; rate {quantised.rate:.2%}{even})"
+    )

@@ -5,16 +5,14 @@ Every function here is pure and works on totals over all samples; `estimate` div
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from snn_energy.energy.conventions import Convention
-from snn_energy.energy.structure import attention_rows, drivers, order
-from snn_energy.profiling.profile import OpRow, Profile
+from snn_energy.energy.rates import Rates, event_rate, left_rate, operand_rates, right_rate
+from snn_energy.profiling.profile import OpRow
 from snn_energy.profiling.resolve import SYNAPTIC
 
-Key = tuple[str, str, int]
 POOLS = ("max_pool", "avg_pool")
 
 
@@ -33,53 +31,14 @@ class Charged:
     spread: str = "unknown"
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What a convention needs to know beyond one row.
-
-    `neurons`: firing rates by name; `qkv`: by row, the mean rate of what leaves the Q, K and V layers;
-    `minimum`: by product, the operations that `min-of-rates` charges where Q Kᵀ comes first.
-    """
-
-    neurons: Mapping[str, float] = field(default_factory=dict)
-    qkv: Mapping[Key, float] = field(default_factory=dict)
-    minimum: Mapping[Key, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, profile: Profile) -> Rates:
-        """The rates of every neuron and attention of `profile`."""
-        neurons = {row.name: row.output_rate for row in profile.rows if row.neuron_cmp}
-        qkv: dict[Key, float] = {}
-        minimum: dict[Key, float] = {}
-        for attention in attention_rows(profile.rows).values():
-            operands = {source for row in attention for source in row.sources if source in neurons}
-            layers = drivers(profile.rows, attention)
-            heard = {name for row in layers for name in row.feeds} & operands
-            if heard:
-                mean = sum(neurons[name] for name in heard) / len(heard)
-                qkv |= {row.key: mean for row in layers}
-            for first, second in itertools.pairwise(attention):
-                if order(first, second) == "scores":
-                    minimum |= _as_state(first, second)
-        return cls(neurons, qkv, minimum)
-
-
-def _as_state(first: OpRow, second: OpRow) -> dict[Key, float]:
-    """Q Kᵀ and A V charged as Kᵀ V and Q (Kᵀ V): tokens × d² per head, at min(r_K, r_V) and at r_Q."""
-    tokens, width = second.output_shape[-2:]
-    dense = first.dense_macs * width / tokens
-    query, key, value = first.input_rate, _right_rate(first), _right_rate(second)
-    return {first.key: min(key, value) * dense, second.key: query * dense}
-
-
-def _right_rate(row: OpRow) -> float:
-    return row.right_nonzero / row.right_elements if row.right_elements else 0.0
-
-
 def is_event(row: OpRow, convention: Convention) -> bool:
     """Is the row's operand (of a product: at least one of them) charged as events?"""
     if row.op == "matmul" and row.right_kind is not None and _listed(row.right_kind, convention):
         return True
+    return _left_is_event(row, convention)
+
+
+def _left_is_event(row: OpRow, convention: Convention) -> bool:
     if convention.events_are == "two-valued":
         return row.two_valued_input
     return _listed(row.input_kind, convention)
@@ -92,36 +51,67 @@ def charge(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     if row.neuron_cmp:
         return _neuron(row, convention)
     if row.norm_elements or row.norm_macs:
-        elements = row.norm_elements
-        unfolded = row.mac + row.norm_macs
-        macs = {"unfolded": unfolded, "one-mac": elements, "two-macs": 2 * elements, "none": 0}
-        return Charged(mac=macs[convention.norm], spread="constant")
+        return _norm(row, convention)
     return _elementwise(row, convention, rates)
 
 
 def _synaptic(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     special = {"encoder": convention.encoder, "head": convention.head}.get(row.role, "by-value")
     if special != "by-value":
-        return SPECIAL[special](row)
+        return SPECIAL[special](row, convention)
     if row.op == "matmul" and convention.products == "none":
         return Charged(spread="constant")
     if not is_event(row, convention):
-        return REALS[convention.reals](row, convention)
+        return REALS[convention.reals](row, convention, rates)
     if row.op == "matmul" and convention.products != "counted":
         return Charged(ac=_product(row, convention, rates))
     if convention.counting == "rate":
-        rate = _event_rate(row)
+        rate = event_rate(row, convention)
         if convention.qkv_rate == "output":
             rate = rates.qkv.get(row.key, rate)
         return Charged(ac=rate * row.dense_macs)
-    executed = convention.counting == "executed"
-    ac = row.ac_executed or row.ac if executed else row.ac
+    one_side = _only_side(row, convention)
+    if one_side is not None:
+        return Charged(ac=one_side * row.dense_macs)
+    ac = _events(row, convention, rates)
     if not ac and row.mac:  # a real operand that the convention calls events
-        ac = row.mac_nonzero
+        ac = _nonzero(row, convention, rates).mac
     return Charged(ac=ac, spread="row" if ac == row.ac and not row.mac else "unknown")
 
 
-def _valid(row: OpRow, convention: Convention) -> Charged:
+def _only_side(row: OpRow, convention: Convention) -> float | None:
+    """The rate of the one operand that the convention takes for events in a product of two event operands.
+
+    None where it takes both, or where the row's own count is already that of one side.
+    """
+    if row.op != "matmul" or "real" in (row.input_kind, row.right_kind) or row.right_kind is None:
+        return None
+    left = _left_is_event(row, convention)
+    if left and _listed(row.right_kind, convention):
+        return None
+    return left_rate(row, convention) if left else right_rate(row, convention)
+
+
+def _events(row: OpRow, convention: Convention, rates: Rates) -> float:
+    """Accumulates of the events of a row, as they were counted: unit events or nonzero ones, over all weights
+    or nonzero ones; a static input once under `exact`."""
+    if convention.graded == "units":
+        executed = row.ac_executed or row.ac
+        once: float = row.ac
+        kept = row.ac_unpruned
+    else:
+        executed = row.ac_events or row.ac_executed or row.ac
+        once = row.ac_events / row.static_repeats if row.ac_events else row.ac
+        kept = row.ac_events_unpruned
+    if convention.weights == "nonzero" and rates.pruning:
+        executed, once = kept, kept / row.static_repeats
+    return once if convention.counting == "exact" else executed
+
+
+def _valid(row: OpRow, convention: Convention, rates: Rates) -> Charged:
+    if convention.weights == "nonzero" and rates.pruning and row.mac:
+        repeats = row.static_repeats if convention.counting == "exact" else 1
+        return Charged(mac=row.mac_unpruned / repeats, spread="constant")
     if convention.counting == "exact":
         mac, events = row.mac, row.ac
     else:
@@ -131,56 +121,65 @@ def _valid(row: OpRow, convention: Convention) -> Charged:
     return Charged(mac=mac, spread="row" if mac == row.mac and not row.ac else "constant")
 
 
-def _nonzero(row: OpRow, convention: Convention) -> Charged:
-    return Charged(mac=row.mac_nonzero or row.ac_executed or row.ac)
+def _nonzero(row: OpRow, convention: Convention, rates: Rates) -> Charged:
+    """MACs of nonzero inputs, each once whatever its value."""
+    if convention.weights == "nonzero" and rates.pruning:
+        return Charged(mac=row.mac_nonzero_unpruned or row.ac_events_unpruned)
+    return Charged(mac=row.mac_nonzero or row.ac_events or row.ac_executed or row.ac)
 
 
-REALS: Mapping[str, Callable[[OpRow, Convention], Charged]] = {
+REALS: Mapping[str, Callable[[OpRow, Convention, Rates], Charged]] = {
     "mac-valid": _valid,
-    "mac-dense": lambda row, _: Charged(mac=row.dense_macs, spread="constant"),
+    "mac-dense": lambda row, *_: Charged(mac=row.dense_macs, spread="constant"),
     "mac-nonzero": _nonzero,
-    "none": lambda row, _: Charged(spread="constant"),
+    "none": lambda *_: Charged(spread="constant"),
 }
-SPECIAL: Mapping[str, Callable[[OpRow], Charged]] = {
-    "mac-dense": lambda row: Charged(mac=row.dense_macs, spread="constant"),
-    "mac-once": lambda row: Charged(mac=row.dense_macs / row.static_repeats, spread="constant"),
-    "mac-rate": lambda row: Charged(mac=row.dense_macs * row.input_rate),
-    "ac-rate": lambda row: Charged(ac=row.dense_macs * row.input_rate),
-    "none": lambda row: Charged(spread="constant"),
+SPECIAL: Mapping[str, Callable[[OpRow, Convention], Charged]] = {
+    "mac-dense": lambda row, _: Charged(mac=row.dense_macs, spread="constant"),
+    "mac-once": lambda row, _: Charged(mac=row.dense_macs / row.static_repeats, spread="constant"),
+    "mac-rate": lambda row, given: Charged(mac=row.dense_macs * left_rate(row, given)),
+    "ac-rate": lambda row, given: Charged(ac=row.dense_macs * left_rate(row, given)),
+    "none": lambda *_: Charged(spread="constant"),
 }
 
 
 def _product(row: OpRow, convention: Convention, known: Rates) -> float:
     if convention.products == "min-of-rates" and row.key in known.minimum:
         return known.minimum[row.key]
-    rates = _operand_rates(row)
+    rates = operand_rates(row, convention)
     pick = {"one-sided": rates[0], "min-of-rates": min(rates), "sum-of-rates": sum(rates)}
     return pick[convention.products] * row.dense_macs
-
-
-def _operand_rates(row: OpRow) -> list[float]:
-    """The rates of a product's event operands, the left one first; of both where neither is."""
-    left = row.input_rate
-    right = _right_rate(row) if row.right_elements else left
-    kinds = (row.input_kind, row.right_kind)
-    events = [rate for rate, kind in zip((left, right), kinds, strict=True) if kind not in ("real", None)]
-    return events or [left, right]
-
-
-def _event_rate(row: OpRow) -> float:
-    return _operand_rates(row)[0] if row.op == "matmul" else row.input_rate
 
 
 def _with_bias(row: OpRow, convention: Convention, charged: Charged) -> Charged:
     """`charged` with the additions of the bias, as the convention charges them."""
     rule = convention.head_bias if row.role == "head" else convention.bias
-    if not row.bias_adds or rule == "none":
+    adds = row.bias_adds
+    if not adds or rule == "none":
         return charged
-    if rule == "with-row" and charged.mac:
-        return replace(charged, mac=charged.mac + row.bias_adds)
+    if rule == "per-call" and row.op == "linear" and row.bias_elements:
+        adds = row.bias_elements * row.calls
+    if rule in ("with-row", "per-call") and charged.mac:
+        return replace(charged, mac=charged.mac + adds)
     if rule == "ac":
-        return replace(charged, ac=charged.ac + row.bias_adds)
-    return replace(charged, ac=charged.ac + row.bias_adds * _event_rate(row), spread="unknown")
+        return replace(charged, ac=charged.ac + adds)
+    return replace(charged, ac=charged.ac + adds * event_rate(row, convention), spread="unknown")
+
+
+def _norm(row: OpRow, convention: Convention) -> Charged:
+    """A norm's MACs.  `details` say which function it is, and whether it scales (`affine`)."""
+    elements, function = row.norm_elements, row.details.get("function", "batch_norm")
+    scales = row.details.get("affine", True)
+    batch = function in ("batch_norm", "instance_norm")
+    macs = {
+        "unfolded": row.mac + row.norm_macs,
+        "one-mac": elements,
+        "two-macs": 2 * elements,
+        "batch-scaling": elements if batch and scales else 0,
+        "batch-group": elements * (1 + scales) if batch or function == "group_norm" else 0,
+        "none": 0,
+    }
+    return Charged(mac=macs[convention.norm], spread="constant")
 
 
 def _neuron(row: OpRow, convention: Convention) -> Charged:
@@ -210,7 +209,13 @@ def _pool(row: OpRow, convention: Convention, rates: Rates) -> Charged:
     looked_at = bool(row.input_kind) and bool(row.input_nonzero or row.two_valued_input)
     spikes = bool(row.sources) and set(row.sources) <= set(rates.neurons)
     if is_event(row, convention) or (spikes and not looked_at and row.op == "max_pool"):
-        rate = row.input_rate if looked_at else rates.neurons.get(row.sources[0], 0.0) if spikes else 0.0
+        rate = (
+            left_rate(row, convention)
+            if looked_at
+            else rates.neurons.get(row.sources[0], 0.0)
+            if spikes
+            else 0.0
+        )
         return Charged(ac=row.input_elements * rate)
     return Charged(mac=row.input_elements, spread="constant")
 

@@ -28,6 +28,15 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "executed": "events followed to their synapses, at every step",
         "rate": "firing rate × dense operations, at every step",
     },
+    "graded": {
+        "units": "an event of integer value k counts |k| times: T × D steps, a rate that includes D",
+        "once": "a nonzero event counts once, whatever its value",
+        "value": "an event counts its value: rates are means of the tensor",
+    },
+    "weights": {
+        "all": "every weight is a synapse",
+        "nonzero": "a weight of zero is no synapse",
+    },
     "encoder": {
         "by-value": "like any other layer",
         "mac-dense": "MACs, padding included, at every step",
@@ -53,7 +62,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "output": "the mean rate of the Q, K and V spikes that leave",
     },
     "products": {
-        "counted": "as `counting` says: coincidences where both operands are events",
+        "counted": "as `counting` says: coincidences where both operands are events, else events × fan-out",
         "one-sided": "the rate of the event operand (the left one of two) × dense",
         "min-of-rates": "(min(r_K, r_V) + r_Q) × tokens × d² per head, whichever product comes first",
         "sum-of-rates": "the sum of the rates of the event operands × dense",
@@ -67,6 +76,8 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "unfolded": "one MAC per element where it cannot be folded into a synapse",
         "one-mac": "one MAC per element, folded or not",
         "two-macs": "two MACs per element, folded or not",
+        "batch-scaling": "one MAC per element of a batch or instance norm that scales, folded or not",
+        "batch-group": "two MACs per element of a batch, instance or group norm, one if it does not scale",
         "none": "not charged",
     },
     "neuron": {
@@ -84,8 +95,14 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "none": "not charged",
         "ac": "one AC per output element and step",
         "with-row": "like the operations of its layer",
+        "per-call": "like `with-row`, but of a linear layer once per call, whatever the number of positions",
     },
-    "head_bias": {"none": "not charged", "ac": "one AC per output", "with-row": "like its layer"},
+    "head_bias": {
+        "none": "not charged",
+        "ac": "one AC per output",
+        "with-row": "like its layer",
+        "per-call": "like its layer, but of a linear layer once per call",
+    },
     "scale": {"none": "folded into the next threshold", "mul": "one multiplication per element"},
 }
 
@@ -102,6 +119,8 @@ class Convention:
     differs: str = ""
     source: str = ""
     counting: str = "exact"
+    graded: str = "units"
+    weights: str = "all"
     encoder: str = "by-value"
     head: str = "by-value"
     events_are: tuple[str, ...] | str = ("binary", "scaled", "ternary", "integer")

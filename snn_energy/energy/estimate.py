@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from snn_energy.energy.charges import Charged, Rates, charge
+from snn_energy.energy.charges import Charged, charge
 from snn_energy.energy.conventions import Convention, load_convention
 from snn_energy.energy.costs import CostTable, load_costs
+from snn_energy.energy.rates import Rates
 from snn_energy.errors import DataError
 from snn_energy.profiling.profile import OpRow, Profile
 
@@ -154,7 +155,7 @@ def estimate(
     convention, costs = load_convention(convention), load_costs(costs)
     if profile.samples < 1:
         raise DataError(f"profile of {profile.samples} samples: energy is a mean over at least 1")
-    rates = Rates.of(profile)
+    rates = Rates.of(profile, convention)
     charges, unpriced = [], dict.fromkeys((*OPERATIONS, "special"), 0.0)
     for row in profile.rows:
         charged = charge(row, convention, rates)

@@ -22,13 +22,15 @@ class Sram:
     a larger memory is banks of that size and the wires between banks are not charged.  A 32-bit word is
     charged a whole access, as the paper does.
 
-    Event-driven operand with e events that reach a synapses: read e words from the input queue, a weights and
-    a potentials, write a potentials; addressing a additions, and for a convolution 2 MACs per event.
+    Event-driven operand with e unit events that reach a synapses: read e words from the input queue, a
+    weights and a potentials, write a potentials; addressing a additions, and for a convolution 2 MACs per
+    event.
     Real operand with m MACs: read m weights; m inputs (a convolution) or each input once (linear); write each
     output once unless a neuron takes it; addressing one addition per input and output, and for a convolution
     per output channel and kernel position.
     Neuron, per step: read and write its state; write one word per spike to the output queue.
-    The events reach the synapses that exist: the paper's kernel × channels counts padding too.
+    The events reach the synapses that exist.  The paper, and SpikingJelly's implementation of it, give each
+    event kernel × channels: near a border that is too many, with padding or without.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -64,7 +66,8 @@ class Sram:
 
     def _events(self, row: OpRow) -> dict[str, float]:
         left = row.op != "matmul" or row.input_kind != "real"
-        events = (row.input_nonzero if left else row.right_nonzero) / row.static_repeats
+        given = row.input_units or row.input_nonzero if left else row.right_units or row.right_nonzero
+        events = given / row.static_repeats
         stored = _weight_words(row)
         potential = self._word(prod(row.output_shape))
         base = 2 * self.mac * events if row.op in CONVOLUTIONS else 0.0

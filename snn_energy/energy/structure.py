@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from snn_energy.profiling.kinds import value_set
 from snn_energy.profiling.profile import OpRow
 from snn_energy.profiling.resolve import WEIGHTED
 
 MASKS = ("mul", "sum")
 
 
+def is_event_kind(kind: str | None) -> bool:
+    """Is an operand of this kind event-driven?  Not one that was not read."""
+    return kind not in (None, "", "real")
+
+
 def is_mask(row: OpRow) -> bool:
     """Does the row multiply spikes with spikes?"""
-    if row.op != "mul" or row.right_kind in (None, ""):
-        return False
-    kinds = ((row.input_kind, row.input_values), (row.right_kind, row.right_values))
-    return all(value_set(kind or "real", values).event_driven for kind, values in kinds if kind is not None)
+    return row.op == "mul" and is_event_kind(row.input_kind) and is_event_kind(row.right_kind)
 
 
 def attention_rows(rows: Iterable[OpRow]) -> dict[str, list[OpRow]]:

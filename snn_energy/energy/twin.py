@@ -11,9 +11,10 @@ import itertools
 from fractions import Fraction
 from math import prod
 
+from snn_energy.energy.passes import additions_in_one_pass, per_pass
 from snn_energy.energy.structure import MASKS, attention_rows, drivers, order
 from snn_energy.profiling.profile import OpRow, Profile
-from snn_energy.profiling.resolve import ADDITIONS, REDUCTIONS, SYNAPTIC, WEIGHTED
+from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
 
 Key = tuple[str, str, int]
 
@@ -23,21 +24,21 @@ def dense_twin(profile: Profile) -> Profile:
 
     Weighted layers: their MACs of one pass.  Attention: Q Kᵀ and A V, N²·D MACs each, whatever cheaper order
     (Kᵀ V first: N·D·d) or mask the spiking network uses, and a softmax over N² scores per head
-    (`special_evals`).  Residual additions and averages: one AC per element.  Norms: as folded as they were.
+    (`special_evals`).  Residual additions and averages: one AC per element; nothing where they add over time
+    steps only (`additions_in_one_pass`).  Norms: as folded as they were.
     """
-    steps, samples = profile.time_steps, profile.samples
     attention = _attention(profile)
     rows: list[OpRow] = []
-    for row in profile.rows:
+    for i, row in enumerate(profile.rows):
         if row.key in attention:
             replacement = attention[row.key]
             rows += [replacement] if replacement is not None else []
         elif row.op in SYNAPTIC:
-            rows.append(_synapse(row, samples, steps))
+            rows.append(_synapse(row, profile))
         elif row.op == "uncounted":
             rows.append(row)
         else:
-            rows.append(_other(row, samples * steps))
+            rows.append(_other(row, profile, additions_in_one_pass(row, profile.rows[:i], profile)))
     return Profile(
         tuple(rows),
         samples=1,
@@ -48,20 +49,13 @@ def dense_twin(profile: Profile) -> Profile:
     )
 
 
-def _passes(row: OpRow, samples: int, steps: int) -> Fraction:
-    """How many times the layer ran per sample."""
-    if not row.output_shape or not row.output_elements:
-        return Fraction(steps)
-    return Fraction(row.output_elements, samples * prod(row.output_shape))
-
-
 def _share(count: int, divisor: Fraction | int) -> int:
     return round(Fraction(count) / divisor)
 
 
-def _synapse(row: OpRow, samples: int, steps: int) -> OpRow:
+def _synapse(row: OpRow, profile: Profile) -> OpRow:
     """One pass, with real operands, of a weighted layer or a product that is no attention of a known form."""
-    divisor = samples * (_passes(row, samples, steps) if row.op in WEIGHTED else steps)
+    divisor = per_pass(row, profile)
     valid = _share(row.valid_macs or row.dense_macs, divisor)
     return OpRow(
         row.name,
@@ -91,10 +85,9 @@ def _synapse(row: OpRow, samples: int, steps: int) -> OpRow:
     )
 
 
-def _other(row: OpRow, divisor: int) -> OpRow:
-    """Norms, pools, sums and ReLUs of one pass."""
-    elements = _share(row.input_elements if row.op in REDUCTIONS else row.output_elements, divisor)
-    adds = elements if row.op in (*REDUCTIONS, *ADDITIONS) else 0
+def _other(row: OpRow, profile: Profile, adds: int) -> OpRow:
+    """Norms, pools, sums and ReLUs of one pass, which makes `adds` additions."""
+    divisor = per_pass(row, profile)
     return OpRow(
         row.name,
         "relu" if row.neuron_cmp else row.op,

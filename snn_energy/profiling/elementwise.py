@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import torch
@@ -34,9 +35,14 @@ def add(call: Call) -> Tag:
             both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
             row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
     _uniform(call, row, shape, lead, bool(call.kwargs) and call.get("alpha", 1) != 1)
+    last = None if row.last is None else row.last()
+    onto_itself = last is not None and (a is last or b is last)
     out = call.run()  # only now: an in-place addition changes its operand
+    row.last = weakref.ref(out)
     if not row.fixed:
         call.describe(row, a if tags[0] is not None else b, out)
+    if onto_itself:
+        row.fixed["details"] = {"accumulates": True}
     known = call.known(row=row)
     row.merge_sources(known.sources)
     return known
@@ -189,7 +195,7 @@ def norm(call: Call) -> Tag:
     row.folded = folded if row.folded is None else row.folded and folded
     row.add(norm_elements=elements, norm_macs=0 if folded else elements)
     row.add(input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out, details={"function": call.name})
+    call.describe(row, x, out, details={"function": call.name, "affine": call.get("weight") is not None})
     return call.known(REAL if tag is None else None, row=row, sources=())
 
 

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 IDENTITY = ("name", "op", "site", "block", "role", "input_kind", "right_kind", "input_rate", "output_rate")
 RATES = ("input_rate_by_step", "output_rate_by_step")
 PER_SAMPLE = (
-    "calls", "dense_macs", "valid_macs", "ac", "mac", "ac_executed", "mac_executed", "mac_nonzero",
-    "ac_coincident", "ac_one_sided", "input_elements", "input_nonzero", "output_elements", "output_nonzero",
+    "calls", "dense_macs", "valid_macs", "ac", "mac", "ac_executed", "ac_events", "mac_executed",
+    "mac_nonzero", "ac_unpruned", "ac_events_unpruned", "mac_unpruned", "mac_nonzero_unpruned",
+    "ac_coincident", "ac_one_sided", "input_elements", "input_nonzero", "input_units", "right_elements",
+    "right_nonzero", "right_units", "output_elements", "output_nonzero",
     "bias_adds", "scale_muls", "norm_macs", "neuron_mul", "neuron_add", "neuron_cmp", "neuron_reset",
     "pool_cmp", "special_evals",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,7 @@ class Tally:
         self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
         self.first_input: tuple[torch.Tensor, int] | None = None  # and its version
         self.plan: Plan | None = None
+        self.last: weakref.ref[torch.Tensor] | None = None  # what an addition gave at its last call
 
     def see_left(self, values: ValueSet) -> None:
         """Join the values of the first operand."""
@@ -159,7 +161,8 @@ class Tally:
             self.static = static if self.static is None else self.static and static
         self.sums["calls"] = self.sums.get("calls", 0) + self.calls * layout.batch
         self.before = self.left, self.right
-        self.calls, self.pending, self.repeats, self.first_input = 0, {}, [], None
+        self.calls, self.pending, self.repeats = 0, {}, []
+        self.first_input = self.last = None
 
     def _unit(self, name: str, operands: tuple[ValueSet | None, ValueSet | None]) -> float:
         """What one unit event of the count `name` stands for, if `operands` are its operands."""

@@ -54,6 +54,7 @@ def _environment() -> Any:
 def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequence[Path]) -> dict[str, Any]:
     """What the template shows, under the names that it uses."""
     from snn_energy.energy import analysis
+    from snn_energy.energy.quantised import compare_with_quantised
 
     headline = energies[0]
     costs, convention = headline.costs, headline.convention
@@ -61,6 +62,7 @@ def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequen
     named = {energy.convention.name for energy in shipped}
     side_by_side = [*(e for e in energies if e.convention.name not in named), *shipped]
     charges = {(charge.name, charge.op, charge.site): charge for charge in headline.rows}
+    twin = analysis.compare_with_twin(profile, convention, costs)
     dead, saturated = analysis.dead_and_saturated(profile)
     return {
         "profile": profile,
@@ -68,7 +70,9 @@ def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequen
         "layers": [(row, charges[row.name, row.op, row.site]) for row in profile.rows],
         "blocks": headline.by_block(),
         "conventions": side_by_side,
-        "twin": analysis.compare_with_twin(profile, convention, costs),
+        "twin": twin,
+        "missing": analysis.missing_prices(twin.missing, costs),
+        "quantised": compare_with_quantised(profile),
         "break_even": analysis.break_even(profile, convention, costs),
         "sensitivity": analysis.sensitivity(profile, convention, costs),
         "precision": analysis.precision(profile, convention=convention, costs=costs),

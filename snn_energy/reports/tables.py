@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +136,10 @@ def step_table(profile: Profile, energies: Sequence[Energy]) -> Table:
 
 
 def convention_table(energies: Sequence[Energy]) -> Table:
-    """The same measurement under each convention: AC, MAC, mJ, the ratio to the first, and what differs."""
+    """The same measurement under each convention: AC, MAC, mJ, the ratio to the first, and what differs.
+
+    No ratio where either has operations without a price.
+    """
     first = energies[0].total_pj
     rows = tuple(
         {
@@ -147,7 +149,7 @@ def convention_table(energies: Sequence[Energy]) -> Table:
             "mac": energy.mac,
             "mj": energy.mj,
             "standard_error_mj": energy.standard_error_mj,
-            "ratio": energy.total_pj / first if first else math.nan,
+            "ratio": energy.total_pj / first if first and _comparable(energy, energies[0]) else None,
             "differs": energy.convention.differs,
         }
         for energy in energies
@@ -157,11 +159,16 @@ def convention_table(energies: Sequence[Energy]) -> Table:
         Column("ac", "AC (M)", 1e-6),
         Column("mac", "MAC (M)", 1e-6),
         Column("mj", "mJ"),
-        Column("standard_error_mj", "±"),
+        Column("standard_error_mj", "± at most"),
         Column("ratio", f"/ {energies[0].convention.name}", digits=3),
         Column("differs", "what makes it differ"),
     )
     return Table(columns, rows, tuple(n for n in _notes(energies) if not n.startswith("Convention ")))
+
+
+def _comparable(one: Energy, other: Energy) -> bool:
+    """Are both priced alike?  Functions that no table prices are the same in both: one measurement."""
+    return not any(name != "special" for energy in (one, other) for name in energy.unpriced)
 
 
 def reproduction_table(rows: Sequence[Reproduction]) -> Table:

@@ -216,8 +216,8 @@ def test_precision_and_samples_needed() -> None:
 
 def test_spread_is_one_energy_per_convention() -> None:
     energies = spread(profile())
-    assert energies[0].convention.name == "exact" and len(energies) == 9
-    assert len({round(e.total_pj, 6) for e in energies}) == 7  # qkformer and staa are others' twins
+    assert energies[0].convention.name == "exact" and len(energies) == 10
+    assert len({round(e.total_pj, 6) for e in energies}) == 8  # qkformer and staa are others' twins
     assert [e.convention.name for e in spread(profile(), ["sdt", "syops"])] == ["sdt", "syops"]
 
 

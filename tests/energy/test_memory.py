@@ -107,6 +107,34 @@ def test_convolutions_as_spikingjelly(kind: str) -> None:
     )
 
 
+def test_spikes_near_a_border_reach_less_than_spikingjelly_says() -> None:
+    """A 3×2 kernel without padding over 7×6: each event at its own fan-out, there kernel × channels."""
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    torch.manual_seed(6)
+    net = torch.nn.Sequential(
+        layer.Conv2d(3, 5, (3, 2), bias=False), neuron.LIFNode(v_threshold=0.05)
+    ).eval()  # fmt: skip
+    functional.set_step_mode(net, "m")
+    x = (torch.rand(4, 1, 3, 7, 6) < 0.3).float()
+    theirs, ours = theirs_and_ours(net, x)
+    reach = torch.nn.functional.conv_transpose2d(torch.ones(1, 5, 5, 5), torch.ones(5, 3, 3, 2))[0]
+    existing, all_alike = float((x * reach).sum()), float(x.sum()) * 3 * 2 * 5
+    assert existing < all_alike
+    assert ours["weights"] / theirs["params_pj"] == pytest.approx(existing / all_alike)
+
+
+def test_graded_events_read_their_words_once_per_unit() -> None:
+    """7 events of 19 units in all, as in the convolution above with 50 synapses reached by units."""
+    row = OpRow(
+        "c", "conv2d", input_kind="integer", input_nonzero=7, input_units=19, ac=50, weight_elements=96,
+        output_shape=(5, 4, 3), output_elements=60,
+    )  # fmt: skip
+    found = sram().charge(row)
+    assert found["activations"] == pytest.approx(19 * 4 * 1000 * 10 / 8192)
+    assert found["addressing"] == pytest.approx(50 * 0.1 + 2 * 19 * 3.2)
+
+
 def test_the_same_figures_as_spikingjelly() -> None:
     """Linear → LIF → Linear → LIF on spikes: accesses and addressing, read independently."""
     from spikingjelly.activation_based import functional, layer, neuron

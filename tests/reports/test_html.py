@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from snn_energy.energy import load_convention
+from snn_energy.energy.analysis import compare_with_twin, precision
+from snn_energy.energy.quantised import compare_with_quantised
 from snn_energy.errors import DataError
 from snn_energy.models.zoo import create_model
 from snn_energy.profiling import OpRow, Profile, profile
@@ -116,6 +118,37 @@ def test_what_is_not_counted_is_said(measured: Profile, tmp_path: Path) -> None:
     page = write(dataclasses.replace(measured, rows=(*measured.rows, strange)), tmp_path / "report.html")
     assert "1 operations are covered by no counting rule" in page.text
     assert "block.0: erfinv, 5 calls, 1.2 k elements" in page.text
+
+
+def test_a_missing_price_is_said_in_the_headline_instead_of_a_ratio(
+    measured: Profile, tmp_path: Path
+) -> None:
+    page = write(measured, tmp_path / "loihi.html", energies=(measured.energy("exact", "loihi"),))
+    assert "less than the dense ANN no ratio: loihi has no price for MAC" in page.text
+    assert "No ratio and no break-even rate" in page.text
+    assert page.text.count("no price ") >= sum(r.op in ("conv2d", "linear") for r in measured.rows) - 1
+    assert "times less" not in page.text.split("Against the quantised")[0]
+    priced = write(measured, tmp_path / "priced.html")
+    ratio = compare_with_twin(measured).ratio
+    assert f"less than the dense ANN at least {ratio:.2f} ×" in priced.text
+    assert "no ratio" not in priced.text
+
+
+def test_what_is_an_upper_bound_is_called_one(measured: Profile, tmp_path: Path) -> None:
+    page = write(measured, tmp_path / "report.html")
+    needed = precision(measured).needed
+    assert f"at most {needed} samples put the mean within 1 %" in page.text
+    assert "Standard error over samples at most" in page.text and "upper bounds" in page.text
+
+
+def test_the_quantised_ann_stands_beside_the_dense_one(measured: Profile, tmp_path: Path) -> None:
+    page = write(measured, tmp_path / "report.html")
+    found = compare_with_quantised(measured)
+    assert found is not None and found.bits == 3
+    assert "= 3 bits hold" in page.text and "arXiv:2409.08290" in page.text
+    assert f"{found.ratio:.2f} times less" in page.text
+    for value in (found.spiking_pj, found.quantised_pj, *found.spiking.values(), *found.quantised.values()):
+        assert picojoules(value) in page.text
 
 
 def test_names_are_escaped(measured: Profile, tmp_path: Path) -> None:

@@ -80,6 +80,13 @@ def test_conventions_side_by_side() -> None:
     assert all(r["differs"] and r["costs"] == "45nm-fp32" for r in table.rows)
 
 
+def test_no_ratio_between_conventions_where_a_price_is_missing() -> None:
+    """Loihi has no price for the MACs that either of them charges."""
+    table = convention_table([estimate(profile(), name, "loihi") for name in ("exact", "syops")])
+    assert [row["ratio"] for row in table.rows] == [None, None]
+    assert "± at most" in render(table)
+
+
 def test_what_is_not_in_the_total_is_said_below() -> None:
     measured = dataclasses.replace(profile(), rows=(*profile().rows, OpRow("odd", "uncounted", calls=2)))
     notes = "\n".join(layer_table(measured, [estimate(measured, "exact", "loihi")]).notes)
