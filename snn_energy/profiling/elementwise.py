@@ -19,14 +19,14 @@ MASKS = (BINARY.values, EMPTY.values)
 
 def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     rec, row, tags = call.rec, call.row("add"), (call.tag(a), call.tag(b))
     sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
     row.see_right(sets[1])
     shape = broadcast(a, b)
     lead = rec.layout.leading(shape, call.order)
-    counted = [_may_be_events(values) for values in (row.left, row.right)]
+    counted = [values is not None and values.countable for values in (row.left, row.right)]
     if any(counted):
         for name, x, tag, values, wanted in zip(("left", "right"), (a, b), tags, sets, counted, strict=True):
             if wanted:
@@ -46,10 +46,6 @@ def add(call: Call) -> Tag:
     known = call.known(row=row)
     row.merge_sources(known.sources)
     return known
-
-
-def _may_be_events(values: ValueSet | None) -> bool:
-    return values is not None and (values.values is not None or values.counts)
 
 
 def broadcast(a: Any, b: Any) -> tuple[int, ...]:
@@ -93,7 +89,7 @@ def _uniform(call: Call, row: Tally, shape: tuple[int, ...], lead: int, scaled: 
 
 def mul(call: Call) -> Tag:
     """mul: by a constant a scale; events × anything a mask (free); real × real one MAC per element."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[0] is None or tags[1] is None:
         return scale(call, b if tags[0] is None else a)
@@ -102,7 +98,7 @@ def mul(call: Call) -> Tag:
 
 def div(call: Call) -> Tag:
     """div: by a constant a scale; of a constant a reciprocal; of two activations a product."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[1] is None:
         return scale(call, a)
@@ -134,7 +130,7 @@ def power(call: Call) -> Tag:
 
 def logic(call: Call) -> Tag:
     """&, |, ^: logic on spikes, free of arithmetic."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if None not in tags:
         known = _multiply(call, a, b, tags)
@@ -172,7 +168,7 @@ def reduce(call: Call) -> Tag:
     values = call.values(x, row.left)
     row.see_left(values)
     row.read("valid", call.evenly(x))
-    if _may_be_events(row.left):
+    if row.left is not None and row.left.countable:
         events = call.nonzeros(x, values)
         row.read("events", events)
         row.read("input", events)

@@ -16,9 +16,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from snn_energy.errors import SnnEnergyError
+from snn_energy.profiling import movement
 from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
-from snn_energy.profiling.movement import transpose
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
@@ -60,55 +60,69 @@ class _Watch(TorchFunctionMode):
         return self._counter(name, raw)
 
     def _counter(self, name: str, raw: str) -> Any:
+        """Counts calls of a function that may do work."""
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
         makes = name in MAKES
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
+            tags: list[Tag] = []
+            _collect(rec, args, tags)
+            if kwargs:
+                _collect(rec, kwargs.values(), tags)
+            if writes or "out" in kwargs:
+                rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=bool(tags))
+            if not tags:
+                out = func(*args, **kwargs)
+                again = makes and rec.constants.came_back(_leaves((*args, *kwargs.values())))
+                if again:
+                    rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
+                rec.mark(out, rec.plain if again else rec.fixed)
+                return out
             rec.frame = sys._getframe(2)
+            call = Call(rec, func, name, operation, args, kwargs, tags)
             try:
-                tags: list[Tag] = []
-                _collect(rec, args, tags)
-                if kwargs:
-                    _collect(rec, kwargs.values(), tags)
-                if not tags:
-                    out = func(*args, **kwargs)
-                    if writes or "out" in kwargs:
-                        rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=False)
-                    if makes and rec.constants.came_back(_leaves((*args, *kwargs.values()))):
-                        rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
-                        rec.mark(out, rec.plain)
-                    else:
-                        rec.mark(out, rec.fixed)
-                    return out
-                if writes or "out" in kwargs:
-                    rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=True)
-                call = Call(rec, func, name, operation, args, kwargs, tags)
-                tag = self._known(call, rule)
-                rec.mark(call.result, tag)
-                return call.result
+                known = None if rule is None else rule(call)
+                if rule is None:
+                    rec.uncounted(name, call.run())
+                    known = call.known(event=True)
+            except SnnEnergyError:
+                raise
+            except Exception as error:
+                if call.failed is not None:
+                    raise
+                known = _gap(call, error)
             finally:
                 rec.frame = None
+            out = call.run()
+            rec.mark(out, call.known() if known is None else known)
+            return out
 
-        return count
+        return count if writes or rule is not movement.view else self._viewer(count)
 
-    def _known(self, call: Call, rule: Rule | None) -> Tag:
-        """Run the function and its rule; a rule that fails is a gap in the count, not in the model."""
-        if rule is None:
-            self.recorder.uncounted(call.name, call.run())
-            return call.known(event=True)
-        try:
-            known = rule(call)
-        except SnnEnergyError:
-            raise
-        except Exception as error:
-            if call.failed is not None:
-                raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-            self.recorder.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
-            return call.known(event=True)
-        call.run()
-        return call.known() if known is None else known
+    def _viewer(self, otherwise: Any) -> Any:
+        """`movement.view` for what it nearly always meets: one tensor that is known, and a view of it."""
+        rec = self.recorder
+
+        def look(func: Any, args: Any, kwargs: Any) -> Any:
+            x = args[0] if args else None
+            tag: Tag | None = x.__dict__.get(ATTRIBUTE) if isinstance(x, torch.Tensor) else None
+            if (
+                tag is None
+                or tag.epoch != rec.epoch
+                or tag.version != x._version
+                or tag.clock != rec.constants.clock
+                or (tag.constant and len(args) > 1 and isinstance(args[1], torch.Tensor))
+            ):
+                return otherwise(func, args, kwargs)
+            start = 0 if tag.measured is None else x.data_ptr()
+            out = func(*args, **kwargs)
+            if start and out.data_ptr() != start:
+                tag = tag.but(measured=None)
+            rec.mark(out, tag)
+            return out
+
+        return look
 
     def _getter(self, attribute: str) -> Any:
         rec = self.recorder
@@ -125,7 +139,7 @@ class _Watch(TorchFunctionMode):
                 tag = rec.fixed
             elif attribute in _TURNS:
                 call = Call(rec, lambda *_: out, attribute, _ANY, args, {}, [tag])
-                tag = transpose(call)
+                tag = movement.transpose(call)
             rec.mark(out, tag)
             return out
 
@@ -158,6 +172,13 @@ class _Watch(TorchFunctionMode):
             rec.constants.expose(args[0])
             rec.constants.taken_out = taken
         return out
+
+
+def _gap(call: Call, error: Exception) -> Tag:
+    """A rule that fails is a gap in the count, not in the model."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    call.rec.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
+    return call.known(event=True)
 
 
 def _pass(func: Any, args: Any, kwargs: Any) -> Any:

@@ -192,7 +192,7 @@ def stack(call: Call) -> Tag:
 
 def where(call: Call) -> Any:
     """Elements of one tensor or number or of another; without these, places."""
-    if "input" not in call._arguments():
+    if "input" not in call.arguments():
         return fresh(call)
     choices = [call["input"], call["other"]]
     call.run()

@@ -63,12 +63,19 @@ Operand = tuple[torch.Tensor, str, ValueSet, Tag | None]
 def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str, int], order: int) -> None:
     """The four candidate counts of a product, per index in `lead`; unit events beside events."""
     (a, ai, va, _), (b, bi, vb, _) = left, right
+    key = a.shape, b.shape, lead, order
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+    else:
+        row.remember(key, *_by_shape(ai, bi, lead, size, order))
+    if not va.countable and not vb.countable and row.all_nonzero(a, b):
+        return
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
     ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
     ua = _nonzeros_at(*left, keep, graded=True) if va.graded else ca
     ub = _nonzeros_at(*right, keep, graded=True) if vb.graded else cb
     graded = va.graded or vb.graded
-    shape, n, pairs = tuple(size[c] for c in lead), len(lead), math.prod(size.values())
+    shape, n = tuple(size[c] for c in lead), len(lead)
     both = _spread(_rows(ca * cb, n), shape)
     both_units = _spread(_rows(ua * ub, n), shape) if graded else None
     unit = (va.unit or 1.0) * (vb.unit or 1.0)
@@ -88,8 +95,21 @@ def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str,
         else:  # broadcast: each element counted once
             whole = None if unit_rows is None else unit_rows.sum().reshape(1)
             row.read(given, Reading((), rows.sum().reshape(1), 1, unit, whole, order))
-    row.read("valid", Reading(shape, None, pairs // max(1, math.prod(shape)), order=order))
-    row.add(dense_macs=pairs, input_elements=a.numel(), right_elements=b.numel())
+
+
+def _by_shape(
+    ai: str, bi: str, lead: str, size: dict[str, int], order: int
+) -> tuple[dict[str, Reading], dict[str, int], dict[str, Reading]]:
+    """What shapes alone decide, and what they decide where no operand has a zero."""
+    shape, pairs = tuple(size[c] for c in lead), math.prod(size.values())
+    elements = [math.prod(size[c] for c in letters) for letters in (ai, bi)]
+    valid = Reading(shape, None, pairs // max(1, math.prod(shape)), order=order)
+    dense = dict.fromkeys(("coincident", "left", "right"), valid)
+    for name, letters, count in zip(("input", "right_input"), (ai, bi), elements, strict=True):
+        own = shape if set(lead) <= set(letters) else ()
+        dense[name] = Reading(own, None, count // max(1, math.prod(own)), order=order)
+    sums = {"dense_macs": pairs, "input_elements": elements[0], "right_elements": elements[1]}
+    return {"valid": valid}, sums, dense
 
 
 def _squeeze(x: torch.Tensor, xi: str, other: torch.Tensor, oi: str) -> tuple[torch.Tensor, str]:

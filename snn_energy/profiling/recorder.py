@@ -182,7 +182,7 @@ class Recorder:
 
     def values(self, x: torch.Tensor, tag: Tag | None, known: ValueSet | None) -> ValueSet:
         """The values of operand `x`; not looked at again once its site has met some without a unit."""
-        if known is not None and known.values is None and not known.counts:
+        if known is not None and not known.countable:
             return known
         if tag is None:
             return REAL  # parameters and constants are weights

@@ -12,6 +12,7 @@ import torch
 
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.measure import without_zeros
 from snn_energy.profiling.profile import OpRow
 from snn_energy.profiling.provenance import TIME_MAJOR, union
 from snn_energy.profiling.resolve import SIDES, SYNAPTIC, ZERO, Count, ratio
@@ -104,6 +105,7 @@ class Tally:
         self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
         self.first_input: tuple[torch.Tensor, int] | None = None  # and its version
         self.plan: Plan | None = None
+        self.sparse = False  # has a real operand had zeros?
         self.last: weakref.ref[torch.Tensor] | None = None  # what an addition gave at its last call
 
     def see_left(self, values: ValueSet) -> None:
@@ -126,11 +128,30 @@ class Tally:
         for name, value in sums.items():
             mine[name] = mine.get(name, 0) + value
 
-    def remember(self, key: Any, readings: dict[str, Reading], sums: dict[str, int]) -> None:
-        """Count what shapes alone decide, and keep it for the next call of the same `key`."""
+    def remember(
+        self,
+        key: Any,
+        readings: dict[str, Reading],
+        sums: dict[str, int],
+        dense: dict[str, Reading] | None = None,
+    ) -> None:
+        """Count what shapes alone decide, and keep it for the next call of the same `key`.
+
+        `dense`: what they decide besides where no operand has a zero (`all_nonzero`).
+        """
         self.settle_plan()
-        self.plan = Plan(key, readings, sums)
+        self.plan = Plan(key, readings, sums, dense or {})
         self.again()
+
+    def all_nonzero(self, *operands: torch.Tensor) -> bool:
+        """Count real operands by their shapes, if none of them has a zero; not asked again once one had."""
+        if self.sparse or not all(map(without_zeros, operands)):
+            self.sparse = True
+            return False
+        assert self.plan is not None
+        for name, reading in self.plan.dense.items():
+            self.read(name, reading)
+        return True
 
     def again(self) -> None:
         """Count what the last call counted."""
@@ -235,6 +256,7 @@ class Plan:
     key: Any
     readings: dict[str, Reading]
     sums: dict[str, int]
+    dense: dict[str, Reading]
     calls: int = 0
 
 
