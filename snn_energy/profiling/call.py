@@ -15,7 +15,7 @@ import torch
 
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.operations import ALIASES, REVERSED, Operation
-from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Measured, Tag, union
+from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
@@ -158,7 +158,6 @@ class Call:
         sources: tuple[str, ...] | None = None,
         synapse: Tally | None = None,
         order: int | None = None,
-        measured: Measured | None = None,
     ) -> Tag:
         """What is known of the result: where it came from follows from the operands, the rest is given.
 
@@ -194,7 +193,6 @@ class Call:
             still,
             sites,
             latest if order is None else order,
-            measured=measured,
         )
 
 

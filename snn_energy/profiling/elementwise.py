@@ -152,11 +152,12 @@ def negate(call: Call) -> Tag:
 
 def scale(call: Call, x: torch.Tensor) -> Tag:
     """Activations × constants: one multiply per element, foldable into a threshold or a weight."""
-    row = call.row("scale")
-    elements = x.numel()
+    row, shape = call.row("scale"), x.shape
     out = call.run()
-    row.add(scale_muls=out.numel(), input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out)
+    elements = out.numel()
+    row.uniform((shape, out.shape), scale_muls=elements, input_elements=shape.numel(), output_elements=elements)
+    if not row.fixed:
+        call.describe(row, x, out)
     known = call.known(row=row)
     row.merge_sources(known.sources)
     return known
@@ -167,14 +168,18 @@ def reduce(call: Call) -> Tag:
     x, row = call["input"], call.row(call.name)
     values = call.values(x, row.left)
     row.see_left(values)
-    row.read("valid", call.evenly(x))
+    shape, elements, valid = x.shape, x.numel(), {"valid": call.evenly(x)}
     if row.left is not None and row.left.countable:
         events = call.nonzeros(x, values)
         row.read("events", events)
         row.read("input", events)
     out = call.run()
-    row.add(input_elements=x.numel(), output_elements=out.numel())
-    row.add(scale_muls=out.numel() if call.name == "mean" else 0)
+    key, outputs = (shape, out.shape, valid["valid"].lead), out.numel()
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+    else:
+        sums = {"input_elements": elements, "output_elements": outputs}
+        row.remember(key, valid, {**sums, "scale_muls": outputs if call.name == "mean" else 0})
     call.describe(row, x, out)
     known = call.known(row=row)
     row.merge_sources(known.sources)
@@ -189,9 +194,16 @@ def norm(call: Call) -> Tag:
     elements = x.numel()
     out = call.run()
     row.folded = folded if row.folded is None else row.folded and folded
-    row.add(norm_elements=elements, norm_macs=0 if folded else elements)
-    row.add(input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out, details={"function": call.name, "affine": call.get("weight") is not None})
+    row.uniform(
+        (x.shape, folded),
+        norm_elements=elements,
+        norm_macs=0 if folded else elements,
+        input_elements=elements,
+        output_elements=elements,
+    )
+    if not row.fixed:
+        details = {"function": call.name, "affine": call.get("weight") is not None}
+        call.describe(row, x, out, details=details)
     return call.known(REAL if tag is None else None, row=row, sources=())
 
 
@@ -211,7 +223,7 @@ def _compared(call: Call, event: bool) -> Tag:
     if event:
         call.rec.compared(x)
     out = call.run()
-    row.add(pool_cmp=elements, input_elements=elements)
+    row.uniform(x.shape, pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
     is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
     if is_mask and not event:
@@ -221,8 +233,8 @@ def _compared(call: Call, event: bool) -> Tag:
 
 def special(call: Call) -> Tag:
     """exp, softmax, GELU …: elements evaluated, in their own column."""
-    elements, row = next(call.live()).numel(), call.row("special", call.name)
+    shape, row = next(call.live()).shape, call.row("special", call.name)
     call.run()
-    row.add(special_evals=elements, input_elements=elements)
+    row.uniform(shape, special_evals=shape.numel(), input_elements=shape.numel())
     row.fixed.setdefault("details", {"function": call.name})
     return call.known(row=row, sources=())

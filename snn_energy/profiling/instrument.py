@@ -21,7 +21,7 @@ from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
-from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag, carry
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.rules import rules_with
 from snn_energy.profiling.tally import Reading
@@ -66,37 +66,50 @@ class _Watch(TorchFunctionMode):
         makes = name in MAKES
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
+            place = rec.enter(sys._getframe(2))
+            known = rec.again(place, name, args, kwargs)
+            if known is not None:
+                out = func(*args, **kwargs)
+                rec.mark(out, known)
+                return out
             tags: list[Tag] = []
             _collect(rec, args, tags)
             if kwargs:
                 _collect(rec, kwargs.values(), tags)
             if writes or "out" in kwargs:
                 rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=bool(tags))
+                if rec.constants.live:  # what was constant for calls remembered may be so no longer
+                    rec.settled.clear()
             if not tags:
-                out = func(*args, **kwargs)
-                again = makes and rec.constants.came_back(_leaves((*args, *kwargs.values())))
-                if again:
-                    rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
-                rec.mark(out, rec.plain if again else rec.fixed)
-                return out
-            rec.frame = sys._getframe(2)
+                return constant(func, args, kwargs)
+            rec.touched, rec.looked, rec.watched = [], False, None
             call = Call(rec, func, name, operation, args, kwargs, tags)
             try:
-                known = None if rule is None else rule(call)
-                if rule is None:
-                    rec.uncounted(name, call.run())
-                    known = call.known(event=True)
+                known = uncovered(call) if rule is None else rule(call)
             except SnnEnergyError:
                 raise
             except Exception as error:
                 if call.failed is not None:
                     raise
                 known = _gap(call, error)
-            finally:
-                rec.frame = None
             out = call.run()
-            rec.mark(out, call.known() if known is None else known)
+            known = known or call.known()
+            if not writes and "out" not in kwargs and rule is not None:
+                known = rec.settle(place, args, kwargs, known, name)
+            rec.mark(out, known)
             return out
+
+        def constant(func: Any, args: Any, kwargs: Any) -> Any:
+            out = func(*args, **kwargs)
+            again = makes and rec.constants.came_back(_leaves((*args, *kwargs.values())))
+            if again:
+                rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
+            rec.mark(out, rec.plain if again else rec.fixed)
+            return out
+
+        def uncovered(call: Call) -> Tag:
+            rec.uncounted(name, call.run())
+            return call.known(event=True)
 
         return count if writes or rule is not movement.view else self._viewer(count)
 
@@ -115,11 +128,10 @@ class _Watch(TorchFunctionMode):
                 or (tag.constant and len(args) > 1 and isinstance(args[1], torch.Tensor))
             ):
                 return otherwise(func, args, kwargs)
-            start = 0 if tag.measured is None else x.data_ptr()
             out = func(*args, **kwargs)
-            if start and out.data_ptr() != start:
-                tag = tag.but(measured=None)
             rec.mark(out, tag)
+            if COUNTED in x.__dict__:
+                carry(x, out)
             return out
 
         return look
@@ -152,6 +164,7 @@ class _Watch(TorchFunctionMode):
             rec, (x, new) = self.recorder, args[:2]
             tag = rec.tag(new)
             rec.constants.replaced(x, live=tag is not None)
+            rec.settled.clear()
             rec.mark(x, rec.fixed if tag is None else tag)
         return out
 
@@ -177,6 +190,7 @@ class _Watch(TorchFunctionMode):
 def _gap(call: Call, error: Exception) -> Tag:
     """A rule that fails is a gap in the count, not in the model."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    call.rec.looked = True
     call.rec.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
     return call.known(event=True)
 
@@ -234,7 +248,6 @@ def instrumented(
         for handle in handles:
             handle.remove()
         recorder.paths[:] = [""]
-        recorder.frame = None
 
 
 def _enter(watch: _Watch, name: str) -> Any:
@@ -284,11 +297,13 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)))
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
     order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
-    if order == TIME_MAJOR:
+    if order == TIME_MAJOR and rec.layout.steps is None:
         rec.layout.observe(spikes.shape)
+        rec.settled.clear()
     name, update = rec.paths[-1], update_of(module, rec.layout.steps or 1)
+    rec.enter(None)
     tally = rec.tally(update.op)
-    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()))
+    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()), rec.epoch)
     values, measured.maps, measured.rows = read_spikes(spikes, measured.lead, update.graded)
     tally.out = values if tally.out is None else tally.out.join(values)
     lead = tuple(spikes.shape[: measured.lead])
@@ -315,7 +330,8 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
         for driver in tag.drivers:
             driver.feeds[name] = None
     rec.mark(out, Tag(rec.epoch, (name,), order=order or TIME_MAJOR))
-    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, measured=measured, order=order or TIME_MAJOR))
+    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, order=order or TIME_MAJOR))
+    spikes.__dict__[COUNTED] = measured
 
 
 def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor, order: int) -> int | None:

@@ -12,6 +12,7 @@ from snn_energy.profiling.call import Call
 from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.measure import EXACT, ones_where_nonzero, units
 from snn_energy.profiling.provenance import Tag
+from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
 
@@ -32,7 +33,7 @@ def contract(
     (ai, bi, oi), tags = letters, (call.tag(a), call.tag(b))
     a, ai = _squeeze(a, ai, b, bi)
     b, bi = _squeeze(b, bi, a, ai)
-    row = call.row("matmul", variant)
+    row, call.rec.looked = call.row("matmul", variant), True
     left = left or call.rec.values(a, tags[0], row.left)
     right = call.rec.values(b, tags[1], row.right)
     row.see_left(left)
@@ -41,7 +42,7 @@ def contract(
         row.merge_sources(tag.sources if tag is not None else ())
     size = dict(zip(ai + bi, (*a.shape, *b.shape), strict=True))
     lead = _leading(oi, (ai, a, tags[0]), (bi, b, tags[1]))
-    _count(row, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size, call.order)
+    _count(call.rec, row, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size, call.order)
     row.add(output_elements=math.prod(size[c] for c in oi if c in size))
     if "input_shape" not in row.fixed:
         right_shape = tuple(size[c] for c in bi if c not in lead)
@@ -60,7 +61,9 @@ def contract(
 Operand = tuple[torch.Tensor, str, ValueSet, Tag | None]
 
 
-def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str, int], order: int) -> None:
+def _count(
+    rec: Recorder, row: Tally, left: Operand, right: Operand, lead: str, size: dict[str, int], order: int
+) -> None:
     """The four candidate counts of a product, per index in `lead`; unit events beside events."""
     (a, ai, va, _), (b, bi, vb, _) = left, right
     key = a.shape, b.shape, lead, order
@@ -71,9 +74,9 @@ def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str,
     if not va.countable and not vb.countable and row.all_nonzero(a, b):
         return
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
-    ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
-    ua = _nonzeros_at(*left, keep, graded=True) if va.graded else ca
-    ub = _nonzeros_at(*right, keep, graded=True) if vb.graded else cb
+    ca, cb = _nonzeros_at(rec, *left, keep), _nonzeros_at(rec, *right, keep)
+    ua = _nonzeros_at(rec, *left, keep, graded=True) if va.graded else ca
+    ub = _nonzeros_at(rec, *right, keep, graded=True) if vb.graded else cb
     graded = va.graded or vb.graded
     shape, n = tuple(size[c] for c in lead), len(lead)
     both = _spread(_rows(ca * cb, n), shape)
@@ -134,16 +137,15 @@ def _leading(oi: str, *operands: tuple[str, torch.Tensor, Tag | None]) -> str:
 
 
 def _nonzeros_at(
-    x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str, graded: bool = False
+    rec: Recorder, x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str, graded: bool = False
 ) -> torch.Tensor:
     """Nonzeros (`graded`: unit events) of `x` per index in `keep`, summed over the others.
 
     float64, of size 1 where `x` has no such index.
     """
     gone = [i for i, c in enumerate(letters) if c not in keep]
-    measured = tag.measured if gone == [1] and tag is not None and not graded else None
-    whole = measured is not None and measured.numel == x.numel() and x.is_contiguous()
-    known = measured.positions(x) if measured is not None and whole else None
+    measured = rec.measured(x) if gone == [1] and not graded else None
+    known = measured.positions(x) if measured is not None else None
     if known is not None:
         ones = known.reshape(x.shape[:1] + x.shape[2:])
     else:

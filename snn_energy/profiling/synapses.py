@@ -133,6 +133,7 @@ def weighted(
 ) -> Tag:
     """Count a layer with weights; `variant` tells layers apart that one function holds."""
     rec, tag, row = call.rec, call.tag(x) or call.rec.plain, call.row(layer.op, variant)
+    rec.looked = True
     batched = x if layer.convolve is None or x.dim() > len(layer.fan.axes) + 1 else x.unsqueeze(0)
     values = rec.values(x, tag, row.left)
     row.see_left(values)
@@ -190,7 +191,7 @@ def _events(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueS
             "events", Reading(counts.lead, counts.values, uniform, counts.unit, counts.units, counts.order)
         )
         return
-    maps, units = rec.maps(x, tag, values)
+    maps, units = rec.maps(x, values)
     reach = fan_weights(fan, x.device)
     (events, inputs), shape, unit = reach @ maps.double().T, tuple(x.shape[:1]), values.unit or 1.0
     graded = (None, None) if units is None else reach @ units.double().T
