@@ -118,7 +118,7 @@ class _Watch(TorchFunctionMode):
         rec = self.recorder
 
         def look(func: Any, args: Any, kwargs: Any) -> Any:
-            x = args[0] if args else None
+            x: Any = args[0] if args else None
             tag: Tag | None = x.__dict__.get(ATTRIBUTE) if isinstance(x, torch.Tensor) else None
             if (
                 tag is None
