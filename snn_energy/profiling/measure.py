@@ -33,6 +33,8 @@ def values_of(x: torch.Tensor) -> ValueSet:
         return EMPTY
     if not math.isfinite(high - low):
         return REAL
+    if len({abs(v) for v in seen}) > 1:
+        return _multiples(x, tuple({low, high, *seen} - {0.0}))
     if low >= 0 or high <= 0:
         value = high if low >= 0 else low
         if torch.equal(x, ones_where_nonzero(x).to(x.dtype).mul_(value)):
@@ -53,20 +55,29 @@ def _sample(x: torch.Tensor) -> tuple[float, ...]:
 
 def _multiples(x: torch.Tensor, seen: tuple[float, ...]) -> ValueSet:
     """The values of `x` if they are whole multiples, at most 15, of a common unit; `seen`: some of them."""
-    smallest = float(x.abs().masked_fill_(x == 0, math.inf).amin())
-    known = tuple(sorted({*seen, smallest}))
-    unit = grid(known)
-    for parts in range(1, LARGEST + 1) if unit is not None else ():
-        finer = unit / parts  # type: ignore[operator]
-        multiples = x.div(finer) if x.dtype == torch.float64 else x.double().div_(finer)
-        whole = multiples.round()
-        if float(whole.abs().amax()) > LARGEST:
-            break
-        if bool(((multiples - whole).abs_() <= _ROUNDING * whole.abs()).all()):
-            found = torch.bincount(whole.reshape(-1).long() + LARGEST, minlength=2 * LARGEST + 1)
-            steps = [k - LARGEST for k in found.nonzero().flatten().tolist() if k != LARGEST]
-            return REAL if len(set(map(abs, steps))) < 2 else ValueSet(tuple(k * finer for k in steps))
-    return REAL
+    unit = grid(seen)
+    if unit is None:
+        return REAL
+    whole = x.mul(1 / unit)
+    found = whole.round()
+    if not torch.equal(whole, found):  # a finer unit, or multiples that were rounded
+        smallest = float(x.abs().masked_fill_(x == 0, math.inf).amin())
+        unit = grid((*seen, smallest))
+        for parts in range(1, LARGEST + 1) if unit is not None else ():
+            whole = x.double() * (parts / unit)  # type: ignore[operator]
+            found = whole.round()
+            if float(found.abs().amax()) > LARGEST:
+                return REAL
+            if bool(((whole - found).abs_() <= _ROUNDING * found.abs()).all()):
+                unit /= parts  # type: ignore[operator]
+                break
+        else:
+            return REAL
+    if float(found.abs().amax()) > LARGEST:
+        return REAL
+    steps = torch.bincount(found.reshape(-1).long() + LARGEST, minlength=2 * LARGEST + 1).nonzero().flatten()
+    multiples = [k - LARGEST for k in steps.tolist() if k != LARGEST]
+    return REAL if len(set(map(abs, multiples))) < 2 else ValueSet(tuple(k * unit for k in multiples))
 
 
 def units(x: torch.Tensor, values: ValueSet) -> torch.Tensor:
