@@ -254,11 +254,12 @@ def _unit_total(c: Candidates, name: str, values: ValueSet, nonzero: int) -> int
 
 
 def _canonical(row: OpRow) -> OpRow:
-    """`row` without the counts of an operand that has turned out real, where its nonzeros do not matter.
+    """`row` without the counts of an operand whose values have no unit, where its nonzeros do not matter.
 
-    They were counted until its first real batch only, so they depend on the order of the batches.
+    They were counted until its first such batch only, so they depend on the order of the batches.
     """
-    left, right = (row.input_kind == "real", row.right_kind == "real")
+    left = bool(row.input_kind) and not value_set(row.input_kind, row.input_values).countable
+    right = bool(row.right_kind) and not value_set(row.right_kind or "", row.right_values).countable
     void: set[str] = set()
     if row.op in SUMS and left:
         void = {"events"}
