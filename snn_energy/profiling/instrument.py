@@ -23,7 +23,7 @@ from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.rules import rules_with
+from snn_energy.profiling.rules import foreign_name, rules_with
 from snn_energy.profiling.tally import Reading
 
 _ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
@@ -48,6 +48,9 @@ class _Watch(TorchFunctionMode):
 
     def _handler(self, func: Any) -> Any:
         """What to do with calls of `func`."""
+        theirs = foreign_name(func, self.rules)
+        if theirs is not None:
+            return self._counter(theirs, theirs)
         raw = getattr(func, "__name__", None) or str(func)
         if raw in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
