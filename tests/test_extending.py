@@ -11,8 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from snn_energy.profiling import Call
+from snn_energy.profiling.own import READ
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
 ROOT = PAGE.parents[1]
+
+FOUND = """
+from my_snn import AdaptiveLIF
+from snn_energy.profiling import neurons, rules
+
+neurons._REGISTERED.clear()  # what the import did; the entry point remains
+neurons._NEAREST.clear()
+print(neurons.is_neuron(AdaptiveLIF()))
+print({"cumsum", "my_snn::packed_linear"} <= set(rules.rules_with()))
+"""
 
 
 def blocks() -> Iterator[tuple[str, str, str]]:
@@ -38,7 +51,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-snn\nVersion: 1.0\n")
             groups = tomllib.loads(text)["project"]["entry-points"].items()
             lines = (
-                f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups
+                f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items())
+                for group, points in groups
             )
             (info / "entry_points.txt").write_text("\n".join(lines))
     return folder
@@ -61,10 +75,32 @@ def run(place: Path, *command: str, path: str = "") -> str:
 
 def test_the_page_has_a_recipe_for_each_door() -> None:
     titles = {line[3:] for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("## ")}
-    assert titles == {
-        "A counting rule", "A neuron", "A convention, a cost table", "A data set", "A model", "An export target",
-        "In a package",
-    }  # fmt: skip
+    doors = "counting rule", "neuron", "convention, a cost table", "data set", "model"
+    assert titles == {*(f"A {door}" for door in doors), "An export target", "In a package"}
+
+
+def test_the_page_names_what_a_rule_may_use() -> None:
+    inner = {  # the engine's
+        "tag",
+        "lead",
+        "order",
+        "operation",
+        "rec",
+        "ran",
+        "failed",
+        "result",
+        "tags",
+        "arguments",
+        "pair",
+    }
+    text = PAGE.read_text(encoding="utf-8")
+    for name in vars(Call):
+        if not name.startswith("_") and name not in inner:
+            assert f"`call.{name}" in text, name
+    for decided_as, counts in READ.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{decided_as}` |")]
+        for name in (name for group in counts for name in group):
+            assert f"`{name}`" in line
 
 
 def test_the_blocks_run_as_they_stand(place: Path) -> None:
@@ -90,10 +126,5 @@ def test_the_commands_run_with_the_entry_points_alone(place: Path) -> None:
     assert "Two layers for bars" in printed["list"]
     assert "ours" in printed["profile"] and "our-chip" in printed["profile"]
     assert "identical" in printed["export"] and "5 of 5 predictions equal" in printed["verify"]
-    found = run(
-        place, "-c", "from my_snn import AdaptiveLIF; from snn_energy.profiling import neurons, rules\n"
-        "neurons._REGISTERED.clear(); neurons._registered.cache_clear(); print(neurons.is_neuron(AdaptiveLIF()))\n"
-        "print({'cumsum', 'my_snn::packed_linear'} <= set(rules.rules_with()))",
-        path=str(place),
-    )  # fmt: skip
-    assert found.split() == ["True", "True"]
+    (place / "installed.py").write_text(FOUND, encoding="utf-8")
+    assert run(place, "installed.py", path=str(place)).split() == ["True", "True"]

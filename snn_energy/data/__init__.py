@@ -1,4 +1,7 @@
-"""Data sets by name, and the user's own input files.  `load_data` is the only door; `register_dataset` adds to it."""
+"""Data sets by name, and the user's own input files.
+
+`load_data` is the only door; `register_dataset` adds to what it knows.
+"""
 
 from snn_energy.data.images import Data, Images
 from snn_energy.data.sources import list_data, load_data, read_input, register_dataset

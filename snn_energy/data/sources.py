@@ -26,7 +26,7 @@ Loader = Callable[..., Data]
 def _accept(name: str, load: Any) -> Loader:
     if not callable(load):
         raise ConfigError(f"data set {name!r}: {load!r} is no function; register one that gives a Data")
-    return load  # type: ignore[no-any-return]
+    return load
 
 
 DATASETS: Registry[Loader] = Registry("data set", "snn_energy.datasets", {}, _accept)
@@ -35,8 +35,8 @@ DATASETS: Registry[Loader] = Registry("data set", "snn_energy.datasets", {}, _ac
 def register_dataset(name: str, load: Loader | None = None) -> Any:
     """Make a data set known as `name` to `load_data`, and so to `--data`, recipes and training.
 
-    `load()` gives a `Data`; for names with a place in them, `name:PLACE`, it is called as `load("PLACE")`.  It
-    runs when the data is asked for.  Also a decorator: `@register_dataset("mine")`.
+    `load()` gives a `Data`; for names with a place in them, `name:PLACE`, it is called as `load("PLACE")`.
+    It runs when the data is asked for.  Also a decorator: `@register_dataset("mine")`.
 
     Raises `ConfigError` for a name of ours, or for what is no function.
     """
@@ -77,9 +77,8 @@ def _registered(kind: str, where: str, name: str) -> Data:
     try:
         inspect.signature(load).bind(*([where] if where else []))
     except TypeError:
-        raise DataError(
-            f"data {name!r}: takes no place after a colon" if where else f"data {name!r}: give its place, {name}:PLACE"
-        ) from None
+        way_out = "takes no place after a colon" if where else f"give its place, {name}:PLACE"
+        raise DataError(f"data {name!r}: {way_out}") from None
     except ValueError:
         pass  # a builtin without a signature
     try:
@@ -87,7 +86,8 @@ def _registered(kind: str, where: str, name: str) -> Data:
     except OSError as error:
         raise DataError(f"data {name!r}: {error}") from error
     if not isinstance(found, Data):
-        raise DataError(f"data {name!r}: its function gave {type(found).__name__}, must give snn_energy.data.Data")
+        given = type(found).__name__
+        raise DataError(f"data {name!r}: its function gave {given}, must give snn_energy.data.Data")
     return dataclasses.replace(found, name=name)
 
 

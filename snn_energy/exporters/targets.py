@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A runtime to export for: a function that exports and one that verifies again (ours: "module:function").
+    """A runtime to export for: a function that exports and one that verifies again.
 
-    `export(model, folder, x, y, *, …)` writes into `folder` and `verify(folder, x, y, *, …)` runs what it wrote;
-    both return a `Verification`.  Keywords behind the star are the target's own options.
+    `export(model, folder, x, y, *, …)` writes into `folder`, `verify(folder, x, y, *, …)` runs what it wrote;
+    both return a `Verification`.  Keywords behind the star are the target's own options.  Ours are given as
+    "module:function".
     """
 
     export: str | Callable[..., Verification]
@@ -80,11 +81,11 @@ def register_target(
     verify: Callable[..., Verification],
     summary: str = "",
 ) -> Target:
-    """Make a runtime known as `name` to `export`, `verify` and the command line; `Target` says what both take.
+    """Make a runtime known as `name` to `export`, `verify` and the command line.
 
-    The door makes the folder before `export` runs, writes `verification.json` after, and raises
-    `VerificationError` where a verdict is "different": the functions need not.  Raises `ConfigError` for a name
-    of ours, and for functions that cannot be called so.
+    `Target` says what both functions take.  The door makes the folder before `export` runs, writes
+    `verification.json` after, and raises `VerificationError` where a verdict is "different": they need not.
+    Raises `ConfigError` for a name of ours, and for functions that cannot be called so.
     """
     TARGETS.register(name, Target(export, verify, summary))
     return TARGETS[name]
@@ -104,7 +105,7 @@ def export(
     _check_options(run, target, options)
     folder = Path(out)
     if target in _OURS:
-        return run(model, folder, x, y, **options)  # type: ignore[no-any-return]
+        return run(model, folder, x, y, **options)
     folder.mkdir(parents=True, exist_ok=True)
     verdict = _checked(run(model, folder, x, y, **options), target)
     verdict.save(folder / "verification.json")
@@ -119,7 +120,7 @@ def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: 
     run = _function(_target(name, DataError).verify)
     _check_options(run, name, options)
     verdict = run(Path(folder), x, y, **options)
-    return verdict if name in _OURS else _checked(verdict, name).require()  # type: ignore[no-any-return]
+    return verdict if name in _OURS else _checked(verdict, name).require()
 
 
 def _checked(verdict: Any, target: str) -> Verification:

@@ -120,16 +120,14 @@ _OURS: dict[str, Entry] = {
 
 
 def _accept(name: str, value: Any) -> Entry:
-    """The entry of a network of a user's: an `Entry`, or its class.  Raises `ConfigError` for anything else."""
+    """The entry of a user's network: an `Entry`, or its class.  Raises `ConfigError` for anything else."""
     entry = value if isinstance(value, Entry) else Entry(value)
     cls = entry.target
     if not isinstance(cls, type):
         raise ConfigError(f"model {name!r}: {cls!r} is no class; register the class of the network")
     config = getattr(cls, "Config", None)
     if not isinstance(config, type) or not dataclasses.is_dataclass(config):
-        raise ConfigError(
-            f"model {name!r}: {cls.__name__}.Config must be a dataclass of what its constructor takes, not {config!r}"
-        )
+        raise ConfigError(f"model {name!r}: {cls.__name__}.Config must be a dataclass, not {config!r}")
     known = [f.name for f in dataclasses.fields(config)]
     for key in entry.fields:
         if key not in known:
@@ -143,10 +141,10 @@ ZOO: Registry[Entry] = Registry("model", "snn_energy.models", _OURS, _accept)
 def register_model(
     name: str, fields: Mapping[str, Any] | None = None, *, summary: str = ""
 ) -> Callable[[Any], Any]:
-    """Decorator: make a network known as `name` to `create_model`, recipes, checkpoints and the command line.
+    """Decorator: make a network known as `name` to `create_model`, recipes, checkpoints, the command line.
 
-    The class has a dataclass `Config` and is built as `cls(config)`; `fields` of it are fixed by the name, and
-    `summary` is what `snn-energy list models` prints.  Another name for the same class:
+    The class has a dataclass `Config` and is built as `cls(config)`; `fields` of it are fixed by the name,
+    and `summary` is what `snn-energy list models` prints.  Another name for the same class:
     `register_model("wider", {"width": 512})(cls)`.
 
     Raises `ConfigError` for a name of ours, a class without `Config`, or a field that it has not.
@@ -201,7 +199,7 @@ def construct(cls: Any, config: Any) -> nn.Module:
     model = cls(config)
     if not hasattr(model, "config"):
         model.config = config
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def find(name: str) -> Entry:

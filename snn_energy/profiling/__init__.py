@@ -29,7 +29,8 @@ __all__ = [
     "register_neuron",
 ]
 
-_HOME = {"Call": "call", "Rule": "call", "Update": "neurons", "register_neuron": "neurons"}  # these import torch
+# these import torch
+_HOME = {"Call": "call", "Rule": "call", "Update": "neurons", "register_neuron": "neurons"}
 
 
 def __getattr__(name: str) -> Any:

@@ -145,7 +145,10 @@ class Call:
         return values
 
     def summed(self, counts: torch.Tensor) -> Reading:
-        """Counts of your own: whole numbers with the leading dimensions of an operand, summed over the others."""
+        """Counts of your own: whole numbers, with time and batch as an operand has them, summed over the rest.
+
+        Raises `ConfigError` for fractions and negative numbers.
+        """
         counts = counts.detach().double()
         if counts.numel() and not bool(((counts == counts.round()) & (counts >= 0)).all()):
             raise ConfigError(f"rule {self.name!r}: counts must be whole numbers, 0 or more")
@@ -153,22 +156,22 @@ class Call:
         return Reading(tuple(counts.shape[:lead]), row_counts(counts, lead), order=self.order)
 
     def like(self, name: str, **arguments: Any) -> Tag:
-        """Count as our rule of `name` counts a call with `arguments`; what it says is known of the result.
+        """Count as our rule of `name` counts a call with `arguments`; returns what is known of the result.
 
-        The function's result must be what `name` would give.  Arguments are the call's own, views of them, and
-        what `constant` was told of.  Raises `ConfigError` for any other tensor, and for a name or a parameter
+        The function's result must be what `name` would give.  Tensors are arguments of the call, views of
+        them, or what `constant` was told of.  Raises `ConfigError` for any other tensor, and for a name or a parameter
         that there is not.
         """
         from snn_energy.profiling.rules import RULES
 
         if name not in RULES:
-            raise ConfigError(f"rule {self.name!r}: like({name!r}): we have no such rule; {suggest(name, RULES)}")
+            raise ConfigError(f"rule {self.name!r}: like({name!r}): no rule of ours; {suggest(name, RULES)}")
         operation = OPERATIONS[name]
+        known_as = operation.parameters
         for key in arguments:
-            if ALIASES.get(key, key) not in operation.parameters:
-                raise ConfigError(
-                    f"rule {self.name!r}: like({name!r}): unknown argument {key!r}; {suggest(key, operation.parameters)}"
-                )
+            if ALIASES.get(key, key) not in known_as:
+                unknown = f"unknown argument {key!r}; {suggest(key, known_as)}"
+                raise ConfigError(f"rule {self.name!r}: like({name!r}): {unknown}")
         for x in tensors_in(arguments.values()):
             self._adopt(x, name)
         tags = [tag for tag in map(self.tag, tensors_in(arguments.values())) if tag is not None]
@@ -194,8 +197,8 @@ class Call:
                 self.rec.mark(x, self.rec.tag(own) or self.rec.fixed)
                 return
         raise ConfigError(
-            f"rule {self.name!r}: like({name!r}): a tensor of shape {tuple(x.shape)} is neither an argument of the "
-            "call nor a view of one; give call.constant(x) if it is made of parameters alone"
+            f"rule {self.name!r}: like({name!r}): a tensor of shape {tuple(x.shape)} is neither an argument of "
+            "the call nor a view of one; give call.constant(x) if it is made of parameters alone"
         )
 
     def describe(self, row: Tally, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from snn_energy.errors import SnnEnergyError
+from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.movement import transpose
@@ -263,7 +263,10 @@ def _leave_neuron(watch: _Watch) -> Any:
 def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
     inputs = list(tensors_in(args))
-    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)))
+    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)), None)
+    if spikes is None:
+        where = f"neuron {rec.paths[-1]!r}: {type(module).__name__} returned {type(out).__name__}"
+        raise ConfigError(f"{where}; must return its spikes, or a tuple that begins with them")
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
     order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
     if order == TIME_MAJOR:

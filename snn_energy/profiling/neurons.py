@@ -76,16 +76,17 @@ UPDATES: dict[str, Update] = {
 PARALLEL = ("PSN", "MaskedPSN", "SlidingPSN")  # membranes from a (T, T) weight: T multiply-adds per element
 _NEURON_PACKAGE = "spikingjelly.activation_based.neuron"
 _REGISTERED: dict[type, Update] = {}
+_NEAREST: dict[type, Update | None] = {}  # for each class that was asked for
 
 
 def register_neuron(cls: type[nn.Module], update: Update) -> None:
     """Count modules of `cls`, and of its subclasses, as single operations whose update costs `update`.
 
     `forward` returns the spikes, or a tuple whose first tensor they are.  A class that was registered before
-    gets the new update.  Raises `ConfigError` for what is no class of modules, and for an update that cannot be.
+    gets the new update.  Raises `ConfigError` for no class of modules, or no update of one.
     """
     _REGISTERED[cls] = _accept(cls, update, "neuron")
-    _registered.cache_clear()
+    _NEAREST.clear()
 
 
 def _accept(cls: Any, update: Any, where: str) -> Update:
@@ -98,19 +99,22 @@ def _accept(cls: Any, update: Any, where: str) -> Update:
     for name in ("multiplies", "adds", "compares"):
         value = getattr(update, name)
         if type(value) is not int or value < 0:
-            raise ConfigError(f"{where} {cls.__name__}: {name} = {value!r}: must be a whole number, 0 or more")
+            raise ConfigError(
+                f"{where} {cls.__name__}: {name} = {value!r}: must be a whole number, 0 or more"
+            )
     return update
 
 
-@functools.cache
 def _registered(cls: type) -> Update | None:
-    """What a user, or an installed package, says of a class of modules; the nearest class that is known decides."""
-    offered = _offered()
-    for base in cls.__mro__:
-        found = _REGISTERED.get(base) or offered.get(base)
-        if found is not None or base.__name__ in UPDATES or base.__name__ in PARALLEL:
-            return found
-    return None
+    """What a user, or an installed package, says of a class of modules; the nearest known class decides."""
+    if cls not in _NEAREST:
+        offered, found = _offered(), None
+        for base in cls.__mro__:
+            found = _REGISTERED.get(base) or offered.get(base)
+            if found is not None or base.__name__ in UPDATES or base.__name__ in PARALLEL:
+                break
+        _NEAREST[cls] = found
+    return _NEAREST[cls]
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from snn_energy.profiling.resolve import ROWS, SYNAPTIC, decision_of
 from snn_energy.profiling.tally import Reading, Tally
 
 ALWAYS = ("input", "right_input", "output")  # nonzeros of operands and result: rates, no cost
-# way to decide a row -> counts that it reads: always, where the first or second operand are events, where both are
+# way to decide a row -> counts that it reads: always, where its first operand may be events, its second, both
 READ: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "addition": (("valid",), ("left",), ("right",), ("coincident",)),
     "multiplication": (("valid",), (), (), ()),
@@ -120,13 +120,20 @@ def _check_counts(where: str, row: Tally) -> None:
     known = {*ALWAYS, *always, *left, *right, *both, *MAY_READ.get(decision, ())}
     for name, readings in row.pending.items():
         if name not in known:
-            raise ConfigError(f"{where}: read({name!r}): no count of a row decided as {decision!r}; {suggest(name, known)}")
+            raise ConfigError(
+                f"{where}: read({name!r}): no count of a row decided as {decision!r}; {suggest(name, known)}"
+            )
         if not all(isinstance(reading, Reading) for reading in readings):
             raise ConfigError(
                 f"{where}: read({name!r}): must be given what call.evenly, call.nonzeros or call.summed give"
             )
     events = _may_be_events(row.left), _may_be_events(row.right)
-    needed = [*always, *(left if events[0] else ()), *(right if events[1] else ()), *(both if all(events) else ())]
+    needed = [
+        *always,
+        *(left if events[0] else ()),
+        *(right if events[1] else ()),
+        *(both if all(events) else ()),
+    ]
     for name in needed:
         if name not in row.pending:
             raise ConfigError(f"{where}: read({name!r}, …) is missing; rows decided as {decision!r} need it")

@@ -48,7 +48,9 @@ def rules_with(own: Mapping[str, Rule] | None = None) -> Mapping[str, Rule]:
 
 def _check(name: Any, rule: Any) -> None:
     """Raise `ConfigError` for a name that no function can have, and for what is no rule."""
-    if not isinstance(name, str) or not all(part.isidentifier() for part in name.replace("::", ".").split(".")):
+    if not isinstance(name, str) or not all(
+        part.isidentifier() for part in name.replace("::", ".").split(".")
+    ):
         raise ConfigError(f"rules: {name!r}: must be a function's name, such as 'cumsum' or 'mylib::op'")
     if name.isidentifier() and name != name.strip("_"):
         raise ConfigError(f"rules: {name!r}: must be a torch function's name without underscores around it")
@@ -61,7 +63,7 @@ def _check(name: Any, rule: Any) -> None:
 def foreign_name(func: Any, rules: Mapping[str, Rule]) -> str | None:
     """The name of a function that is not torch's own; None for torch's.
 
-    An operator of a library of its own is `namespace::name`; a Python function goes by its name where no torch
+    An operator of a library of its own is `namespace::name`.  A Python function goes by its name where no
     function that we count has it, else by `module.name`.
     """
     packet = getattr(func, "overloadpacket", func)
