@@ -17,7 +17,7 @@ from snn_energy.errors import ConfigError, suggest
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.measure import row_counts
 from snn_energy.profiling.operations import ALIASES, OPERATIONS, REVERSED, Operation
-from snn_energy.profiling.provenance import ATTRIBUTE, CURRENT, TIME_MAJOR, Measured, Tag, union
+from snn_energy.profiling.provenance import ATTRIBUTE, CURRENT, TIME_MAJOR, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
@@ -61,26 +61,33 @@ class Call:
 
     # -- arguments ------------------------------------------------------------------------------------------
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """All arguments that were given, by torch's names."""
         if self._bound is None:
-            args = self.args
-            if self.name in REVERSED and len(args) == 2:
-                args = args[::-1]
+            args = self.args[::-1] if self.name in REVERSED and len(self.args) == 2 else self.args
             bound = dict(zip(self.operation.parameters, args, strict=False))
-            for name, value in self.kwargs.items():
-                bound[ALIASES.get(name, name)] = value
-            if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
-                bound["input"], bound["other"] = bound["other"], bound["input"]
+            if self.kwargs:
+                for name, value in self.kwargs.items():
+                    bound[ALIASES.get(name, name)] = value
+                if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
+                    bound["input"], bound["other"] = bound["other"], bound["input"]
             self._bound = bound
         return self._bound
 
+    def pair(self) -> tuple[Any, Any]:
+        """The operands of a function of two, in the order of its arithmetic."""
+        if not self.kwargs and len(self.args) == 2 and self.name not in REVERSED:
+            return self.args  # type: ignore[return-value]
+        given = self.arguments()
+        return given["input"], given["other"]
+
     def __getitem__(self, name: str) -> Any:
         """The argument that torch calls `name`.  Raises `KeyError` where it was not given."""
-        return self._arguments()[name]
+        return self.arguments()[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument that torch calls `name`, or `default`."""
-        value = self._arguments().get(name, default)
+        value = self.arguments().get(name, default)
         return default if value is None else value
 
     def tensors(self) -> Iterator[torch.Tensor]:
@@ -145,7 +152,7 @@ class Call:
         return values
 
     def summed(self, counts: torch.Tensor) -> Reading:
-        """Counts of your own: whole numbers, with time and batch as an operand has them, summed over the rest.
+        """Counts of your own: whole numbers, time and batch first as in an operand, summed over the rest.
 
         Raises `ConfigError` for fractions and negative numbers.
         """
@@ -159,8 +166,8 @@ class Call:
         """Count as our rule of `name` counts a call with `arguments`; returns what is known of the result.
 
         The function's result must be what `name` would give.  Tensors are arguments of the call, views of
-        them, or what `constant` was told of.  Raises `ConfigError` for any other tensor, and for a name or a parameter
-        that there is not.
+        them, or what `constant` was told of.  Raises `ConfigError` for any other tensor, and for a name or a
+        parameter that there is not.
         """
         from snn_energy.profiling.rules import RULES
 
@@ -222,7 +229,6 @@ class Call:
         sources: tuple[str, ...] | None = None,
         synapse: Tally | None = None,
         order: int | None = None,
-        measured: Measured | None = None,
     ) -> Tag:
         """What is known of the result: where it came from follows from the operands, the rest is given.
 
@@ -258,7 +264,6 @@ class Call:
             still,
             sites,
             latest if order is None else order,
-            measured=measured,
         )
 
 

@@ -176,5 +176,5 @@ def _turned(call: Call, x: torch.Tensor) -> torch.Tensor:
     """(L, B, F) as (B, L, F), or (L, F) as (1, L, F), with what is known of it."""
     turned = x.transpose(0, 1) if x.dim() == 3 else x.unsqueeze(0)
     tag = call.tag(x)
-    call.rec.mark(turned, call.rec.fixed if tag is None else tag.but(measured=None))
+    call.rec.mark(turned, call.rec.fixed if tag is None else tag)
     return turned

@@ -42,7 +42,9 @@ class Constants:
         self.touched: set[int] = set()  # storages of constants that a visible operation wrote to
         self.taken_out = False  # did the values of a tensor leave as a list or an array?
         self.numbers: set[float] = set()  # single values that did
-        self.snapshots: list[tuple[str, torch.Tensor, Any]] = []
+        self.snapshots: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        self.weights: list[tuple[str, torch.Tensor]] = []
+        self.norms: list[float] = []
 
     def begin(self, first: bool) -> None:
         """A pass begins: remember what the constants hold (parameters before the first pass only)."""
@@ -53,19 +55,18 @@ class Constants:
         self.touched.clear()
         self.numbers.clear()
         self.ticks, self.clock, self.taken_out = 0, 0, False
-        self.snapshots = [
-            (name, tensor, checksum(tensor) if parameter else tensor.detach().clone())
-            for name, tensor, parameter in self.watched
-            if (first or not parameter) and id(tensor) in self.known
-        ]
+        watched = [(name, tensor, parameter) for name, tensor, parameter in self.watched if id(tensor) in self.known]
+        self.snapshots = [(name, t, t.detach().clone()) for name, t, parameter in watched if not parameter]
+        self.weights = [(name, t) for name, t, parameter in watched if parameter] if first else []
+        self.norms = norms_of([t for _, t in self.weights])
 
     def changed_out_of_sight(self) -> Iterator[str]:
         """Names of constants whose content changed in this pass though nobody was seen to write to them."""
-        for name, tensor, before in self.snapshots:
-            same = checksum(tensor) == before if isinstance(before, int) else alike(tensor, before)
-            if not same and storage(tensor) not in self.touched:
-                yield name
-        self.snapshots = []
+        changed = [(name, t) for name, t, before in self.snapshots if not alike(t, before)]
+        now = norms_of([t for _, t in self.weights])
+        changed += [w for w, a, b in zip(self.weights, self.norms, now, strict=True) if a != b and (a == a or b == b)]
+        yield from (name for name, t in changed if storage(t) not in self.touched)
+        self.snapshots, self.weights, self.norms = [], [], []
 
     def holds(self, x: torch.Tensor) -> bool:
         """Is `x` a constant of the model, still?"""
@@ -149,13 +150,9 @@ def bytes_sum(x: torch.Tensor) -> int:
     return int(whole.sum(dtype=torch.int64))
 
 
-def checksum(x: torch.Tensor) -> int:
-    """A sum over the bits of `x`, word by word."""
-    x = x.detach()
-    words = {4: torch.int32, 8: torch.int64, 2: torch.int16, 1: torch.uint8}.get(x.element_size())
-    if words is None or x.is_complex() or not x.is_contiguous():
-        x, words = x.contiguous(), torch.uint8
-    return int(x.view(words).sum(dtype=torch.int64)) if x.dim() else int(x.reshape(1).view(words).sum())
+def norms_of(tensors: list[torch.Tensor]) -> list[float]:
+    """Σ |x| of each: weights are many, and a sum tells whether one was overwritten."""
+    return [float(n) for n in torch._foreach_norm([t.detach() for t in tensors], 1)] if tensors else []
 
 
 def alike(x: torch.Tensor, before: torch.Tensor) -> bool:

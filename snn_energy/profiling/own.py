@@ -42,6 +42,7 @@ def watched(rule: Rule) -> Rule:
 
     @functools.wraps(rule)
     def run(call: Call) -> Tag | None:
+        call.rec.looked = True  # it may ask torch for values by itself: no call stands for another
         own = OwnCall(call)
         known = rule(own)
         own.run()

@@ -157,6 +157,16 @@ def test_counts_of_ones_own_arrive_everywhere(x: torch.Tensor, tmp_path: Path) -
     assert analysis.precision(whole).standard_error_mj is not None
 
 
+def test_a_rule_that_asks_for_values_itself_is_asked_at_every_step(x: torch.Tensor) -> None:
+    def loud(call: Call) -> None:
+        if bool((call["input"] > 0.5).any()):  # says nothing of silent steps
+            call.row("loud", decided_as="as counted").read("ac", call.summed(call["input"] > 0.5))
+
+    net = Net(lambda s, w: torch.stack([(now * level).cumsum(-1) for now, level in zip(s, (0.0, 0.0, 1.0))]))
+    measured = profile(net, [x, x], rules={"cumsum": loud}, strict=True)
+    assert rows(measured, "loud")[0].ac == 2 * int(spikes_of(net, x)[2].sum()) > 0
+
+
 def test_a_rule_replaces_ours_and_may_count_in_our_rows(x: torch.Tensor) -> None:
     def free(call: Call) -> None:
         row = call.row("scale")
