@@ -103,6 +103,7 @@ def test_the_page_names_what_a_rule_may_use() -> None:
             assert f"`{name}`" in line
 
 
+@pytest.mark.slow
 def test_the_blocks_run_as_they_stand(place: Path) -> None:
     """Registered from Python: a copy of the files alone, without entry points."""
     script = "\n\n".join(text for language, name, text in blocks() if language == "python" and not name)
@@ -115,6 +116,7 @@ def test_the_blocks_run_as_they_stand(place: Path) -> None:
     run(apart, "script.py")
 
 
+@pytest.mark.slow
 def test_the_commands_run_with_the_entry_points_alone(place: Path) -> None:
     commands = [line for language, _, text in blocks() if language == "sh" for line in text.splitlines()]
     assert len(commands) == 5

@@ -204,8 +204,8 @@ class Call:
                 self.rec.mark(x, self.rec.tag(own) or self.rec.fixed)
                 return
         raise ConfigError(
-            f"rule {self.name!r}: like({name!r}): a tensor of shape {tuple(x.shape)} is neither an argument of "
-            "the call nor a view of one; give call.constant(x) if it is made of parameters alone"
+            f"rule {self.name!r}: like({name!r}): a tensor of shape {tuple(x.shape)} is neither an "
+            "argument of the call nor a view of one; give call.constant(x) if it is made of parameters alone"
         )
 
     def describe(self, row: Tally, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:

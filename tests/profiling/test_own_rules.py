@@ -162,7 +162,11 @@ def test_a_rule_that_asks_for_values_itself_is_asked_at_every_step(x: torch.Tens
         if bool((call["input"] > 0.5).any()):  # says nothing of silent steps
             call.row("loud", decided_as="as counted").read("ac", call.summed(call["input"] > 0.5))
 
-    net = Net(lambda s, w: torch.stack([(now * level).cumsum(-1) for now, level in zip(s, (0.0, 0.0, 1.0))]))
+    net = Net(
+        lambda s, w: torch.stack(
+            [(now * level).cumsum(-1) for now, level in zip(s, (0.0, 0.0, 1.0), strict=True)]
+        )
+    )
     measured = profile(net, [x, x], rules={"cumsum": loud}, strict=True)
     assert rows(measured, "loud")[0].ac == 2 * int(spikes_of(net, x)[2].sum()) > 0
 
