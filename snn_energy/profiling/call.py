@@ -77,7 +77,7 @@ class Call:
     def pair(self) -> tuple[Any, Any]:
         """The operands of a function of two, in the order of its arithmetic."""
         if not self.kwargs and len(self.args) == 2 and self.name not in REVERSED:
-            return self.args  # type: ignore[return-value]
+            return self.args
         given = self.arguments()
         return given["input"], given["other"]
 

@@ -23,7 +23,7 @@ from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag, carry
 from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.rules import foreign_name, rules_with
+from snn_energy.profiling.rules import RULES, foreign_name, rules_with
 from snn_energy.profiling.tally import Reading
 
 _ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
@@ -66,7 +66,7 @@ class _Watch(TorchFunctionMode):
         """Counts calls of a function that may do work."""
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
-        makes = name in MAKES
+        makes, ours = name in MAKES, rule is not None and rule is RULES.get(name)
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
             place = rec.enter(sys._getframe(2))
@@ -97,7 +97,7 @@ class _Watch(TorchFunctionMode):
                 known = _gap(call, error)
             out = call.run()
             known = known or call.known()
-            if not writes and "out" not in kwargs and rule is not None:
+            if ours and not writes and "out" not in kwargs:  # a user's rule may read what we do not see
                 known = rec.settle(place, args, kwargs, known, name)
             rec.mark(out, known)
             return out
@@ -121,7 +121,7 @@ class _Watch(TorchFunctionMode):
         rec = self.recorder
 
         def look(func: Any, args: Any, kwargs: Any) -> Any:
-            x = args[0] if args else None
+            x: Any = args[0] if args else None
             tag: Tag | None = x.__dict__.get(ATTRIBUTE) if isinstance(x, torch.Tensor) else None
             if (
                 tag is None

@@ -33,9 +33,9 @@ class Settled:
     @classmethod
     def of(cls, rec: Recorder, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tag: Tag) -> Settled | None:
         """The call that just ran, or None if others like it cannot be told by their arguments."""
-        given = [_described(value) for value in args]
-        named = {key: _described(value) for key, value in kwargs.items()}
-        if any(entry is None for entry in (*given, *named.values())):
+        given = [entry for entry in map(_described, args) if entry is not None]
+        named = {key: entry for key, value in kwargs.items() if (entry := _described(value)) is not None}
+        if len(given) < len(args) or len(named) < len(kwargs):
             return None
         watched = -1
         if rec.watched is not None:
@@ -50,7 +50,10 @@ class Settled:
             if not _alike(value, tag, known, epoch, clock):
                 return False
         for name, value in kwargs.items():
-            if name not in self.kwargs or not _alike(value, *self.kwargs[name], epoch, clock):
+            if name not in self.kwargs:
+                return False
+            tag, known = self.kwargs[name]
+            if not _alike(value, tag, known, epoch, clock):
                 return False
         return True
 
@@ -68,14 +71,14 @@ def _described(value: Any) -> tuple[Tag | None, Any] | None:
 
 
 def _alike(value: Any, tag: Tag | None, known: Any, epoch: int, clock: int) -> bool:
-    if isinstance(value, torch.Tensor):
-        if tag is None:
-            return value is known
-        return (
-            value.__dict__.get(ATTRIBUTE) is tag
-            and tag.epoch == epoch
-            and tag.version == value._version
-            and tag.clock == clock
-            and value.shape == known
-        )
-    return tag is None and not isinstance(known, torch.Tensor) and bool(value == known)
+    if not isinstance(value, torch.Tensor):
+        return tag is None and not isinstance(known, torch.Tensor) and bool(value == known)
+    if tag is None:
+        return value is known
+    return bool(
+        value.__dict__.get(ATTRIBUTE) is tag
+        and tag.epoch == epoch
+        and tag.version == value._version
+        and tag.clock == clock
+        and value.shape == known
+    )

@@ -61,7 +61,7 @@ def _convolution_layer(
     axes, name = len(weight) - 2, f"conv{len(weight) - 2}d"
 
     def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        return getattr(F, name)(counts, kept, None, stride, padding, dilation, groups)  # type: ignore[no-any-return]
+        return getattr(F, name)(counts, kept, None, stride, padding, dilation, groups)
 
     taps_apart = per_axis(dilation, axes)
     if padding == "same":
@@ -87,7 +87,7 @@ def conv_transpose(call: Call) -> Tag:
     shape = geometry(sizes, outputs, tuple(weight.shape), stride, before, dilation, groups, transposed=True)
 
     def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)  # type: ignore[no-any-return]
+        return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)
 
     layer = Layer(name, shape.fan, shape.dense, shape.details, again)
     return weighted(call, layer, weight, call.get("bias"), x, out)

@@ -60,16 +60,16 @@ def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict
                 alike.setdefault(place, {})[id(values)] = values
         if reading.values is None and (*place, 0) not in known:
             known[*place, 0] = _ones(layout, *place)
-    for (lead, order), values in alike.items():
-        block, grid = torch.stack(tuple(values.values())).long(), layout.split(lead, order)
+    for (lead, order), found_here in alike.items():
+        block, grid = torch.stack(tuple(found_here.values())).long(), layout.split(lead, order)
         if grid is None:
             found = [Located(total) for total in block.sum(1).tolist()]
         else:  # further leading dimensions belong to the sample
-            by_both = block.reshape(len(values), *grid.shape, -1).sum(3)
+            by_both = block.reshape(len(found_here), *grid.shape, -1).sum(3)
             steps, samples = by_both.sum(grid.batch_axis + 1), by_both.sum(grid.step_axis + 1)
             rows = zip(steps.tolist(), samples.tolist(), strict=True)
             found = [Located(sum(by_step), by_step, by_sample) for by_step, by_sample in rows]
-        known.update({(lead, order, key): one for key, one in zip(values, found, strict=True)})
+        known.update({(lead, order, key): one for key, one in zip(found_here, found, strict=True)})
     return known
 
 
