@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
+from snn_energy.errors import ConfigError, suggest
 from snn_energy.profiling.kinds import ValueSet
-from snn_energy.profiling.operations import ALIASES, REVERSED, Operation
-from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Tag, union
+from snn_energy.profiling.measure import row_counts
+from snn_energy.profiling.operations import ALIASES, OPERATIONS, REVERSED, Operation
+from snn_energy.profiling.provenance import ATTRIBUTE, CURRENT, TIME_MAJOR, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
@@ -136,6 +138,75 @@ class Call:
     def nonzeros(self, x: torch.Tensor, values: ValueSet) -> Reading:
         """One operation for every nonzero element of `x`."""
         return self.rec.rows(x, self.rec.tag(x), values, self.lead(x))
+
+    def left(self, row: Tally, x: Any) -> ValueSet:
+        """The values of `x`, the first operand of `row`: they are what the row is decided by."""
+        values = self.values(x, row.left)
+        row.see_left(values)
+        return values
+
+    def right(self, row: Tally, x: Any) -> ValueSet:
+        """The values of `x`, the second operand of `row`."""
+        values = self.values(x, row.right)
+        row.see_right(values)
+        return values
+
+    def summed(self, counts: torch.Tensor) -> Reading:
+        """Counts of your own: whole numbers, time and batch first as in an operand, summed over the rest.
+
+        Raises `ConfigError` for fractions and negative numbers.
+        """
+        counts = counts.detach().double()
+        if counts.numel() and not bool(((counts == counts.round()) & (counts >= 0)).all()):
+            raise ConfigError(f"rule {self.name!r}: counts must be whole numbers, 0 or more")
+        lead = self.lead(counts)
+        return Reading(tuple(counts.shape[:lead]), row_counts(counts, lead), order=self.order)
+
+    def like(self, name: str, **arguments: Any) -> Tag:
+        """Count as our rule of `name` counts a call with `arguments`; returns what is known of the result.
+
+        The function's result must be what `name` would give.  Tensors are arguments of the call, views of
+        them, or what `constant` was told of.  Raises `ConfigError` for any other tensor, and for a name or a
+        parameter that there is not.
+        """
+        from snn_energy.profiling.rules import RULES
+
+        if name not in RULES:
+            raise ConfigError(f"rule {self.name!r}: like({name!r}): no rule of ours; {suggest(name, RULES)}")
+        operation = OPERATIONS[name]
+        known_as = operation.parameters
+        for key in arguments:
+            if ALIASES.get(key, key) not in known_as:
+                unknown = f"unknown argument {key!r}; {suggest(key, known_as)}"
+                raise ConfigError(f"rule {self.name!r}: like({name!r}): {unknown}")
+        for x in tensors_in(arguments.values()):
+            self._adopt(x, name)
+        tags = [tag for tag in map(self.tag, tensors_in(arguments.values())) if tag is not None]
+        if not tags:
+            raise ValueError(f"like({name!r}): none of its arguments is an activation")
+        same = Call(self.rec, lambda **_: self.run(), name, operation, (), arguments, tags)
+        known = RULES[name](same)
+        return same.known() if known is None else known
+
+    def constant(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`, a tensor that a rule made of parameters and numbers alone: weights unpacked, say."""
+        self.rec.mark(x, self.rec.fixed)
+        return x
+
+    def _adopt(self, x: torch.Tensor, name: str) -> None:
+        """Know of a view that a rule made what is known of the tensor whose memory it shows."""
+        tag = x.__dict__.get(ATTRIBUTE)
+        if (tag is not None and tag.epoch == self.rec.epoch) or any(x is own for own in self.tensors()):
+            return
+        memory = x.untyped_storage().data_ptr()
+        for own in self.tensors():
+            if memory and own.untyped_storage().data_ptr() == memory:
+                self.rec.mark(x, self.rec.tag(own) or self.rec.fixed)
+                return
+        raise ConfigError(
+            f"rule {self.name!r}: like({name!r}): a tensor of shape {tuple(x.shape)} is neither an "
+            "argument of the call nor a view of one; give call.constant(x) if it is made of parameters alone"
+        )
 
     def describe(self, row: Tally, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:
         """Shapes of one sample and step, once per row."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from snn_energy.errors import SnnEnergyError
+from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.profiling import movement
 from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
@@ -23,7 +23,7 @@ from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag, carry
 from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.rules import RULES, rules_with
+from snn_energy.profiling.rules import RULES, foreign_name, rules_with
 from snn_energy.profiling.tally import Reading
 
 _ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
@@ -48,6 +48,9 @@ class _Watch(TorchFunctionMode):
 
     def _handler(self, func: Any) -> Any:
         """What to do with calls of `func`."""
+        theirs = foreign_name(func, self.rules)
+        if theirs is not None:
+            return self._counter(theirs, theirs)
         raw = getattr(func, "__name__", None) or str(func)
         if raw in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
@@ -294,7 +297,10 @@ def _leave_neuron(watch: _Watch) -> Any:
 def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
     inputs = list(tensors_in(args))
-    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)))
+    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)), None)
+    if spikes is None:
+        where = f"neuron {rec.paths[-1]!r}: {type(module).__name__} returned {type(out).__name__}"
+        raise ConfigError(f"{where}; must return its spikes, or a tuple that begins with them")
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
     order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
     if order == TIME_MAJOR and rec.layout.steps is None:

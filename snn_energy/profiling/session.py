@@ -146,7 +146,10 @@ def record_spikes(
 
 def _stacked(name: str, calls: list[torch.Tensor], layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
     """Single-step calls become one (T, B, …) tensor; repeated multi-step calls stay apart."""
-    single = calls[0].shape[:1] == (layout.batch,) and not layout.steps_in_tensors
+    looped = not layout.steps_in_tensors
+    if layout.steps is not None and layout.steps > 1:  # of neurons that do not say how time lies in tensors
+        looped |= not len(calls) % layout.steps and calls[0].shape[:2] != (layout.steps, layout.batch)
+    single = calls[0].shape[:1] == (layout.batch,) and looped
     if single:
         steps = layout.steps or len(calls)
         repeats = max(1, len(calls) // steps)
