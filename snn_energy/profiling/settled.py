@@ -75,10 +75,7 @@ def _alike(value: Any, tag: Tag | None, known: Any, epoch: int, clock: int) -> b
         return tag is None and not isinstance(known, torch.Tensor) and bool(value == known)
     if tag is None:
         return value is known
-    return bool(
-        value.__dict__.get(ATTRIBUTE) is tag
-        and tag.epoch == epoch
-        and tag.version == value._version
-        and tag.clock == clock
-        and value.shape == known
-    )
+    if value.__dict__.get(ATTRIBUTE) is not tag:
+        return False
+    unchanged = tag.epoch == epoch and tag.version == value._version and tag.clock == clock
+    return unchanged and bool(value.shape == known)
