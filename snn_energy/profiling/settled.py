@@ -70,7 +70,7 @@ def _described(value: Any) -> tuple[Tag | None, Any] | None:
     return (None, value) if isinstance(value, _PLAIN) else None
 
 
-def _alike(value: Any, tag: Tag | None, known: Any, epoch: int, clock: int) -> bool:
+def _alike(value: Any, tag: Any, known: Any, epoch: int, clock: int) -> bool:
     if not isinstance(value, torch.Tensor):
         return tag is None and not isinstance(known, torch.Tensor) and bool(value == known)
     if tag is None:
