@@ -53,6 +53,8 @@ class _Watch(TorchFunctionMode):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
             return self._getter(attribute) if raw == "__get__" else self._set
         name = raw.strip("_")
+        if raw == "__bool__":  # a decision of Python's
+            return _pass
         if name in TAKES_OUT and (raw.startswith("__") or name not in OPERATIONS):
             return self._take_out
         if name in ASIDE:

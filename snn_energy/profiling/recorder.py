@@ -36,6 +36,8 @@ class Recorder:
         self.plain: Tag = Tag(0)  # nothing is known
         self.fixed: Tag = Tag(0)  # of a constant
         self.constants = Constants(model, neurons)
+        self.given: tuple[torch.Tensor, Tag] = torch.empty(0), self.plain  # the network's input
+        self.input_stands: bool | None = None  # is it the same at every step?  None: not looked at yet
         self.sums: list[torch.Tensor] = []  # of what comparisons saw: one NaN makes a sum NaN
         self.swallowed = False  # did a comparison of this pass see NaN, which is gone behind it?
 
@@ -48,6 +50,11 @@ class Recorder:
         self.fixed = Tag(self.epoch, constant=True, still=True)
         self.sums, self.swallowed = [], False
         self.constants.begin(first=self.epoch == 1)
+
+    def give(self, x: torch.Tensor, tag: Tag) -> None:
+        """`x` is the network's input."""
+        self.mark(x, tag)
+        self.given, self.input_stands = (x, x.__dict__[ATTRIBUTE]), None
 
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""

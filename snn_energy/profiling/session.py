@@ -215,7 +215,7 @@ def _forward(
     """One watched forward pass from fresh neurons; returns its output and T."""
     recorder.begin(layout)
     order = layout.input_order(x.shape)
-    recorder.mark(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
+    recorder.give(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
     with watch:
         outs = _run(model, x, layout)
     recorder.look_at(outs)
