@@ -192,6 +192,9 @@ def norm(call: Call) -> Tag:
     folded = fixed_statistics and tag is not None and tag.synapse is not None
     elements = x.numel()
     out = call.run()
+    if call.get("training", False):  # running statistics, which the next training would read
+        for name in ("running_mean", "running_var"):
+            call.rec.constants.touch(call.get(name))
     row.folded = folded if row.folded is None else row.folded and folded
     row.add(norm_elements=elements, norm_macs=0 if folded else elements)
     row.add(input_elements=elements, output_elements=out.numel())

@@ -20,9 +20,10 @@ from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.movement import transpose
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
-from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
+from snn_energy.profiling.operations import ASIDE, DRAWS, MAKES, OPERATIONS, TAKES_OUT, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.resolve import SYNAPTIC
 from snn_energy.profiling.rules import rules_with
 from snn_energy.profiling.tally import Reading
 
@@ -55,6 +56,8 @@ class _Watch(TorchFunctionMode):
         name = raw.strip("_")
         if raw == "__bool__":  # a decision of Python's
             return _pass
+        if raw == "set_":
+            return self._set
         if name in TAKES_OUT and (raw.startswith("__") or name not in OPERATIONS):
             return self._take_out
         if name in ASIDE:
@@ -64,27 +67,32 @@ class _Watch(TorchFunctionMode):
     def _counter(self, name: str, raw: str) -> Any:
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
-        makes = name in MAKES
+        makes, draws = name in MAKES, name in DRAWS
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
             rec.frame = sys._getframe(2)
             try:
                 tags: list[Tag] = []
                 _collect(rec, args, tags)
-                if kwargs:
-                    _collect(rec, kwargs.values(), tags)
+                if kwargs:  # what lay in `out` before is no operand
+                    _collect(rec, [value for key, value in kwargs.items() if key != "out"], tags)
                 if not tags:
                     out = func(*args, **kwargs)
+                    if draws and not (writes and id(_target(args, kwargs)) in rec.constants.known):
+                        rec.mark(out, rec.plain)
+                        return out
                     if writes or "out" in kwargs:
-                        rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=False)
+                        rec.constants.wrote(_target(args, kwargs), live=False)
                     if makes and rec.constants.came_back(_leaves((*args, *kwargs.values()))):
                         rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
                         rec.mark(out, rec.plain)
                     else:
                         rec.mark(out, rec.fixed)
+                    if name in SYNAPTIC:
+                        rec.idle.setdefault(rec.paths[-1])
                     return out
                 if writes or "out" in kwargs:
-                    rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=True)
+                    rec.constants.wrote(_target(args, kwargs), live=True)
                 call = Call(rec, func, name, operation, args, kwargs, tags)
                 tag = self._known(call, rule)
                 rec.mark(call.result, tag)
@@ -134,13 +142,17 @@ class _Watch(TorchFunctionMode):
         return get
 
     def _set(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """`x.data = y`, and settings that change no value."""
+        """`x.data = y`, `x.set_(y)`, and settings that change no value."""
+        if getattr(func, "__name__", "") != "set_" and getattr(func.__self__, "__name__", "") != "data":
+            return func(*args, **kwargs)
+        rec, (x, *new) = self.recorder, args
+        known = bool(new) and isinstance(new[0], torch.Tensor)
+        tag = rec.tag(new[0]) if known else rec.plain
         out = func(*args, **kwargs)
-        if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
-            rec, (x, new) = self.recorder, args[:2]
-            tag = rec.tag(new)
-            rec.constants.replaced(x, live=tag is not None)
-            rec.mark(x, rec.fixed if tag is None else tag)
+        if not known:
+            rec.unseen("a tensor that was given other memory", x.numel())
+        rec.constants.replaced(x, live=tag is not None)
+        rec.mark(x, rec.fixed if tag is None else tag)
         return out
 
     def _take_out(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -160,6 +172,11 @@ class _Watch(TorchFunctionMode):
             rec.constants.expose(args[0])
             rec.constants.taken_out = taken
         return out
+
+
+def _target(args: Any, kwargs: Any) -> Any:
+    """What a function that writes writes to."""
+    return kwargs["out"] if "out" in kwargs else args[0] if args else next(iter(kwargs.values()), None)
 
 
 def _pass(func: Any, args: Any, kwargs: Any) -> Any:
@@ -214,6 +231,7 @@ def instrumented(
     finally:
         for handle in handles:
             handle.remove()
+        recorder.constants.leave(model)
         recorder.paths[:] = [""]
         recorder.frame = None
 

@@ -8,6 +8,7 @@ tensors come back as tensors without a past.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from snn_energy.profiling.provenance import ATTRIBUTE
+from snn_energy.profiling.pruning import ATTRIBUTE as ZEROS
 
 ALWAYS_ASK = -1  # no tag's clock: some memory can be written to without a trace
 
@@ -37,15 +39,18 @@ class Constants:
         self.clock = 0  # the same; ALWAYS_ASK where there may be others
         self.torn: dict[int, int] = {}  # storage -> clock of the last such write
         self.aliased: set[int] = set()  # storages with an alias that has a version counter of its own
-        self.exposed: dict[int, int] = {}  # storages that numpy can write to -> a sum over their bytes
+        self.exposed: dict[int, int] = {}  # storages that numpy can write to -> what they held
         self.live: dict[int, Any] = {}  # storages of constants that an activation was written into
         self.touched: set[int] = set()  # storages of constants that a visible operation wrote to
         self.taken_out = False  # did the values of a tensor leave as a list or an array?
         self.numbers: set[float] = set()  # single values that did
-        self.snapshots: list[tuple[str, torch.Tensor, Any]] = []
+        self.snapshots: list[tuple[str, torch.Tensor, Any, int]] = []  # name, tensor, content, version
 
     def begin(self, first: bool) -> None:
         """A pass begins: remember what the constants hold (parameters before the first pass only)."""
+        if self.live:  # what the last pass wrote to is state in this one
+            for key in [key for key, x in self.known.items() if _ready(x) and storage(x) in self.live]:
+                self.demoted[key] = self.known.pop(key)
         self.live.clear()
         self.torn.clear()
         self.aliased.clear()
@@ -54,16 +59,18 @@ class Constants:
         self.numbers.clear()
         self.ticks, self.clock, self.taken_out = 0, 0, False
         self.snapshots = [
-            (name, tensor, checksum(tensor) if parameter else tensor.detach().clone())
+            (name, tensor, checksum(tensor) if parameter else tensor.detach().clone(), tensor._version)
             for name, tensor, parameter in self.watched
-            if (first or not parameter) and id(tensor) in self.known
+            if (first or not parameter) and id(tensor) in self.known and _ready(tensor)
         ]
 
     def changed_out_of_sight(self) -> Iterator[str]:
-        """Names of constants whose content changed in this pass though nobody was seen to write to them."""
-        for name, tensor, before in self.snapshots:
+        """Names of constants that were written to in this pass though nobody was seen to do so."""
+        for name, tensor, before, version in self.snapshots:
+            if storage(tensor) in self.touched:
+                continue
             same = checksum(tensor) == before if isinstance(before, int) else alike(tensor, before)
-            if not same and storage(tensor) not in self.touched:
+            if not same or tensor._version != version:
                 yield name
         self.snapshots = []
 
@@ -94,6 +101,18 @@ class Constants:
         if self.aliased and storage(target) in self.aliased:
             self.torn[storage(target)] = self._tick()
 
+    def touch(self, x: Any) -> None:
+        """`x` was written to in sight, with what no later operation of this pass reads."""
+        if isinstance(x, torch.Tensor):
+            self.touched.add(storage(x))
+
+    def leave(self, model: nn.Module) -> None:
+        """Take from the model's tensors what a profile has hung on them."""
+        held = (tensor for module in model.modules() for _, tensor in _tensors_of(module))
+        for tensor in (*held, *self.known.values(), *self.demoted.values()):
+            for name in (ATTRIBUTE, ZEROS):
+                tensor.__dict__.pop(name, None)
+
     def alias(self, x: torch.Tensor) -> None:
         """`x.data` was handed out: writes to it do not show in the version of `x`."""
         self.aliased.add(storage(x))
@@ -102,7 +121,7 @@ class Constants:
         """The memory of `x` was handed to numpy."""
         self.taken_out = True
         if x.device.type == "cpu" and x.layout == torch.strided:
-            self.exposed[storage(x)] = bytes_sum(x)
+            self.exposed[storage(x)] = fingerprint(x)
             self.clock = ALWAYS_ASK
 
     def replaced(self, x: torch.Tensor, live: bool) -> None:
@@ -122,7 +141,7 @@ class Constants:
         place = storage(x)
         if place not in self.exposed:
             return False
-        before, self.exposed[place] = self.exposed[place], bytes_sum(x)
+        before, self.exposed[place] = self.exposed[place], fingerprint(x)
         return before != self.exposed[place]
 
     def came_back(self, values: Iterable[Any]) -> bool:
@@ -139,14 +158,14 @@ class Constants:
 
 
 def storage(x: torch.Tensor) -> int:
-    """The address of the memory of `x`."""
-    return x.untyped_storage().data_ptr()
+    """The address of the memory of `x`; 0 where it has none yet."""
+    return x.untyped_storage().data_ptr() if _ready(x) else 0
 
 
-def bytes_sum(x: torch.Tensor) -> int:
-    """A sum over the bytes of the whole memory of `x`."""
+def fingerprint(x: torch.Tensor) -> int:
+    """Of the whole memory of `x`, on the CPU."""
     whole = torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage())
-    return int(whole.sum(dtype=torch.int64))
+    return zlib.crc32(whole.numpy())
 
 
 def checksum(x: torch.Tensor) -> int:
@@ -163,7 +182,29 @@ def alike(x: torch.Tensor, before: torch.Tensor) -> bool:
     return x.shape == before.shape and bool(torch.equal(x, before) or ((x == before) | (x != x)).all())
 
 
+def _ready(x: torch.Tensor) -> bool:
+    """Has `x` memory yet?  Parameters of lazy layers get theirs in the first pass."""
+    return not isinstance(x, nn.parameter.UninitializedTensorMixin)
+
+
+_MODULES_OWN = frozenset(vars(nn.Module()))  # hooks and the like
+
+
 def _tensors_of(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, buffers and tensors kept as plain attributes."""
-    for table in (module._parameters, module._buffers, vars(module)):
+    """Parameters, buffers and tensors kept as plain attributes, of the class too, in lists and dictionaries too."""
+    for table in (module._parameters, module._buffers):
         yield from ((name, t) for name, t in table.items() if isinstance(t, torch.Tensor))
+    classes = type(module).__mro__[: -len(nn.Module.__mro__)]
+    for table in (vars(module), *map(vars, classes)):
+        for name, value in table.items():
+            if name not in _MODULES_OWN:
+                yield from ((name, t) for t in _inside(value))
+
+
+def _inside(value: Any, depth: int = 4) -> Iterator[torch.Tensor]:
+    """Tensors in nested lists, tuples and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth and isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _inside(item, depth - 1)

@@ -243,12 +243,41 @@ def blank(call: Call) -> Tag:
 
 
 def write(call: Call) -> Tag:
-    """x[...] = y, copy_, fill_: `x` now also holds y."""
-    target = call.args[0]
-    known = call.known()
-    call.run()
+    """x[...] = y, copy_, fill_: `x` now also holds y, or y alone.  Without in-place, x stays what it is."""
+    target = call.args[0] if call.args else call["input"]
+    result = call.run()
+    if result is not target and call.name != "setitem":
+        return call.known()
+    known = _copied(call, target) if _replaces(call) else call.known()
     call.rec.mark(target, known)
     return known
+
+
+_WHOLE = (slice(None), ...)
+
+
+def _replaces(call: Call) -> bool:
+    """Does the write leave nothing of what was there before?"""
+    if call.name != "setitem":
+        return call.name in ("copy", "fill", "zero")
+    index = call.args[1]
+    return all(isinstance(i, (slice, type(...))) and i in _WHOLE for i in (index if isinstance(index, tuple) else (index,)))
+
+
+def _copied(call: Call, target: torch.Tensor) -> Tag:
+    """What is known of a tensor that holds nothing but the last argument."""
+    given = (*call.args[1:], *call.kwargs.values())
+    source: Any = 0 if call.name == "zero" else given[0] if call.name != "setitem" else call.args[2]
+    if call.name == "copy":
+        source = call.kwargs.get("src", source)
+    tag = call.tag(source)
+    if tag is None:
+        known = isinstance(source, (int, float))
+        return call.rec.plain.but(values=_with(ValueSet(), source) if known else None)
+    values = tag.values
+    if target.dtype != source.dtype:
+        values = CURRENT if values is CURRENT and target.is_floating_point() else None
+    return tag.but(synapse=None, values=_subset(values), measured=None)
 
 
 def convert(call: Call) -> Tag:

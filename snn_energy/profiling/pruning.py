@@ -15,15 +15,15 @@ from snn_energy.profiling.tally import Reading, Tally
 if TYPE_CHECKING:
     from snn_energy.profiling.synapses import Layer
 
-_ATTRIBUTE = "_snn_energy_zeros"
+ATTRIBUTE = "_snn_energy_zeros"
 
 
 def zeros_in(weight: torch.Tensor) -> bool:
     """Has the weight a zero?  Looked at once per version."""
-    known = weight.__dict__.get(_ATTRIBUTE)
+    known = weight.__dict__.get(ATTRIBUTE)
     if known is None or known[0] != weight._version:
         known = weight._version, int(torch.count_nonzero(weight)) < weight.numel()
-        weight.__dict__[_ATTRIBUTE] = known
+        weight.__dict__[ATTRIBUTE] = known
     return bool(known[1])
 
 

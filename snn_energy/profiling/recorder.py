@@ -33,6 +33,7 @@ class Recorder:
         self.frame: FrameType | None = None
         self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
         self.called: set[str] = set()
+        self.idle: dict[str, None] = {}  # modules in which products of constants alone ran, in order
         self.plain: Tag = Tag(0)  # nothing is known
         self.fixed: Tag = Tag(0)  # of a constant
         self.constants = Constants(model, neurons)

@@ -108,7 +108,7 @@ def profile(
         aliases=_aliases(model),
         environment=_environment(),
         class_names=tuple(class_names),
-        notes=guard.notes,
+        notes=(*guard.notes, *_of_constants(recorder)),
     )
 
 
@@ -265,6 +265,14 @@ def _refuse(recorder: Recorder) -> None:
         raise UncountedError(
             f"no counting rule for {'; '.join(missing)}; without strict they are listed as uncounted"
         )
+
+
+def _of_constants(recorder: Recorder) -> tuple[str, ...]:
+    """A note on products of constants alone: an inference does not need them, but a reader may miss them."""
+    if not recorder.idle:
+        return ()
+    names = ", ".join(name or "(model)" for name in recorder.idle)
+    return (f"products of constants alone are prepared once and not counted: in {names}",)
 
 
 def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]:

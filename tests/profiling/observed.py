@@ -56,11 +56,11 @@ def counted(model: nn.Module, *batches: torch.Tensor, **options: Any) -> Profile
     return measured
 
 
-def told(model: nn.Module, *batches: torch.Tensor, **options: Any) -> bool:
-    """Does the profile list something uncounted, and does `strict` refuse?"""
-    listed = bool(profile(model, batches, **options).uncounted)
+def told(make: Callable[[], nn.Module], *batches: torch.Tensor, **options: Any) -> bool:
+    """Does a profile list something uncounted, and does `strict` refuse?"""
+    listed = bool(profile(make(), batches, **options).uncounted)
     try:
-        profile(model, batches, strict=True, **options)
+        profile(make(), batches, strict=True, **options)
     except UncountedError:
         return listed
     return False
