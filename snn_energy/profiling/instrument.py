@@ -67,7 +67,7 @@ class _Watch(TorchFunctionMode):
     def _counter(self, name: str, raw: str) -> Any:
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
-        makes, draws = name in MAKES, name in DRAWS
+        makes, draws = MAKES.get(name), name in DRAWS
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
             rec.frame = sys._getframe(2)
@@ -83,11 +83,8 @@ class _Watch(TorchFunctionMode):
                         return out
                     if writes or "out" in kwargs:
                         rec.constants.wrote(_target(args, kwargs), live=False)
-                    if makes and rec.constants.came_back(_leaves((*args, *kwargs.values()))):
-                        rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
-                        rec.mark(out, rec.plain)
-                    else:
-                        rec.mark(out, rec.fixed)
+                    back = makes is not None and rec.numbers_came_back(makes, args, kwargs)
+                    rec.mark(args[0] if out is None and args else out, rec.plain if back else rec.fixed)
                     if name in SYNAPTIC:
                         rec.idle.setdefault(rec.paths[-1])
                     return out
@@ -160,10 +157,7 @@ class _Watch(TorchFunctionMode):
         out = func(*args, **kwargs)
         rec = self.recorder
         if args and rec.tag(args[0]) is not None:
-            if isinstance(out, (int, float)):
-                if isinstance(out, float) and not out.is_integer():
-                    rec.constants.numbers.add(out)
-            elif isinstance(out, list):
+            if isinstance(out, (int, float, list)):
                 rec.constants.taken_out = True
             else:
                 rec.constants.expose(args[0])
@@ -197,15 +191,6 @@ def _collect(rec: Recorder, values: Any, tags: list[Tag]) -> None:
                 tags.append(tag)
         elif type(value) in (list, tuple):
             _collect(rec, value, tags)
-
-
-def _leaves(values: Any) -> Iterator[Any]:
-    """Numbers and other objects in nested lists and tuples."""
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            yield from _leaves(value)
-        else:
-            yield value
 
 
 @contextlib.contextmanager

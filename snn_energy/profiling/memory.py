@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
 from torch import nn
 
+from snn_energy.profiling.operations import NUMBERS
 from snn_energy.profiling.provenance import ATTRIBUTE
 from snn_energy.profiling.pruning import ATTRIBUTE as ZEROS
 
@@ -34,6 +36,8 @@ class Constants:
                     self.known[id(tensor)] = tensor
                     if module not in own:
                         self.watched.append((f"{path}.{name}".lstrip("."), tensor, name in module._parameters))
+        for tensor in _around(model):
+            self.known.setdefault(id(tensor), tensor)
         self.demoted: dict[int, torch.Tensor] = {}  # constants that became activations
         self.ticks = 0  # writes through an alias so far
         self.clock = 0  # the same; ALWAYS_ASK where there may be others
@@ -42,8 +46,7 @@ class Constants:
         self.exposed: dict[int, int] = {}  # storages that numpy can write to -> what they held
         self.live: dict[int, Any] = {}  # storages of constants that an activation was written into
         self.touched: set[int] = set()  # storages of constants that a visible operation wrote to
-        self.taken_out = False  # did the values of a tensor leave as a list or an array?
-        self.numbers: set[float] = set()  # single values that did
+        self.taken_out = False  # did values of an activation leave as numbers, a list or an array?
         self.snapshots: list[tuple[str, torch.Tensor, Any, int]] = []  # name, tensor, content, version
 
     def begin(self, first: bool) -> None:
@@ -56,7 +59,6 @@ class Constants:
         self.aliased.clear()
         self.exposed.clear()
         self.touched.clear()
-        self.numbers.clear()
         self.ticks, self.clock, self.taken_out = 0, 0, False
         self.snapshots = [
             (name, tensor, checksum(tensor) if parameter else tensor.detach().clone(), tensor._version)
@@ -90,6 +92,8 @@ class Constants:
     def wrote(self, target: Any, live: bool) -> None:
         """A visible operation wrote to `target`; `live`: an activation took part."""
         if not isinstance(target, torch.Tensor):
+            for item in target if isinstance(target, (list, tuple)) else ():
+                self.wrote(item, live)
             return
         tag = target.__dict__.get(ATTRIBUTE)
         constant = id(target) in self.known or (tag is not None and tag.constant)
@@ -144,17 +148,27 @@ class Constants:
         before, self.exposed[place] = self.exposed[place], fingerprint(x)
         return before != self.exposed[place]
 
-    def came_back(self, values: Iterable[Any]) -> bool:
-        """May a tensor made from these values hold what was taken out of an activation?"""
-        if self.taken_out:
-            return any(not isinstance(v, (bool, str)) and v is not None for v in values)
-        return bool(self.numbers) and any(v in self.numbers for v in values if isinstance(v, float))
+    def came_back(self, first: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """May the numbers among the arguments, from the one at `first` on, have been taken out of an activation?"""
+        if not self.taken_out:
+            return False
+        given = (*args[first:], *(value for name, value in kwargs.items() if name in NUMBERS))
+        return any(_something(value) for value in given)
 
     def _tick(self) -> int:
         self.ticks += 1
         if self.clock != ALWAYS_ASK:
             self.clock = self.ticks
         return self.ticks
+
+
+def _something(value: Any) -> bool:
+    """Numbers, but for a single zero: not tensors, which have a past of their own, nor names and the like."""
+    if isinstance(value, (int, float)):
+        return value != 0
+    if isinstance(value, (list, tuple)):
+        return any(isinstance(item, (int, float)) or _something(item) for item in value)
+    return not (value is None or isinstance(value, (torch.Tensor, torch.dtype, torch.device, str, slice)))
 
 
 def storage(x: torch.Tensor) -> int:
@@ -199,6 +213,25 @@ def _tensors_of(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in table.items():
             if name not in _MODULES_OWN:
                 yield from ((name, t) for t in _inside(value))
+
+
+def _around(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors that the methods of the model's modules find in their files and closures."""
+    classes = {cls for module in model.modules() for cls in type(module).__mro__}
+    methods = [f for cls in classes for f in vars(cls).values() if isinstance(f, FunctionType)]
+    files = {id(f.__globals__): f.__globals__ for f in methods if not f.__module__.startswith("torch.")}
+    cells = [cell for f in methods for cell in f.__closure__ or ()]
+    for value in (*(v for names in files.values() for v in names.values()), *map(_content, cells)):
+        if isinstance(value, torch.Tensor):
+            yield value
+
+
+def _content(cell: CellType) -> Any:
+    """What a closure holds; None while it is empty."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _inside(value: Any, depth: int = 4) -> Iterator[torch.Tensor]:

@@ -13,6 +13,7 @@ import torch
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
+from snn_energy.profiling.operations import MAKES
 from snn_energy.profiling.provenance import (
     CURRENT,
     SAMPLE_MAJOR,
@@ -237,9 +238,11 @@ def draw(call: Call) -> Tag:
 
 
 def blank(call: Call) -> Tag:
-    """zeros_like and the like: constants that only borrow a shape."""
+    """zeros_like and the like: constants that only borrow a shape, unless their numbers come from activations."""
     call.run()
-    return call.rec.fixed
+    first = MAKES.get(call.name)
+    back = first is not None and call.rec.numbers_came_back(first, call.args, call.kwargs)
+    return call.rec.plain if back else call.rec.fixed
 
 
 def write(call: Call) -> Tag:

@@ -199,7 +199,14 @@ ASIDE = frozenset(  # questions about a tensor, not work on it
     """.split()
 )
 TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int".split())  # values leave torch
-MAKES = frozenset("tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split())
+# functions that make a tensor from numbers, or put numbers into one: where the first of these stands
+MAKES: Mapping[str, int] = {
+    **dict.fromkeys("tensor as_tensor asarray scalar_tensor frombuffer".split(), 0),
+    **dict.fromkeys("full full_like new_tensor fill where add radd iadd sub rsub isub subtract".split(), 1),
+    **dict.fromkeys("mul rmul imul multiply div truediv rdiv rtruediv itruediv divide pow rpow ipow".split(), 1),
+    **dict.fromkeys("new_full setitem masked_fill".split(), 2),
+}
+NUMBERS = ("data", "obj", "s", "buffer", "fill_value", "value", "input", "other", "exponent")  # their keywords
 # made by chance: no constants, though nothing of the input is in them
 DRAWS = frozenset(
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from snn_energy.profiling.memory import Constants
 from snn_energy.profiling.provenance import ATTRIBUTE, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.tally import Reading, Tally, located
 
+_PASSES = itertools.count(1)  # of all profiles: a tensor may outlive the one that tagged it
 _CALL = nn.Module._call_impl.__code__
 
 
@@ -46,11 +48,11 @@ class Recorder:
 
     def begin(self, layout: Layout) -> None:
         """Start a forward pass."""
-        self.layout, self.epoch = layout, self.epoch + 1
+        first, self.layout, self.epoch = not self.epoch, layout, next(_PASSES)
         self.plain = Tag(self.epoch)
         self.fixed = Tag(self.epoch, constant=True, still=True)
         self.sums, self.swallowed = [], False
-        self.constants.begin(first=self.epoch == 1)
+        self.constants.begin(first)
 
     def give(self, x: torch.Tensor, tag: Tag) -> None:
         """`x` is the network's input."""
@@ -148,6 +150,13 @@ class Recorder:
         tally.fixed.setdefault("note", note)
         tally.add(output_elements=elements)
 
+    def numbers_came_back(self, first: int, args: Any, kwargs: Any) -> bool:
+        """May numbers among the arguments come from an activation?  Then a row says that their past is lost."""
+        back = self.constants.came_back(first, args, kwargs)
+        if back:
+            self.unseen("a tensor made from numbers, after numbers were taken out of another")
+        return back
+
     def compared(self, x: torch.Tensor) -> None:
         """`x` is about to be compared, rounded or cast: NaN in it would leave no trace."""
         if x.is_floating_point():
@@ -178,7 +187,7 @@ class Recorder:
     def look_at(self, out: Any) -> None:
         """Say so where a module hands out a tensor that no visible operation made."""
         if isinstance(out, torch.Tensor):
-            if ATTRIBUTE not in out.__dict__:
+            if self.constants.exposed or ATTRIBUTE not in out.__dict__:
                 self.tag(out)
         elif isinstance(out, (tuple, list)):
             for item in out:

@@ -255,6 +255,9 @@ def test_what_a_buffer_holds_in_part_is_still_a_current() -> None:
     assert total(counted(net, image(B, IN)), "three", "mac") == B * WIDE * OUT
 
 
+IN_THIS_FILE = torch.full((WIDE,), 0.5)
+
+
 class Table(nn.Module):
     """Constants of many makes enter an addition or a weight: none of them is work."""
 
@@ -279,6 +282,8 @@ class Table(nn.Module):
             return self.cache
         if self.form == "module's":
             return self.class_wide
+        if self.form == "file's":
+            return IN_THIS_FILE * 2
         if self.form == "list":
             return self.listed[0] * self.listed[1]
         if self.form == "dict":
@@ -296,7 +301,8 @@ class Table(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "form", ["position", "cached", "module's", "list", "dict", "nested", "number", "list of numbers", "numpy"]
+    "form",
+    ["position", "cached", "module's", "file's", "list", "dict", "nested", "number", "list of numbers", "numpy"],
 )
 def test_constants_are_no_work_and_no_gap(form: str) -> None:
     measured = counted(Table(form), image(B, IN), image(B, IN, seed=1), strict=True)
