@@ -294,6 +294,8 @@ def convert(call: Call) -> Tag:
     if out is x or (tag.values is not None and tag.values.values in MASKS):
         return tag if out is x else tag.but(measured=None)
     whole = not out.is_floating_point()
+    if tag.values is not None and tag.values.counts and out.dtype != torch.bool:
+        return tag.but(measured=None)
     return tag.but(values=CURRENT if tag.values is CURRENT and not whole else None, measured=None)
 
 
