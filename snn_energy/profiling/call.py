@@ -15,7 +15,7 @@ import torch
 
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.operations import ALIASES, REVERSED, Operation
-from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Measured, Tag, union
+from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
@@ -59,26 +59,33 @@ class Call:
 
     # -- arguments ------------------------------------------------------------------------------------------
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """All arguments that were given, by torch's names."""
         if self._bound is None:
-            args = self.args
-            if self.name in REVERSED and len(args) == 2:
-                args = args[::-1]
+            args = self.args[::-1] if self.name in REVERSED and len(self.args) == 2 else self.args
             bound = dict(zip(self.operation.parameters, args, strict=False))
-            for name, value in self.kwargs.items():
-                bound[ALIASES.get(name, name)] = value
-            if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
-                bound["input"], bound["other"] = bound["other"], bound["input"]
+            if self.kwargs:
+                for name, value in self.kwargs.items():
+                    bound[ALIASES.get(name, name)] = value
+                if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
+                    bound["input"], bound["other"] = bound["other"], bound["input"]
             self._bound = bound
         return self._bound
 
+    def pair(self) -> tuple[Any, Any]:
+        """The operands of a function of two, in the order of its arithmetic."""
+        if not self.kwargs and len(self.args) == 2 and self.name not in REVERSED:
+            return self.args
+        given = self.arguments()
+        return given["input"], given["other"]
+
     def __getitem__(self, name: str) -> Any:
         """The argument that torch calls `name`.  Raises `KeyError` where it was not given."""
-        return self._arguments()[name]
+        return self.arguments()[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument that torch calls `name`, or `default`."""
-        value = self._arguments().get(name, default)
+        value = self.arguments().get(name, default)
         return default if value is None else value
 
     def tensors(self) -> Iterator[torch.Tensor]:
@@ -151,7 +158,6 @@ class Call:
         sources: tuple[str, ...] | None = None,
         synapse: Tally | None = None,
         order: int | None = None,
-        measured: Measured | None = None,
     ) -> Tag:
         """What is known of the result: where it came from follows from the operands, the rest is given.
 
@@ -187,7 +193,6 @@ class Call:
             still,
             sites,
             latest if order is None else order,
-            measured=measured,
         )
 
 

@@ -19,14 +19,14 @@ MASKS = (BINARY.values, EMPTY.values)
 
 def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     rec, row, tags = call.rec, call.row("add"), (call.tag(a), call.tag(b))
     sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
     row.see_right(sets[1])
     shape = broadcast(a, b)
     lead = rec.layout.leading(shape, call.order)
-    counted = [_may_be_events(values) for values in (row.left, row.right)]
+    counted = [values is not None and values.countable for values in (row.left, row.right)]
     if any(counted):
         for name, x, tag, values, wanted in zip(("left", "right"), (a, b), tags, sets, counted, strict=True):
             if wanted:
@@ -47,10 +47,6 @@ def add(call: Call) -> Tag:
     known = call.known(COUNTS if counts and sets[0].join(sets[1]).counts else None, row=row)
     row.merge_sources(known.sources)
     return known
-
-
-def _may_be_events(values: ValueSet | None) -> bool:
-    return values is not None and (values.values is not None or values.counts)
 
 
 def broadcast(a: Any, b: Any) -> tuple[int, ...]:
@@ -94,7 +90,7 @@ def _uniform(call: Call, row: Tally, shape: tuple[int, ...], lead: int, scaled: 
 
 def mul(call: Call) -> Tag:
     """mul: by a constant a scale; events × anything a mask (free); real × real one MAC per element."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[0] is None or tags[1] is None:
         return scale(call, b if tags[0] is None else a)
@@ -103,7 +99,7 @@ def mul(call: Call) -> Tag:
 
 def div(call: Call) -> Tag:
     """div: by a constant a scale; of a constant a reciprocal; of two activations a product."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[1] is None:
         return scale(call, a)
@@ -135,7 +131,7 @@ def power(call: Call) -> Tag:
 
 def logic(call: Call) -> Tag:
     """&, |, ^: logic on spikes, free of arithmetic."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if None not in tags:
         known = _multiply(call, a, b, tags)
@@ -157,11 +153,12 @@ def negate(call: Call) -> Tag:
 
 def scale(call: Call, x: torch.Tensor) -> Tag:
     """Activations × constants: one multiply per element, foldable into a threshold or a weight."""
-    row = call.row("scale")
-    elements = x.numel()
+    row, shape = call.row("scale"), x.shape
     out = call.run()
-    row.add(scale_muls=out.numel(), input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out)
+    elements = out.numel()
+    row.uniform((shape, out.shape), scale_muls=elements, input_elements=shape.numel(), output_elements=elements)
+    if not row.fixed:
+        call.describe(row, x, out)
     known = call.known(row=row)
     row.merge_sources(known.sources)
     return known
@@ -172,14 +169,18 @@ def reduce(call: Call) -> Tag:
     x, row = call["input"], call.row(call.name)
     values = call.values(x, row.left)
     row.see_left(values)
-    row.read("valid", call.evenly(x))
-    if _may_be_events(row.left):
+    shape, elements, valid = x.shape, x.numel(), {"valid": call.evenly(x)}
+    if row.left is not None and row.left.countable:
         events = call.nonzeros(x, values)
         row.read("events", events)
         row.read("input", events)
     out = call.run()
-    row.add(input_elements=x.numel(), output_elements=out.numel())
-    row.add(scale_muls=out.numel() if call.name == "mean" else 0)
+    key, outputs = (shape, out.shape, valid["valid"].lead), out.numel()
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+    else:
+        sums = {"input_elements": elements, "output_elements": outputs}
+        row.remember(key, valid, {**sums, "scale_muls": outputs if call.name == "mean" else 0})
     call.describe(row, x, out)
     known = call.known(COUNTS if values.counts and call.name == "sum" else None, row=row)
     row.merge_sources(known.sources)
@@ -197,9 +198,16 @@ def norm(call: Call) -> Tag:
         for name in ("running_mean", "running_var"):
             call.rec.constants.touch(call.get(name))
     row.folded = folded if row.folded is None else row.folded and folded
-    row.add(norm_elements=elements, norm_macs=0 if folded else elements)
-    row.add(input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out, details={"function": call.name, "affine": call.get("weight") is not None})
+    row.uniform(
+        (x.shape, folded),
+        norm_elements=elements,
+        norm_macs=0 if folded else elements,
+        input_elements=elements,
+        output_elements=elements,
+    )
+    if not row.fixed:
+        details = {"function": call.name, "affine": call.get("weight") is not None}
+        call.describe(row, x, out, details=details)
     return call.known(REAL if tag is None else None, row=row, sources=())
 
 
@@ -219,7 +227,7 @@ def _compared(call: Call, event: bool) -> Tag:
     if event:
         call.rec.compared(x)
     out = call.run()
-    row.add(pool_cmp=elements, input_elements=elements)
+    row.uniform(x.shape, pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
     is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
     if is_mask and not event:
@@ -236,8 +244,8 @@ def _whole(x: Any) -> bool:
 
 def special(call: Call) -> Tag:
     """exp, softmax, GELU …: elements evaluated, in their own column."""
-    elements, row = next(call.live()).numel(), call.row("special", call.name)
+    shape, row = next(call.live()).shape, call.row("special", call.name)
     call.run()
-    row.add(special_evals=elements, input_elements=elements)
+    row.uniform(shape, special_evals=shape.numel(), input_elements=shape.numel())
     row.fixed.setdefault("details", {"function": call.name})
     return call.known(row=row, sources=())

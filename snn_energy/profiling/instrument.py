@@ -16,12 +16,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from snn_energy.errors import SnnEnergyError
+from snn_energy.profiling import movement
 from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
-from snn_energy.profiling.movement import transpose
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
 from snn_energy.profiling.operations import ASIDE, DRAWS, MAKES, OPERATIONS, TAKES_OUT, Operation
-from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag, carry
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.resolve import SYNAPTIC
 from snn_energy.profiling.rules import rules_with
@@ -65,57 +65,84 @@ class _Watch(TorchFunctionMode):
         return self._counter(name, raw)
 
     def _counter(self, name: str, raw: str) -> Any:
+        """Counts calls of a function that may do work."""
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
         makes, draws = MAKES.get(name), name in DRAWS
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
-            rec.frame = sys._getframe(2)
+            place = rec.enter(sys._getframe(2))
+            known = rec.again(place, name, args, kwargs)
+            if known is not None:
+                out = func(*args, **kwargs)
+                rec.mark(out, known)
+                return out
+            tags: list[Tag] = []
+            _collect(rec, args, tags)
+            if kwargs:  # what lay in `out` before is no operand
+                _collect(rec, [value for key, value in kwargs.items() if key != "out"], tags)
+            if writes or "out" in kwargs:
+                rec.constants.wrote(_target(args, kwargs), live=bool(tags))
+                if rec.constants.live:  # what was constant for calls remembered may be so no longer
+                    rec.settled.clear()
+            if not tags:
+                return constant(func, args, kwargs)
+            rec.touched, rec.looked, rec.watched = [], False, None
+            call = Call(rec, func, name, operation, args, kwargs, tags)
             try:
-                tags: list[Tag] = []
-                _collect(rec, args, tags)
-                if kwargs:  # what lay in `out` before is no operand
-                    _collect(rec, [value for key, value in kwargs.items() if key != "out"], tags)
-                if not tags:
-                    out = func(*args, **kwargs)
-                    if draws and not (writes and id(_target(args, kwargs)) in rec.constants.known):
-                        rec.mark(out, rec.plain)
-                        return out
-                    if writes or "out" in kwargs:
-                        rec.constants.wrote(_target(args, kwargs), live=False)
-                    back = makes is not None and rec.numbers_came_back(makes, args, kwargs)
-                    rec.mark(args[0] if out is None and args else out, rec.plain if back else rec.fixed)
-                    if name in SYNAPTIC:
-                        rec.idle.setdefault(rec.paths[-1])
-                    return out
-                if writes or "out" in kwargs:
-                    rec.constants.wrote(_target(args, kwargs), live=True)
-                call = Call(rec, func, name, operation, args, kwargs, tags)
-                tag = self._known(call, rule)
-                rec.mark(call.result, tag)
-                return call.result
-            finally:
-                rec.frame = None
-
-        return count
-
-    def _known(self, call: Call, rule: Rule | None) -> Tag:
-        """Run the function and its rule; a rule that fails is a gap in the count, not in the model."""
-        if rule is None:
-            self.recorder.uncounted(call.name, call.run())
-            return call.known(event=True)
-        try:
-            known = rule(call)
-        except SnnEnergyError:
-            raise
-        except Exception as error:
-            if call.failed is not None:
+                known = uncovered(call) if rule is None else rule(call)
+            except SnnEnergyError:
                 raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-            self.recorder.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
+            except Exception as error:
+                if call.failed is not None:
+                    raise
+                known = _gap(call, error)
+            out = call.run()
+            known = known or call.known()
+            if not writes and "out" not in kwargs and rule is not None:
+                known = rec.settle(place, args, kwargs, known, name)
+            rec.mark(out, known)
+            return out
+
+        def constant(func: Any, args: Any, kwargs: Any) -> Any:
+            out = func(*args, **kwargs)
+            if draws:
+                live = not writes or id(_target(args, kwargs)) not in rec.constants.known
+            else:
+                live = makes is not None and rec.numbers_came_back(makes, args, kwargs)
+            rec.mark(args[0] if out is None and args else out, rec.plain if live else rec.fixed)
+            if name in SYNAPTIC:
+                rec.idle.setdefault(rec.paths[-1])
+            return out
+
+        def uncovered(call: Call) -> Tag:
+            rec.uncounted(name, call.run())
             return call.known(event=True)
-        call.run()
-        return call.known() if known is None else known
+
+        return count if writes or rule is not movement.view else self._viewer(count)
+
+    def _viewer(self, otherwise: Any) -> Any:
+        """`movement.view` for what it nearly always meets: one tensor that is known, and a view of it."""
+        rec = self.recorder
+
+        def look(func: Any, args: Any, kwargs: Any) -> Any:
+            x: Any = args[0] if args else None
+            tag: Tag | None = x.__dict__.get(ATTRIBUTE) if isinstance(x, torch.Tensor) else None
+            if (
+                tag is None
+                or tag.epoch != rec.epoch
+                or tag.version != x._version
+                or tag.clock != rec.constants.clock
+                or (tag.constant and len(args) > 1 and isinstance(args[1], torch.Tensor))
+            ):
+                return otherwise(func, args, kwargs)
+            out = func(*args, **kwargs)
+            rec.mark(out, tag)
+            if COUNTED in x.__dict__:
+                carry(x, out)
+            return out
+
+        return look
 
     def _getter(self, attribute: str) -> Any:
         rec = self.recorder
@@ -132,7 +159,7 @@ class _Watch(TorchFunctionMode):
                 tag = rec.fixed
             elif attribute in _TURNS:
                 call = Call(rec, lambda *_: out, attribute, _ANY, args, {}, [tag])
-                tag = transpose(call)
+                tag = movement.transpose(call)
             rec.mark(out, tag)
             return out
 
@@ -149,6 +176,7 @@ class _Watch(TorchFunctionMode):
         if not known:
             rec.unseen("a tensor that was given other memory", x.numel())
         rec.constants.replaced(x, live=tag is not None)
+        rec.settled.clear()
         rec.mark(x, rec.fixed if tag is None else tag)
         return out
 
@@ -171,6 +199,12 @@ class _Watch(TorchFunctionMode):
 def _target(args: Any, kwargs: Any) -> Any:
     """What a function that writes writes to."""
     return kwargs["out"] if "out" in kwargs else args[0] if args else next(iter(kwargs.values()), None)
+def _gap(call: Call, error: Exception) -> Tag:
+    """A rule that fails is a gap in the count, not in the model."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    call.rec.looked = True
+    call.rec.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
+    return call.known(event=True)
 
 
 def _pass(func: Any, args: Any, kwargs: Any) -> Any:
@@ -218,7 +252,6 @@ def instrumented(
             handle.remove()
         recorder.constants.leave(model)
         recorder.paths[:] = [""]
-        recorder.frame = None
 
 
 def _enter(watch: _Watch, name: str) -> Any:
@@ -268,11 +301,13 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)))
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
     order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
-    if order == TIME_MAJOR:
+    if order == TIME_MAJOR and rec.layout.steps is None:
         rec.layout.observe(spikes.shape)
+        rec.settled.clear()
     name, update = rec.paths[-1], update_of(module, rec.layout.steps or 1)
+    rec.enter(None)
     tally = rec.tally(update.op)
-    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()))
+    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()), rec.epoch)
     values, measured.maps, measured.rows = read_spikes(spikes, measured.lead, update.graded)
     tally.out = values if tally.out is None else tally.out.join(values)
     lead = tuple(spikes.shape[: measured.lead])
@@ -299,7 +334,8 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
         for driver in tag.drivers:
             driver.feeds[name] = None
     rec.mark(out, Tag(rec.epoch, (name,), order=order or TIME_MAJOR))
-    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, measured=measured, order=order or TIME_MAJOR))
+    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, order=order or TIME_MAJOR))
+    spikes.__dict__[COUNTED] = measured
 
 
 def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor, order: int) -> int | None:

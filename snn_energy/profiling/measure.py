@@ -114,6 +114,11 @@ def _sums(x: torch.Tensor, lead: int) -> tuple[torch.Tensor | None, torch.Tensor
     return whole, whole.double().sum(1), squares
 
 
+def without_zeros(x: torch.Tensor) -> bool:
+    """Is every element of `x` nonzero?  Cheaper to ask than to count where they are."""
+    return x.is_floating_point() and x.numel() > 0 and float(x.abs().amin()) > 0
+
+
 def ones_where_nonzero(x: torch.Tensor, values: ValueSet | None = None) -> torch.Tensor:
     """`x` itself if known to be of zeros and ones, else its nonzero mask: floats that sum exactly."""
     if x.dtype not in (torch.float32, torch.float64):

@@ -47,7 +47,9 @@ class Constants:
         self.live: dict[int, Any] = {}  # storages of constants that an activation was written into
         self.touched: set[int] = set()  # storages of constants that a visible operation wrote to
         self.taken_out = False  # did values of an activation leave as numbers, a list or an array?
-        self.snapshots: list[tuple[str, torch.Tensor, Any, int]] = []  # name, tensor, content, version
+        self.snapshots: list[tuple[str, torch.Tensor, torch.Tensor, int]] = []  # name, tensor, content, version
+        self.weights: list[tuple[str, torch.Tensor, int]] = []
+        self.norms: list[float] = []
 
     def begin(self, first: bool) -> None:
         """A pass begins: remember what the constants hold (parameters before the first pass only)."""
@@ -60,21 +62,20 @@ class Constants:
         self.exposed.clear()
         self.touched.clear()
         self.ticks, self.clock, self.taken_out = 0, 0, False
-        self.snapshots = [
-            (name, tensor, checksum(tensor) if parameter else tensor.detach().clone(), tensor._version)
-            for name, tensor, parameter in self.watched
-            if (first or not parameter) and id(tensor) in self.known and _ready(tensor)
-        ]
+        watched = [entry for entry in self.watched if id(entry[1]) in self.known and _ready(entry[1])]
+        self.snapshots = [(name, t, t.detach().clone(), t._version) for name, t, parameter in watched if not parameter]
+        self.weights = [(name, t, t._version) for name, t, parameter in watched if parameter] if first else []
+        self.norms = norms_of([t for _, t, _ in self.weights])
 
     def changed_out_of_sight(self) -> Iterator[str]:
         """Names of constants that were written to in this pass though nobody was seen to do so."""
-        for name, tensor, before, version in self.snapshots:
-            if storage(tensor) in self.touched:
-                continue
-            same = checksum(tensor) == before if isinstance(before, int) else alike(tensor, before)
-            if not same or tensor._version != version:
-                yield name
-        self.snapshots = []
+        changed = [(name, t) for name, t, before, version in self.snapshots if t._version != version or not alike(t, before)]
+        now = norms_of([t for _, t, _ in self.weights])
+        for (name, t, version), a, b in zip(self.weights, self.norms, now, strict=True):
+            if t._version != version or (a != b and (a == a or b == b)):
+                changed.append((name, t))
+        yield from (name for name, t in changed if storage(t) not in self.touched)
+        self.snapshots, self.weights, self.norms = [], [], []
 
     def holds(self, x: torch.Tensor) -> bool:
         """Is `x` a constant of the model, still?"""
@@ -182,13 +183,9 @@ def fingerprint(x: torch.Tensor) -> int:
     return zlib.crc32(whole.numpy())
 
 
-def checksum(x: torch.Tensor) -> int:
-    """A sum over the bits of `x`, word by word."""
-    x = x.detach()
-    words = {4: torch.int32, 8: torch.int64, 2: torch.int16, 1: torch.uint8}.get(x.element_size())
-    if words is None or x.is_complex() or not x.is_contiguous():
-        x, words = x.contiguous(), torch.uint8
-    return int(x.view(words).sum(dtype=torch.int64)) if x.dim() else int(x.reshape(1).view(words).sum())
+def norms_of(tensors: list[torch.Tensor]) -> list[float]:
+    """Σ |x| of each: weights are many, and a sum tells whether one was overwritten."""
+    return [float(n) for n in torch._foreach_norm([t.detach() for t in tensors], 1)] if tensors else []
 
 
 def alike(x: torch.Tensor, before: torch.Tensor) -> bool:

@@ -15,25 +15,26 @@ from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
 from snn_energy.profiling.operations import MAKES
 from snn_energy.profiling.provenance import (
+    COUNTED,
     CURRENT,
     SAMPLE_MAJOR,
     SAMPLES_ALONE,
     TIME_MAJOR,
     UNKNOWN_ORDER,
     Tag,
+    carry,
 )
 
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
     x = call["input"]
-    tag, start = call.tag(x), x.data_ptr()
+    tag = call.tag(x)
     out = call.run()
     if tag is None:  # a constant, shaped like an activation
         return call.rec.fixed
-    same_memory = tag.measured is None or (isinstance(out, torch.Tensor) and out.data_ptr() == start)
-    if same_memory and order in (None, tag.order):
-        return tag
-    return tag.but(measured=tag.measured if same_memory else None, order=tag.order if order is None else order)
+    if COUNTED in x.__dict__:
+        carry(x, out)
+    return tag if order in (None, tag.order) else tag.but(order=order)
 
 
 def transpose(call: Call) -> Tag:
@@ -131,7 +132,8 @@ def part(call: Call) -> Tag:
     call.run()
     if tag is None:  # an activation chooses among constants
         return call.known(event=True)
-    return tag.but(values=_subset(tag.values), measured=None)
+    values = _subset(tag.values)
+    return tag if values is tag.values else tag.but(values=values)
 
 
 def widen(call: Call) -> Tag:
@@ -193,7 +195,7 @@ def stack(call: Call) -> Tag:
 
 def where(call: Call) -> Any:
     """Elements of one tensor or number or of another; without these, places."""
-    if "input" not in call._arguments():
+    if "input" not in call.arguments():
         return fresh(call)
     choices = [call["input"], call["other"]]
     call.run()
@@ -280,7 +282,7 @@ def _copied(call: Call, target: torch.Tensor) -> Tag:
     values = tag.values
     if target.dtype != source.dtype:
         values = CURRENT if values is CURRENT and target.is_floating_point() else None
-    return tag.but(synapse=None, values=_subset(values), measured=None)
+    return tag.but(synapse=None, values=_subset(values))
 
 
 def convert(call: Call) -> Tag:
@@ -292,11 +294,11 @@ def convert(call: Call) -> Tag:
     if not out.is_floating_point() and (tag.values is None or tag.values is CURRENT):
         call.rec.compared(x)
     if out is x or (tag.values is not None and tag.values.values in MASKS):
-        return tag if out is x else tag.but(measured=None)
+        return tag
     whole = not out.is_floating_point()
     if tag.values is not None and tag.values.counts and out.dtype != torch.bool:
-        return tag.but(measured=None)
-    return tag.but(values=CURRENT if tag.values is CURRENT and not whole else None, measured=None)
+        return tag
+    return tag.but(values=CURRENT if tag.values is CURRENT and not whole else None)
 
 
 def interpolate(call: Call) -> Tag:

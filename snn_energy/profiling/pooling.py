@@ -22,7 +22,7 @@ def avg_pool(call: Call) -> Tag:
     values = call.values(x, row.left)
     row.see_left(values)
     batched = x if x.dim() > axes + 1 else x.unsqueeze(0)
-    maps, _ = call.rec.maps(batched, call.tag(x), values)
+    maps, _ = call.rec.maps(batched, values)
     events, inputs = (fan_weights(fan, x.device) @ maps.double().T).unbind()
     shape, order = tuple(batched.shape[:1]), call.order
     row.read("events", Reading(shape, events, order=order))

@@ -79,6 +79,11 @@ class Count:
         steps = (total, *(0 for _ in self.by_step[1:])) if self.by_step else ()
         return Count(total, steps, squares)
 
+    def in_passes(self, passes: int) -> Count:
+        """The count of `passes` sets of samples, each with this one."""
+        squares = None if self.square_sum is None else passes * self.square_sum
+        return Count(passes * self.total, tuple(passes * s for s in self.by_step), squares)
+
     def times(self, factor: int) -> Count:
         """The count where each counted one is `factor` of them."""
         if factor == 1:

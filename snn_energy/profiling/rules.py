@@ -24,7 +24,7 @@ _ROOMS = {
 
 def _resolved(operation: Operation) -> Rule:
     room, _, name = operation.rule.partition(".")
-    return getattr(_ROOMS[room], name)  # type: ignore[no-any-return]
+    return getattr(_ROOMS[room], name)
 
 
 RULES: Mapping[str, Rule] = {name: _resolved(operation) for name, operation in OPERATIONS.items()}

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import datetime
 import functools
+import gc
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -184,6 +185,18 @@ def undisturbed(model: nn.Module, place: torch.device) -> Iterator[torch.device]
             module._memories.update(memory)
 
 
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """No search for circles of garbage while a pass runs: what a pass leaves has none, and the search is long."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
 def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
 
@@ -216,7 +229,7 @@ def _forward(
     recorder.begin(layout)
     order = layout.input_order(x.shape)
     recorder.give(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
-    with watch:
+    with watch, no_collection():
         outs = _run(model, x, layout)
     recorder.look_at(outs)
     recorder.flush()
