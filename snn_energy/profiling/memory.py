@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from snn_energy.profiling.operations import NUMBERS
 from snn_energy.profiling.provenance import ATTRIBUTE
@@ -35,7 +36,9 @@ class Constants:
                 if id(tensor) not in self.known:
                     self.known[id(tensor)] = tensor
                     if module not in own:
-                        self.watched.append((f"{path}.{name}".lstrip("."), tensor, name in module._parameters))
+                        self.watched.append(
+                            (f"{path}.{name}".lstrip("."), tensor, name in module._parameters)
+                        )
         for tensor in _around(model):
             self.known.setdefault(id(tensor), tensor)
         self.demoted: dict[int, torch.Tensor] = {}  # constants that became activations
@@ -47,7 +50,9 @@ class Constants:
         self.live: dict[int, Any] = {}  # storages of constants that an activation was written into
         self.touched: set[int] = set()  # storages of constants that a visible operation wrote to
         self.taken_out = False  # did values of an activation leave as numbers, a list or an array?
-        self.snapshots: list[tuple[str, torch.Tensor, torch.Tensor, int]] = []  # name, tensor, content, version
+        self.snapshots: list[
+            tuple[str, torch.Tensor, torch.Tensor, int]
+        ] = []  # name, tensor, content, version
         self.weights: list[tuple[str, torch.Tensor, int]] = []
         self.norms: list[float] = []
 
@@ -63,13 +68,19 @@ class Constants:
         self.touched.clear()
         self.ticks, self.clock, self.taken_out = 0, 0, False
         watched = [entry for entry in self.watched if id(entry[1]) in self.known and _ready(entry[1])]
-        self.snapshots = [(name, t, t.detach().clone(), t._version) for name, t, parameter in watched if not parameter]
+        self.snapshots = [
+            (name, t, t.detach().clone(), t._version) for name, t, parameter in watched if not parameter
+        ]
         self.weights = [(name, t, t._version) for name, t, parameter in watched if parameter] if first else []
         self.norms = norms_of([t for _, t, _ in self.weights])
 
     def changed_out_of_sight(self) -> Iterator[str]:
         """Names of constants that were written to in this pass though nobody was seen to do so."""
-        changed = [(name, t) for name, t, before, version in self.snapshots if t._version != version or not alike(t, before)]
+        changed = [
+            (name, t)
+            for name, t, before, version in self.snapshots
+            if t._version != version or not alike(t, before)
+        ]
         now = norms_of([t for _, t, _ in self.weights])
         for (name, t, version), a, b in zip(self.weights, self.norms, now, strict=True):
             if t._version != version or (a != b and (a == a or b == b)):
@@ -180,7 +191,7 @@ def storage(x: torch.Tensor) -> int:
 def fingerprint(x: torch.Tensor) -> int:
     """Of the whole memory of `x`, on the CPU."""
     whole = torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage())
-    return zlib.crc32(whole.numpy())
+    return zlib.crc32(whole.numpy().data)
 
 
 def norms_of(tensors: list[torch.Tensor]) -> list[float]:
@@ -195,7 +206,7 @@ def alike(x: torch.Tensor, before: torch.Tensor) -> bool:
 
 def _ready(x: torch.Tensor) -> bool:
     """Has `x` memory yet?  Parameters of lazy layers get theirs in the first pass."""
-    return not isinstance(x, nn.parameter.UninitializedTensorMixin)
+    return not is_lazy(x)
 
 
 _MODULES_OWN = frozenset(vars(nn.Module()))  # hooks and the like
@@ -203,11 +214,11 @@ _MODULES_OWN = frozenset(vars(nn.Module()))  # hooks and the like
 
 def _tensors_of(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters, buffers and tensors kept as plain attributes, of the class too, in lists and dictionaries too."""
-    for table in (module._parameters, module._buffers):
-        yield from ((name, t) for name, t in table.items() if isinstance(t, torch.Tensor))
+    for registered in (module._parameters, module._buffers):
+        yield from ((name, t) for name, t in registered.items() if isinstance(t, torch.Tensor))
     classes = type(module).__mro__[: -len(nn.Module.__mro__)]
-    for table in (vars(module), *map(vars, classes)):
-        for name, value in table.items():
+    for names in (vars(module), *map(vars, classes)):
+        for name, value in names.items():
             if name not in _MODULES_OWN:
                 yield from ((name, t) for t in _inside(value))
 

@@ -40,7 +40,9 @@ def repeats(
     groups = _groups(rec, lead, tag.order)
     if groups is None:
         row.repeats.append(False)
-        row.fixed.setdefault("note", "whether the input repeats over time could not be told: charged as executed")
+        row.fixed.setdefault(
+            "note", "whether the input repeats over time could not be told: charged as executed"
+        )
         return
     same = _steps_alike(rec, x, groups, tag) if groups > 1 else True
     row.repeats.extend([same and _as_first(rec, row, x, weight)] * groups)
@@ -77,7 +79,9 @@ def _input_stands(rec: Recorder) -> bool:
         groups = _groups(rec, lead, tag.order)
         unchanged = x._version == tag.version and not rec.constants.torn_since(x, tag.clock)
         exact = tag.but(sites=0)
-        rec.input_stands = unchanged and groups is not None and (groups == 1 or _steps_alike(rec, x, groups, exact))
+        rec.input_stands = (
+            unchanged and groups is not None and (groups == 1 or _steps_alike(rec, x, groups, exact))
+        )
     return rec.input_stands
 
 

@@ -302,7 +302,18 @@ class Table(nn.Module):
 
 @pytest.mark.parametrize(
     "form",
-    ["position", "cached", "module's", "file's", "list", "dict", "nested", "number", "list of numbers", "numpy"],
+    [
+        "position",
+        "cached",
+        "module's",
+        "file's",
+        "list",
+        "dict",
+        "nested",
+        "number",
+        "list of numbers",
+        "numpy",
+    ],
 )
 def test_constants_are_no_work_and_no_gap(form: str) -> None:
     measured = counted(Table(form), image(B, IN), image(B, IN, seed=1), strict=True)
@@ -325,7 +336,9 @@ class Standardised(nn.Conv2d):
 
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
 def test_preparing_weights_is_not_counted(wrap: Callable[[nn.Module], nn.Module]) -> None:
-    net = nn.Sequential(wrap(Standardised(2, 5, (3, 2), bias=False)), nn.Flatten(1), wrap(nn.Linear(5 * 12, OUT)))
+    net = nn.Sequential(
+        wrap(Standardised(2, 5, (3, 2), bias=False)), nn.Flatten(1), wrap(nn.Linear(5 * 12, OUT))
+    )
     measured = counted(net, image(B, 2, 6, 4), strict=True)
     macs = {row.op: row.mac for row in measured.rows}
     assert macs == {"conv2d": B * 12 * 5 * 12, "linear": B * 60 * OUT}
@@ -384,7 +397,11 @@ class Random(nn.Module):
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.form, self.one, self.back = form, nn.Linear(IN, OUT, bias=False), nn.Linear(WIDE, OUT, bias=False)
+        self.form, self.one, self.back = (
+            form,
+            nn.Linear(IN, OUT, bias=False),
+            nn.Linear(WIDE, OUT, bias=False),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         background = {

@@ -102,7 +102,10 @@ def test_neurons_of_integers_before_and_after_a_division(top: int) -> None:
             self.divide = divide
             self.one = nn.Linear(6, 48)
             levels = surrogate.MultiLevelSpikeCount(max_spike_count=top)
-            self.lif, self.two = neuron.ILIFNode(surrogate_function=levels, step_mode="m"), nn.Linear(48, OUT, bias=False)
+            self.lif, self.two = (
+                neuron.ILIFNode(surrogate_function=levels, step_mode="m"),
+                nn.Linear(48, OUT, bias=False),
+            )
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             functional.reset_net(self)
@@ -334,7 +337,11 @@ def numbers(measured: Profile) -> dict[str, tuple]:
         "ac", "ac_by_step", "ac_square_sum", "ac_events", "mac", "ac_unpruned", "ac_events_unpruned",
         "ac_coincident", "ac_one_sided", "input_units", "right_units", "input_nonzero", "input_kind", "right_kind",
     )  # fmt: skip
-    return {f"{r.name}.{r.op}": tuple(getattr(r, f) for f in fields) for r in measured.rows if r.op in ("linear", "conv1d", "matmul")}
+    return {
+        f"{r.name}.{r.op}": tuple(getattr(r, f) for f in fields)
+        for r in measured.rows
+        if r.op in ("linear", "conv1d", "matmul")
+    }
 
 
 @pytest.mark.parametrize("name", BATCHES)
@@ -347,7 +354,12 @@ def test_units_that_differ_from_batch_to_batch(name: str, tmp_path: Path) -> Non
     linear = whole["linear.linear"]
     per_sample = [round(float(x[:, b].double().abs().sum()) / unit) * OUT for x in batches for b in range(B)]
     per_step = [round(sum(float(x[t].double().abs().sum()) for x in batches) / unit) * OUT for t in range(T)]
-    assert (linear[0], linear[1], linear[2], linear[4]) == (sum(per_sample), tuple(per_step), brute.squares(per_sample), 0)
+    assert (linear[0], linear[1], linear[2], linear[4]) == (
+        sum(per_sample),
+        tuple(per_step),
+        brute.squares(per_sample),
+        0,
+    )
     pairs = 0
     for x in batches:
         k = x.double().abs() / unit
@@ -377,7 +389,10 @@ def test_a_unit_once_lost_is_lost_in_any_order(last: tuple[float, ...]) -> None:
     batches = [batch_of(values, seed, T, B, 6, 7) for seed, values in enumerate([(1.0,), (1.0, 2.0), last])]
     net = Both()
     found = [numbers(counted(net, *order, batch_dim=1)) for order in itertools.permutations(batches)]
-    found += [numbers(Profile.merge([counted(net, x, batch_dim=1) for x in order])) for order in itertools.permutations(batches)]
+    found += [
+        numbers(Profile.merge([counted(net, x, batch_dim=1) for x in order]))
+        for order in itertools.permutations(batches)
+    ]
     assert all(f == found[0] for f in found)
     assert found[0]["linear.linear"][4] == 3 * T * B * 6 * 7 * OUT
 

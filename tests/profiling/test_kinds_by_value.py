@@ -208,7 +208,9 @@ def test_no_change_of_spikes_keeps_a_kind_that_its_values_deny(change: str) -> N
         lambda s: torch.fft.ifft(torch.fft.fft(s)).real,
     ],
 )
-def test_what_no_rule_covers_is_listed_and_read_by_value(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def test_what_no_rule_covers_is_listed_and_read_by_value(
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
     net = Recorded(change)
     measured = profile(net, [spikes(B, C, H, W)])
     (row,) = [r for r in measured.rows if r.op == "conv2d"]
@@ -416,10 +418,12 @@ HIDDEN: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "integers": lambda x: torch.tensor([[int(40 * v) for v in row] for row in x]).float(),
     "dlpack": lambda x: torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(x)),
     "from_dlpack": lambda x: torch.from_dlpack(x),
-    "frombuffer": lambda x: torch.frombuffer(bytearray(x.numpy().tobytes()), dtype=torch.float32).view(x.shape),
-    "bytes": lambda x: torch.frombuffer(
-        bytearray(bytes(x.untyped_storage())), dtype=torch.float32
-    ).clone().view(x.shape),
+    "frombuffer": lambda x: torch.frombuffer(bytearray(x.numpy().tobytes()), dtype=torch.float32).view(
+        x.shape
+    ),
+    "bytes": lambda x: (
+        torch.frombuffer(bytearray(bytes(x.untyped_storage())), dtype=torch.float32).clone().view(x.shape)
+    ),
     "new_tensor": lambda x: x.new_tensor(x.tolist()),
     "sparse": lambda x: x.to_sparse().to_dense(),
     "operator": lambda x: torch.ops.aten.sigmoid(x),
@@ -489,7 +493,11 @@ def test_a_scripted_part_or_the_whole_network_is_listed(whole: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         part = torch.jit.script(nn.Sequential(nn.Linear(9, 6), nn.ReLU()))
-        net = torch.jit.script(nn.Sequential(nn.Linear(9, 6), nn.ReLU())) if whole else nn.Sequential(part, nn.Linear(6, 4))
+        net = (
+            torch.jit.script(nn.Sequential(nn.Linear(9, 6), nn.ReLU()))
+            if whole
+            else nn.Sequential(part, nn.Linear(6, 4))
+        )
     assert told(lambda: net, image(B, 9))
 
 

@@ -44,10 +44,13 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv2d": (lambda: nn.Conv2d(2, 3, (3, 2), stride=(1, 2), padding=(1, 0), dilation=(2, 1)), (2, 6, 5)),
     "conv2d, groups": (lambda: nn.Conv2d(4, 6, (2, 3), padding=1, groups=2), (4, 3, 5)),
     "conv2d, depthwise": (lambda: nn.Conv2d(3, 6, 3, padding=1, groups=3, bias=False), (3, 4, 5)),
-    "conv2d, same": (lambda: nn.Conv2d(2, 3, (2, 3), padding="same"), (2, 4, 5)),
+    "conv2d, same": (lambda: nn.Conv2d(2, 3, (5, 3), dilation=(1, 2), padding="same"), (2, 4, 7)),
     "conv3d": (lambda: nn.Conv3d(2, 3, (2, 1, 2), padding=(1, 0, 0)), (2, 3, 4, 2)),
     "conv_transpose1d": (lambda: nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1, output_padding=1), (2, 5)),
-    "conv_transpose2d": (lambda: nn.ConvTranspose2d(4, 6, (3, 2), stride=2, padding=(1, 0), groups=2), (4, 3, 2)),
+    "conv_transpose2d": (
+        lambda: nn.ConvTranspose2d(4, 6, (3, 2), stride=2, padding=(1, 0), groups=2),
+        (4, 3, 2),
+    ),
 }
 
 
@@ -65,7 +68,16 @@ def synapses_of(layer: nn.Module, shape: tuple[int, ...], outputs: tuple[int, ..
                 y = F.linear(x, weight, bias)
             elif "Transpose" in type(layer).__name__:
                 function = getattr(F, f"conv_transpose{len(shape) - 1}d")
-                y = function(x, weight, bias, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
+                y = function(
+                    x,
+                    weight,
+                    bias,
+                    layer.stride,
+                    layer.padding,
+                    layer.output_padding,
+                    layer.groups,
+                    layer.dilation,
+                )
             else:
                 function = getattr(F, f"conv{len(shape) - 1}d")
                 y = function(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -314,7 +326,9 @@ def test_neurobench_charges_nonzero_inputs_times_nonzero_weights() -> None:
 def test_the_brute_force_of_this_file_meets_the_plain_walk() -> None:
     """`synapses_of` against the walk over every synapse."""
     layer, shape = LAYERS["conv2d, groups"][0](), LAYERS["conv2d, groups"][1]
-    walk = brute.conv_synapses(shape, layer.weight.shape, layer.stride, layer.padding, layer.dilation, 2, (4, 5))
+    walk = brute.conv_synapses(
+        shape, layer.weight.shape, layer.stride, layer.padding, layer.dilation, 2, (4, 5)
+    )
     fans: dict[tuple[int, ...], int] = {}
     for source, _ in walk:
         fans[source] = fans.get(source, 0) + 1

@@ -300,9 +300,7 @@ class Stateful(nn.Module):
         return sum(self.two(self.state(torch.relu(self.one(x)))) for _ in range(T))
 
 
-@pytest.mark.parametrize(
-    "kind", ["filter", "learnable filter", "recurrent", "linear recurrent", "neuron"]
-)
+@pytest.mark.parametrize("kind", ["filter", "learnable filter", "recurrent", "linear recurrent", "neuron"])
 def test_layers_behind_stateful_modules_are_charged_at_every_step(kind: str) -> None:
     net, x = Stateful(kind).eval(), image(B, IN)
     inputs = entering(net, "two", lambda: net(x))
@@ -555,7 +553,11 @@ def test_spiking_lstm_in_single_steps() -> None:
         def __init__(self) -> None:
             super().__init__()
             torch.manual_seed(13)
-            self.one, self.cell, self.two = nn.Linear(IN, 6), rnn.SpikingGRUCell(6, 9), nn.Linear(9, OUT, bias=False)
+            self.one, self.cell, self.two = (
+                nn.Linear(IN, 6),
+                rnn.SpikingGRUCell(6, 9),
+                nn.Linear(9, OUT, bias=False),
+            )
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             h, out = torch.zeros(len(x), 9), 0
