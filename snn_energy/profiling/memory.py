@@ -132,9 +132,11 @@ class Constants:
     def alias(self, x: torch.Tensor) -> None:
         """`x.data` was handed out: writes to it do not show in the version of `x`."""
         self.aliased.add(storage(x))
+        x.__dict__.pop(ZEROS, None)
 
     def expose(self, x: torch.Tensor) -> None:
         """The memory of `x` was handed to numpy."""
+        x.__dict__.pop(ZEROS, None)
         self.taken_out = True
         if x.device.type == "cpu" and x.layout == torch.strided:
             self.exposed[storage(x)] = fingerprint(x)
@@ -143,6 +145,7 @@ class Constants:
     def replaced(self, x: torch.Tensor, live: bool) -> None:
         """`x.data = …`: another content under the same identity."""
         self.touched.add(storage(x))
+        x.__dict__.pop(ZEROS, None)
         if live and id(x) in self.known:
             self.demoted[id(x)] = self.known.pop(id(x))
         self.torn[storage(x)] = self._tick()
@@ -161,7 +164,7 @@ class Constants:
         return before != self.exposed[place]
 
     def came_back(self, first: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """May the numbers among the arguments, from the one at `first` on, have been taken out of an activation?"""
+        """May the numbers among the arguments, from `first` on, have been taken out of an activation?"""
         if not self.taken_out:
             return False
         given = (*args[first:], *(value for name, value in kwargs.items() if name in NUMBERS))
@@ -213,7 +216,7 @@ _MODULES_OWN = frozenset(vars(nn.Module()))  # hooks and the like
 
 
 def _tensors_of(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, buffers and tensors kept as plain attributes, of the class too, in lists and dictionaries too."""
+    """Parameters, buffers and tensors in plain attributes, also of the class, in lists and dictionaries."""
     for registered in (module._parameters, module._buffers):
         yield from ((name, t) for name, t in registered.items() if isinstance(t, torch.Tensor))
     classes = type(module).__mro__[: -len(nn.Module.__mro__)]

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 ATTRIBUTE = "_snn_energy_zeros"
 
 
-def zeros_in(weight: torch.Tensor, epoch: int) -> bool:
-    """Has the weight a zero?  Looked at once per pass and version."""
+def zeros_in(weight: torch.Tensor) -> bool:
+    """Has the weight a zero?  Looked at once per version; `memory` forgets it where versions do not tell."""
     known = weight.__dict__.get(ATTRIBUTE)
-    if known is None or known[:2] != (epoch, weight._version):
-        known = epoch, weight._version, int(torch.count_nonzero(weight)) < weight.numel()
+    if known is None or known[0] != weight._version:
+        known = weight._version, int(torch.count_nonzero(weight)) < weight.numel()
         weight.__dict__[ATTRIBUTE] = known
-    return bool(known[2])
+    return bool(known[1])
 
 
 def pruned(

@@ -262,9 +262,10 @@ def _unit_total(c: Candidates, name: str, values: ValueSet, nonzero: int) -> int
 def _canonical(row: OpRow) -> OpRow:
     """`row` without the counts of an operand that has turned out real, where its nonzeros do not matter.
 
-    They were counted until its first real batch only, so they depend on the order of the batches.
+    They were counted until its first batch without a unit only, so they depend on the order of the batches.
     """
-    left, right = (row.input_kind == "real", row.right_kind == "real")
+    left = row.input_kind == "real" and row.input_values is None
+    right = row.right_kind == "real" and row.right_values is None
     void: set[str] = set()
     if row.op in SUMS and left:
         void = {"events"}

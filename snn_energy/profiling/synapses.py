@@ -146,7 +146,7 @@ def weighted(
         _by_shape(rec, row, key, layer, weight, bias, batched, out)
     if values.countable or not row.all_nonzero(batched):
         _events(rec, row, batched, tag, values, layer.fan, lead)
-    if zeros_in(weight, rec.epoch):
+    if zeros_in(weight):
         pruned(row, layer, weight, batched, tag, values, lead)
     repeats(rec, row, batched, tag, tuple(batched.shape[:lead]), weight)
     return call.known(row=row, synapse=row, order=tag.order)

@@ -1,4 +1,4 @@
-"""What the forward pass writes to is an activation, by whatever way it is written; what it only reads is none."""
+"""What the forward pass writes to is an activation, by whatever way; what it only reads is none."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_what_lay_in_a_buffer_before_does_not_colour_what_lies_there_now(fill: s
     first, second = row_of(measured, "two"), row_of(measured, "three")
     assert (first.ac, first.mac) == (0, B * WIDE * OUT)
     events = int(held.sum())
-    assert 0 < events
+    assert events > 0
     assert (second.ac, second.mac) == (events * OUT, 0)
 
 

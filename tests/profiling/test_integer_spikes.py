@@ -254,7 +254,7 @@ FRAMES: dict[str, Callable[[], torch.Tensor]] = {
 @pytest.mark.parametrize("frames", FRAMES)
 @pytest.mark.parametrize("before", ["nothing", "max pool", "view", "sum of polarities", "merged frames"])
 def test_declared_event_counts(frames: str, dtype: torch.dtype, before: str) -> None:
-    """Counts of any size are unit events, in whatever type they come, before and after what keeps them counts."""
+    """Counts of any size are unit events, in whatever type they come, behind what keeps them counts."""
     x = FRAMES[frames]()
     if dtype == torch.uint8:
         x = x.abs()
@@ -382,6 +382,33 @@ def test_units_that_differ_from_batch_to_batch(name: str, tmp_path: Path) -> Non
             assert numbers(Profile.merge([files[0], Profile.merge(files[1:])])) == whole
         if len(batches) > 3:
             break
+
+
+class Added(nn.Module):
+    """Additions, sums and pools, whose operands are looked at only while they may be events."""
+
+    T = T
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x[:, :, :2] + x[:, :, 2:4]
+        pooled = F.avg_pool1d(x[:, :, 4:].flatten(0, 1), 2).unflatten(0, (T, -1))
+        return (y[..., :3] - pooled).sum(3).mean((0, 2))
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_additions_and_sums_of_units_that_differ(name: str) -> None:
+    batches = [batch_of(values, seed, T, B, 6, 7) for seed, values in enumerate(BATCHES[name])]
+    fields = ("ac", "ac_by_step", "ac_square_sum", "input_kind", "right_kind", "input_nonzero", "counts")
+
+    def of(measured: Profile) -> list[tuple]:
+        return [tuple(getattr(r, f) for f in fields) for r in measured.rows]
+
+    whole = of(counted(Added(), *batches, batch_dim=1))
+    both = sum(int(((x[:, :, :2] != 0) & (x[:, :, 2:4] != 0)).sum()) for x in batches)
+    assert whole[0][0] == both
+    for order in itertools.islice(itertools.permutations(batches), 6):
+        assert of(counted(Added(), *order, batch_dim=1)) == whole
+        assert of(Profile.merge([counted(Added(), x, batch_dim=1) for x in order])) == whole
 
 
 @pytest.mark.parametrize("last", [(0.37,), (16.0,), (1 / 31, 1.0)])

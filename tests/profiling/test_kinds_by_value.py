@@ -45,7 +45,7 @@ class Between(nn.Module):
 
 
 def cost(x: torch.Tensor) -> tuple[int, int]:
-    """(AC, MAC) of a fan-out of OUT behind `x`, by the definition: whole multiples, up to 15, of a unit are events."""
+    """(AC, MAC) of a fan-out of OUT behind `x`: whole multiples, up to 15, of a unit are events."""
     values = sorted({abs(v) for v in x.double().flatten().tolist() if v})
     for parts in range(1, 16) if values else (1,):
         unit = (values[0] if values else 1.0) / parts

@@ -9,6 +9,7 @@ from pathlib import Path
 import brute
 import pytest
 import torch
+import torch.nn.utils.prune
 from observed import counted, row_of
 from spikingjelly.activation_based import neuron
 from torch import nn
@@ -209,8 +210,6 @@ WAYS: dict[str, Callable[[nn.Linear], None]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("back", [False, True])
 def test_weights_changed_between_two_profiles(way: str, back: bool) -> None:
-    import torch.nn.utils.prune
-
     layer = nn.Linear(6, OUT, bias=False)
     net, x = nn.Sequential(layer), operand("binary", B, 6)
     whole = layer.weight.detach().clone()

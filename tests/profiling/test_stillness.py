@@ -1,4 +1,4 @@
-"""Charged once: only where a layer was seen to get the same input, through the same weights, at every step."""
+"""Charged once: only where a layer was seen to get the same input, by the same weights, at every step."""
 
 from __future__ import annotations
 
@@ -405,7 +405,7 @@ def test_frames_that_differ_in_one_element_are_charged_at_every_step(change: flo
 
 
 def test_rounding_alone_does_not_end_stillness() -> None:
-    """Equal frames through a layer may differ in the last bits, as blocks of a product are summed in another order."""
+    """Behind a layer equal frames may differ in the last bits: products are summed in another order."""
 
     class Rounded(nn.Module):
         T = T
