@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from snn_energy.profiling.call import Call
-from snn_energy.profiling.kinds import BINARY, EMPTY, REAL, ValueSet
+from snn_energy.profiling.kinds import BINARY, COUNTS, EMPTY, REAL, ValueSet
 from snn_energy.profiling.measure import ones_where_nonzero, row_counts
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.tally import Reading, Tally
@@ -43,7 +43,8 @@ def add(call: Call) -> Tag:
         call.describe(row, a if tags[0] is not None else b, out)
     if onto_itself:
         row.fixed["details"] = {"accumulates": True}
-    known = call.known(row=row)
+    counts = any(values.counts for values in sets) and not call.kwargs.get("alpha")
+    known = call.known(COUNTS if counts and sets[0].join(sets[1]).counts else None, row=row)
     row.merge_sources(known.sources)
     return known
 
@@ -181,7 +182,7 @@ def reduce(call: Call) -> Tag:
         sums = {"input_elements": elements, "output_elements": outputs}
         row.remember(key, valid, {**sums, "scale_muls": outputs if call.name == "mean" else 0})
     call.describe(row, x, out)
-    known = call.known(row=row)
+    known = call.known(COUNTS if values.counts and call.name == "sum" else None, row=row)
     row.merge_sources(known.sources)
     return known
 
@@ -193,6 +194,9 @@ def norm(call: Call) -> Tag:
     folded = fixed_statistics and tag is not None and tag.synapse is not None
     elements = x.numel()
     out = call.run()
+    if call.get("training", False):  # running statistics, which the next training would read
+        for name in ("running_mean", "running_var"):
+            call.rec.constants.touch(call.get(name))
     row.folded = folded if row.folded is None else row.folded and folded
     row.uniform(
         (x.shape, folded),
@@ -228,7 +232,14 @@ def _compared(call: Call, event: bool) -> Tag:
     is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
     if is_mask and not event:
         call.rec.compared(x)
-    return call.known(BINARY if is_mask else None, row=row, event=event or is_mask)
+    known = call.known(BINARY if is_mask else None, row=row, event=event or is_mask)
+    whole = any(tag.values is not None and tag.values.counts for tag in call.tags) and _whole(out)
+    return known.but(values=COUNTS) if whole and known.values is None else known
+
+
+def _whole(x: Any) -> bool:
+    """Is `x` a tensor of whole numbers?"""
+    return isinstance(x, torch.Tensor) and (not x.is_floating_point() or bool((x == x.round()).all()))
 
 
 def special(call: Call) -> Tag:

@@ -20,9 +20,10 @@ from snn_energy.profiling import movement
 from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
-from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
+from snn_energy.profiling.operations import ASIDE, DRAWS, MAKES, OPERATIONS, TAKES_OUT, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag, carry
 from snn_energy.profiling.recorder import Recorder
+from snn_energy.profiling.resolve import SYNAPTIC
 from snn_energy.profiling.rules import RULES, foreign_name, rules_with
 from snn_energy.profiling.tally import Reading
 
@@ -56,6 +57,10 @@ class _Watch(TorchFunctionMode):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
             return self._getter(attribute) if raw == "__get__" else self._set
         name = raw.strip("_")
+        if raw == "__bool__":  # a decision of Python's
+            return _pass
+        if raw == "set_":
+            return self._set
         if name in TAKES_OUT and (raw.startswith("__") or name not in OPERATIONS):
             return self._take_out
         if name in ASIDE:
@@ -66,7 +71,8 @@ class _Watch(TorchFunctionMode):
         """Counts calls of a function that may do work."""
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
-        makes, ours = name in MAKES, rule is not None and rule is RULES.get(name)
+        makes, draws = MAKES.get(name), name in DRAWS
+        ours = rule is not None and rule is RULES.get(name)
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
             place = rec.enter(sys._getframe(2))
@@ -77,10 +83,10 @@ class _Watch(TorchFunctionMode):
                 return out
             tags: list[Tag] = []
             _collect(rec, args, tags)
-            if kwargs:
-                _collect(rec, kwargs.values(), tags)
+            if kwargs:  # what lay in `out` before is no operand
+                _collect(rec, [value for key, value in kwargs.items() if key != "out"], tags)
             if writes or "out" in kwargs:
-                rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=bool(tags))
+                rec.constants.wrote(_target(args, kwargs), live=bool(tags))
                 if rec.constants.live:  # what was constant for calls remembered may be so no longer
                     rec.settled.clear()
             if not tags:
@@ -104,10 +110,13 @@ class _Watch(TorchFunctionMode):
 
         def constant(func: Any, args: Any, kwargs: Any) -> Any:
             out = func(*args, **kwargs)
-            again = makes and rec.constants.came_back(_leaves((*args, *kwargs.values())))
-            if again:
-                rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
-            rec.mark(out, rec.plain if again else rec.fixed)
+            if draws:
+                live = not writes or id(_target(args, kwargs)) not in rec.constants.known
+            else:
+                live = makes is not None and rec.numbers_came_back(makes, args, kwargs)
+            rec.mark(args[0] if out is None and args else out, rec.plain if live else rec.fixed)
+            if name in SYNAPTIC:
+                rec.idle.setdefault(rec.paths[-1])
             return out
 
         def uncovered(call: Call) -> Tag:
@@ -161,14 +170,18 @@ class _Watch(TorchFunctionMode):
         return get
 
     def _set(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """`x.data = y`, and settings that change no value."""
+        """`x.data = y`, `x.set_(y)`, and settings that change no value."""
+        if getattr(func, "__name__", "") != "set_" and getattr(func.__self__, "__name__", "") != "data":
+            return func(*args, **kwargs)
+        rec, (x, *new) = self.recorder, args
+        known = bool(new) and isinstance(new[0], torch.Tensor)
+        tag = rec.tag(new[0]) if known else rec.plain
         out = func(*args, **kwargs)
-        if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
-            rec, (x, new) = self.recorder, args[:2]
-            tag = rec.tag(new)
-            rec.constants.replaced(x, live=tag is not None)
-            rec.settled.clear()
-            rec.mark(x, rec.fixed if tag is None else tag)
+        if not known:
+            rec.unseen("a tensor that was given other memory", x.numel())
+        rec.constants.replaced(x, live=tag is not None)
+        rec.settled.clear()
+        rec.mark(x, rec.fixed if tag is None else tag)
         return out
 
     def _take_out(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -176,10 +189,7 @@ class _Watch(TorchFunctionMode):
         out = func(*args, **kwargs)
         rec = self.recorder
         if args and rec.tag(args[0]) is not None:
-            if isinstance(out, (int, float)):
-                if isinstance(out, float) and not out.is_integer():
-                    rec.constants.numbers.add(out)
-            elif isinstance(out, list):
+            if isinstance(out, (int, float, list)):
                 rec.constants.taken_out = True
             else:
                 rec.constants.expose(args[0])
@@ -190,6 +200,9 @@ class _Watch(TorchFunctionMode):
         return out
 
 
+def _target(args: Any, kwargs: Any) -> Any:
+    """What a function that writes writes to."""
+    return kwargs["out"] if "out" in kwargs else args[0] if args else next(iter(kwargs.values()), None)
 def _gap(call: Call, error: Exception) -> Tag:
     """A rule that fails is a gap in the count, not in the model."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
@@ -218,15 +231,6 @@ def _collect(rec: Recorder, values: Any, tags: list[Tag]) -> None:
             _collect(rec, value, tags)
 
 
-def _leaves(values: Any) -> Iterator[Any]:
-    """Numbers and other objects in nested lists and tuples."""
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            yield from _leaves(value)
-        else:
-            yield value
-
-
 @contextlib.contextmanager
 def instrumented(
     model: nn.Module, recorder: Recorder, rules: Mapping[str, Rule] | None = None
@@ -250,6 +254,7 @@ def instrumented(
     finally:
         for handle in handles:
             handle.remove()
+        recorder.constants.leave(model)
         recorder.paths[:] = [""]
 
 

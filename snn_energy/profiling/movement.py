@@ -13,6 +13,7 @@ import torch
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
+from snn_energy.profiling.operations import MAKES
 from snn_energy.profiling.provenance import (
     COUNTED,
     CURRENT,
@@ -239,18 +240,49 @@ def draw(call: Call) -> Tag:
 
 
 def blank(call: Call) -> Tag:
-    """zeros_like and the like: constants that only borrow a shape."""
+    """zeros_like and the like: constants that only borrow a shape, unless their numbers come from activations."""
     call.run()
-    return call.rec.fixed
+    first = MAKES.get(call.name)
+    back = first is not None and call.rec.numbers_came_back(first, call.args, call.kwargs)
+    return call.rec.plain if back else call.rec.fixed
 
 
 def write(call: Call) -> Tag:
-    """x[...] = y, copy_, fill_: `x` now also holds y."""
-    target = call.args[0]
-    known = call.known()
-    call.run()
+    """x[...] = y, copy_, fill_: `x` now also holds y, or y alone.  Without in-place, x stays what it is."""
+    target = call.args[0] if call.args else call["input"]
+    result = call.run()
+    if result is not target and call.name != "setitem":
+        return call.known()
+    known = _copied(call, target) if _replaces(call) else call.known()
     call.rec.mark(target, known)
     return known
+
+
+_WHOLE = (slice(None), ...)
+
+
+def _replaces(call: Call) -> bool:
+    """Does the write leave nothing of what was there before?"""
+    if call.name != "setitem":
+        return call.name in ("copy", "fill", "zero")
+    index = call.args[1]
+    return all(isinstance(i, (slice, type(...))) and i in _WHOLE for i in (index if isinstance(index, tuple) else (index,)))
+
+
+def _copied(call: Call, target: torch.Tensor) -> Tag:
+    """What is known of a tensor that holds nothing but the last argument."""
+    given = (*call.args[1:], *call.kwargs.values())
+    source: Any = 0 if call.name == "zero" else given[0] if call.name != "setitem" else call.args[2]
+    if call.name == "copy":
+        source = call.kwargs.get("src", source)
+    tag = call.tag(source)
+    if tag is None:
+        known = isinstance(source, (int, float))
+        return call.rec.plain.but(values=_with(ValueSet(), source) if known else None)
+    values = tag.values
+    if target.dtype != source.dtype:
+        values = CURRENT if values is CURRENT and target.is_floating_point() else None
+    return tag.but(synapse=None, values=_subset(values))
 
 
 def convert(call: Call) -> Tag:
@@ -264,6 +296,8 @@ def convert(call: Call) -> Tag:
     if out is x or (tag.values is not None and tag.values.values in MASKS):
         return tag
     whole = not out.is_floating_point()
+    if tag.values is not None and tag.values.counts and out.dtype != torch.bool:
+        return tag
     return tag.but(values=CURRENT if tag.values is CURRENT and not whole else None)
 
 

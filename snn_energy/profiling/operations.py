@@ -193,13 +193,27 @@ ASIDE = frozenset(  # questions about a tensor, not work on it
     size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex ndimension
     get_device data_ptr untyped_storage storage element_size len hash repr str format index
     backward register_hook is_same_size has_names is_nonzero result_type can_cast is_tensor
-    is_storage is_pinned retain_grad set deepcopy reduce_ex equal allclose
+    is_storage is_pinned retain_grad deepcopy reduce_ex equal allclose
     has_torch_function get_default_dtype finfo iinfo promote_types broadcast_shapes requires_grad
     is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
     """.split()
 )
 TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int".split())  # values leave torch
-MAKES = frozenset("tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split())
+# functions that make a tensor from numbers, or put numbers into one: where the first of these stands
+MAKES: Mapping[str, int] = {
+    **dict.fromkeys("tensor as_tensor asarray scalar_tensor frombuffer".split(), 0),
+    **dict.fromkeys("full full_like new_tensor fill where add radd iadd sub rsub isub subtract".split(), 1),
+    **dict.fromkeys("mul rmul imul multiply div truediv rdiv rtruediv itruediv divide pow rpow ipow".split(), 1),
+    **dict.fromkeys("new_full setitem masked_fill".split(), 2),
+}
+NUMBERS = ("data", "obj", "s", "buffer", "fill_value", "value", "input", "other", "exponent")  # their keywords
+# made by chance: no constants, though nothing of the input is in them
+DRAWS = frozenset(
+    """
+    rand randn randint normal bernoulli poisson binomial multinomial rand_like randn_like randint_like
+    uniform random exponential cauchy geometric log_normal
+    """.split()
+)
 
 
 def check() -> None:

@@ -45,8 +45,9 @@ def max_pool(call: Call) -> Tag:
     row.add(input_elements=x.numel(), output_elements=pooled.numel())
     call.describe(row, x, pooled)
     tag = call.tag(x)
-    kept = tag.values if tag is not None and tag.values is not None and tag.values.values in MASKS else None
-    known = call.known(kept, row=row)
+    values = None if tag is None else tag.values
+    kept = values is not None and (values.counts or values.values in MASKS)
+    known = call.known(values if kept else None, row=row)
     row.merge_sources(known.sources)
     return known
 

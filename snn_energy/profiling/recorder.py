@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, count
 from types import CodeType, FrameType
 from typing import Any
 
@@ -21,6 +21,7 @@ from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, TIME_MAJOR, Meas
 from snn_energy.profiling.settled import Settled
 from snn_energy.profiling.tally import Reading, Tally, located
 
+_PASSES = count(1)  # of all profiles: a tensor may outlive the one that tagged it
 _CALL = nn.Module._call_impl.__code__
 VARIANTS = 4  # of a call at one place that are remembered: a first step often differs from the others
 
@@ -41,9 +42,12 @@ class Recorder:
         self.settled: dict[Any, deque[Settled]] = {}  # by place: calls that count the same each time
         self.lasting: dict[Any, list[Tag]] = {}  # by place: what is known of its results, if it stays the same
         self.called: set[str] = set()
+        self.idle: dict[str, None] = {}  # modules in which products of constants alone ran, in order
         self.plain: Tag = Tag(0)  # nothing is known
         self.fixed: Tag = Tag(0, constant=True, still=True)  # of a constant
         self.constants = Constants(model, neurons)
+        self.given: tuple[torch.Tensor, Tag] = torch.empty(0), self.plain  # the network's input
+        self.input_stands: bool | None = None  # is it the same at every step?  None: not looked at yet
         self.sums: list[torch.Tensor] = []  # of what comparisons saw: one NaN makes a sum NaN
         self.swallowed = False  # did a comparison of this pass see NaN, which is gone behind it?
 
@@ -53,13 +57,18 @@ class Recorder:
         """Start a forward pass."""
         if layout != self.layout:
             self.settled.clear()
-        self.layout, self.epoch = layout, self.epoch + 1
+        first, self.layout, self.epoch = not self.epoch, layout, next(_PASSES)
         self.plain = Tag(self.epoch)
         for tag in (self.fixed, *chain.from_iterable(self.lasting.values())):
             tag.epoch = self.epoch
         self.sums, self.swallowed = [], False
         self.watched: torch.Tensor | None = None
-        self.constants.begin(first=self.epoch == 1)
+        self.constants.begin(first)
+
+    def give(self, x: torch.Tensor, tag: Tag) -> None:
+        """`x` is the network's input."""
+        self.mark(x, tag)
+        self.given, self.input_stands = (x, x.__dict__[ATTRIBUTE]), None
 
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""
@@ -158,6 +167,13 @@ class Recorder:
         tally.fixed.setdefault("note", note)
         tally.add(output_elements=elements)
 
+    def numbers_came_back(self, first: int, args: Any, kwargs: Any) -> bool:
+        """May numbers among the arguments come from an activation?  Then a row says that their past is lost."""
+        back = self.constants.came_back(first, args, kwargs)
+        if back:
+            self.unseen("a tensor made from numbers, after numbers were taken out of another")
+        return back
+
     def compared(self, x: torch.Tensor) -> None:
         """`x` is about to be compared, rounded or cast: NaN in it would leave no trace."""
         if x.is_floating_point():
@@ -213,7 +229,7 @@ class Recorder:
     def look_at(self, out: Any) -> None:
         """Say so where a module hands out a tensor that no visible operation made."""
         if isinstance(out, torch.Tensor):
-            if ATTRIBUTE not in out.__dict__:
+            if self.constants.exposed or ATTRIBUTE not in out.__dict__:
                 self.tag(out)
         elif isinstance(out, (tuple, list)):
             for item in out:

@@ -91,12 +91,18 @@ class Count:
         squares = None if self.square_sum is None else factor**2 * self.square_sum
         return Count(factor * self.total, tuple(factor * s for s in self.by_step), squares)
 
+    def less(self, part: Count) -> Count:
+        """What is left without `part`; its spread over samples is not known."""
+        same = len(self.by_step) == len(part.by_step)
+        steps = tuple(a - b for a, b in zip(self.by_step, part.by_step, strict=True)) if same else ()
+        return Count(self.total - part.total, steps, None)
+
 
 ZERO = Count()
 # count -> the operands, left or right, whose unit events it can count
 SIDES = {
     "events": "l",
-    "events_unpruned": "l",
+    "events_pruned": "l",
     "input": "l",
     "left": "l",
     "right": "r",
@@ -147,14 +153,14 @@ class Candidates:
 
 
 def _weighted(c: Candidates) -> Decided:
-    pruned = "valid_unpruned" in c.row.counts
+    pruned = "valid_pruned" in c.row.counts
     if c.left.event_driven:
         units, events = c.unit_events("events", c.left), c["events"]
         if not pruned:
             return Decided(units, events)
-        kept = c.unit_events("events_unpruned", c.left), c["events_unpruned"], ZERO, ZERO
-        return Decided(units, events, unpruned=kept)
-    kept = (ZERO, ZERO, c["valid_unpruned"], c["events_unpruned"])
+        met = units.less(c.unit_events("events_pruned", c.left)), events.less(c["events_pruned"])
+        return Decided(units, events, unpruned=(*met, ZERO, ZERO))
+    kept = (ZERO, ZERO, c["valid"].less(c["valid_pruned"]), c["events"].less(c["events_pruned"]))
     return Decided(macs=c["valid"], nonzero=c["events"], unpruned=kept if pruned else None)
 
 
@@ -277,7 +283,7 @@ def _void_units(row: OpRow) -> set[str]:
     """Unit events of operands without a unit: they were counted until the unit was lost."""
     left = not value_set(row.input_kind, row.input_values).unit
     right = not value_set(row.right_kind or "real", row.right_values).unit
-    void = {"events_units", "events_unpruned_units", "left_units", "input_units"} if left else set()
+    void = {"events_units", "events_pruned_units", "left_units", "input_units"} if left else set()
     if right:
         void |= {"right_units", "right_input_units"}
     lost = (left or right) if not row.weight_elements else (left and right)

@@ -109,7 +109,7 @@ def profile(
         aliases=_aliases(model),
         environment=_environment(),
         class_names=tuple(class_names),
-        notes=guard.notes,
+        notes=(*guard.notes, *_of_constants(recorder)),
     )
 
 
@@ -231,7 +231,7 @@ def _forward(
     """One watched forward pass from fresh neurons; returns its output and T."""
     recorder.begin(layout)
     order = layout.input_order(x.shape)
-    recorder.mark(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
+    recorder.give(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
     with watch, no_collection():
         outs = _run(model, x, layout)
     recorder.look_at(outs)
@@ -281,6 +281,14 @@ def _refuse(recorder: Recorder) -> None:
         raise UncountedError(
             f"no counting rule for {'; '.join(missing)}; without strict they are listed as uncounted"
         )
+
+
+def _of_constants(recorder: Recorder) -> tuple[str, ...]:
+    """A note on products of constants alone: an inference does not need them, but a reader may miss them."""
+    if not recorder.idle:
+        return ()
+    names = ", ".join(name or "(model)" for name in recorder.idle)
+    return (f"products of constants alone are prepared once and not counted: in {names}",)
 
 
 def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]:

@@ -148,7 +148,7 @@ def weighted(
         _events(rec, row, batched, tag, values, layer.fan, lead)
     if zeros_in(weight):
         pruned(row, layer, weight, batched, tag, values, lead)
-    repeats(rec, row, batched, tag, tuple(batched.shape[:lead]))
+    repeats(rec, row, batched, tag, tuple(batched.shape[:lead]), weight)
     return call.known(row=row, synapse=row, order=tag.order)
 
 

@@ -103,7 +103,7 @@ class Tally:
         self.calls = 0  # in this pass
         self.pending: dict[str, list[Reading]] = {}
         self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
-        self.first_input: tuple[torch.Tensor, int] | None = None  # and its version
+        self.first: Any = None  # what the layer met at its first call of this pass
         self.plan: Plan | None = None
         self.sparse = False  # has a real operand had zeros?
         self.last: weakref.ref[torch.Tensor] | None = None  # what an addition gave at its last call
@@ -206,7 +206,7 @@ class Tally:
         self.sums["calls"] = self.sums.get("calls", 0) + self.calls * layout.batch
         self.before = self.left, self.right
         self.calls, self.pending, self.repeats = 0, {}, []
-        self.first_input = self.last = None
+        self.first = self.last = None
 
     def _unit(self, name: str, operands: tuple[ValueSet | None, ValueSet | None]) -> float:
         """What one unit event of the count `name` stands for, if `operands` are its operands."""
