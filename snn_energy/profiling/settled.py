@@ -75,7 +75,8 @@ def _alike(value: Any, tag: Any, known: Any, epoch: int, clock: int) -> bool:
         return tag is None and not isinstance(known, torch.Tensor) and bool(value == known)
     if tag is None:
         return value is known
-    if value.__dict__.get(ATTRIBUTE) is not tag:
+    found: Any = value.__dict__.get(ATTRIBUTE)
+    if found is not tag:
         return False
     unchanged = tag.epoch == epoch and tag.version == value._version and tag.clock == clock
     return unchanged and bool(value.shape == known)
