@@ -25,6 +25,7 @@ from snn_energy.profiling.provenance import (
     carry,
 )
 
+
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
     x = call["input"]

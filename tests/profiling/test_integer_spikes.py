@@ -335,7 +335,8 @@ def unit_of(batches: list[tuple[float, ...]]) -> float:
 def numbers(measured: Profile) -> dict[str, tuple]:
     fields = (
         "ac", "ac_by_step", "ac_square_sum", "ac_events", "mac", "ac_unpruned", "ac_events_unpruned",
-        "ac_coincident", "ac_one_sided", "input_units", "right_units", "input_nonzero", "input_kind", "right_kind",
+        "ac_coincident", "ac_one_sided", "input_units", "right_units", "input_nonzero", "input_kind",
+        "right_kind",
     )  # fmt: skip
     return {
         f"{r.name}.{r.op}": tuple(getattr(r, f) for f in fields)
