@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from snn_energy.profiling.operations import NUMBERS
-from snn_energy.profiling.provenance import ATTRIBUTE
+from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED
 from snn_energy.profiling.pruning import ATTRIBUTE as ZEROS
 
 ALWAYS_ASK = -1  # no tag's clock: some memory can be written to without a trace
@@ -126,7 +126,7 @@ class Constants:
         """Take from the model's tensors what a profile has hung on them."""
         held = (tensor for module in model.modules() for _, tensor in _tensors_of(module))
         for tensor in (*held, *self.known.values(), *self.demoted.values()):
-            for name in (ATTRIBUTE, ZEROS):
+            for name in (ATTRIBUTE, COUNTED, ZEROS):
                 tensor.__dict__.pop(name, None)
 
     def alias(self, x: torch.Tensor) -> None:
