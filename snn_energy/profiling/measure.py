@@ -6,6 +6,7 @@ Float32 sums of zeros and ones are exact up to 2^24; every sum here stays below 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -54,11 +55,14 @@ def _sample(x: torch.Tensor) -> tuple[float, ...]:
 
 
 def _multiples(x: torch.Tensor, seen: tuple[float, ...]) -> ValueSet:
-    """The values of `x` if they are whole multiples, at most 15, of a common unit; `seen`: some of them."""
+    """The values of `x` if they are whole multiples, at most 15, of a common unit.
+
+    `seen`: some of them, the least and the greatest included.
+    """
     unit = grid(seen)
     if unit is None:
         return REAL
-    whole = x.mul(1 / unit)
+    low, high, whole = min(seen), max(seen), x.mul(1 / unit)
     found = whole.round()
     if not torch.equal(whole, found):  # a finer unit, or multiples that were rounded
         smallest = float(x.abs().masked_fill_(x == 0, math.inf).amin())
@@ -73,9 +77,9 @@ def _multiples(x: torch.Tensor, seen: tuple[float, ...]) -> ValueSet:
                 break
         else:
             return REAL
-    if float(found.abs().amax()) > LARGEST:
+    if max(abs(low), abs(high)) > (LARGEST + 0.5) * unit:
         return REAL
-    steps = torch.bincount(found.reshape(-1).long() + LARGEST, minlength=2 * LARGEST + 1).nonzero().flatten()
+    steps = torch.bincount(found.add_(LARGEST).to(torch.uint8).reshape(-1)).nonzero().flatten()
     multiples = [k - LARGEST for k in steps.tolist() if k != LARGEST]
     return REAL if len(set(map(abs, multiples))) < 2 else ValueSet(tuple(k * unit for k in multiples))
 
@@ -127,7 +131,27 @@ def _sums(x: torch.Tensor, lead: int) -> tuple[torch.Tensor | None, torch.Tensor
 
 def without_zeros(x: torch.Tensor) -> bool:
     """Is every element of `x` nonzero?  Cheaper to ask than to count where they are."""
-    return x.is_floating_point() and x.numel() > 0 and float(x.abs().amin()) > 0
+    if not x.is_floating_point() or not x.numel():
+        return False
+    parts = x.view(-1).split(_PIECE) if x.is_contiguous() else (x,)
+    return all(float(part.abs().amin()) > 0 for part in parts)
+
+
+def counts_of(
+    x: torch.Tensor, lead: int, count: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Σ of `count(x)` per position, where `x` has channels and positions, else per leading index.
+
+    Large tensors are taken in pieces that stay in the cache.
+    """
+    frames = x.flatten(0, lead - 1) if lead else x.unsqueeze(0)
+    mapped = lead == 1 and x.dim() > 2
+    parts = [frames]
+    if x.numel() > _PIECE and x.is_contiguous():
+        parts = list(frames.split(max(1, _PIECE // max(1, frames[0].numel()))))
+    found = [position_counts(count(p), 1) if mapped else row_counts(count(p), 1) for p in parts]
+    whole = found[0] if len(found) == 1 else torch.cat(found)
+    return (whole, None) if mapped else (None, whole)
 
 
 def ones_where_nonzero(x: torch.Tensor, values: ValueSet | None = None) -> torch.Tensor:

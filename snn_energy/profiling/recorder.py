@@ -15,7 +15,7 @@ from torch import nn
 from snn_energy.profiling.fanout import FanOut
 from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts, units, values_of
+from snn_energy.profiling.measure import counts_of, ones_where_nonzero, units, values_of
 from snn_energy.profiling.memory import Constants
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.settled import Settled
@@ -291,19 +291,13 @@ class Recorder:
 
     def _measure(self, x: torch.Tensor, values: ValueSet, lead: int) -> Measured:
         """Count `x`, and keep the result for the next operation that reads it."""
-        fresh = self._counted(x, ones_where_nonzero(x, values), lead)
+        fresh = Measured(x, lead, self.epoch)
+        fresh.maps, fresh.rows = counts_of(x, lead, lambda part: ones_where_nonzero(part, values))
         if values.graded:
-            fresh.units = self._counted(x, units(x, values), lead)
+            fresh.units = Measured(x, lead, self.epoch)
+            fresh.units.maps, fresh.units.rows = counts_of(x, lead, lambda part: units(part, values))
         if x.is_contiguous():
             x.__dict__[COUNTED] = fresh
-        return fresh
-
-    def _counted(self, x: torch.Tensor, counts: torch.Tensor, lead: int) -> Measured:
-        fresh = Measured(x, lead, self.epoch)
-        if lead == 1 and x.dim() > 2:
-            fresh.maps = position_counts(counts, 1)
-        else:
-            fresh.rows = row_counts(counts, lead)
         return fresh
 
 
