@@ -40,7 +40,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "conv_transpose1d conv_transpose2d conv_transpose3d",
     ),
     ("synapses.linear", "linear matmul", "input weight bias", "linear"),
-    ("products.matmul", "matmul", "input other", "matmul rmatmul inner"),
+    ("products.matmul", "matmul", "input other", "matmul rmatmul linalg_matmul"),
+    ("products.inner", "matmul", "input other", "inner"),
     ("products.matmul", "matmul", "input mat2", "mm bmm"),
     ("products.matmul", "matmul", "input vec", "mv"),
     ("products.matmul", "matmul", "input tensor", "dot"),
@@ -68,11 +69,18 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
     ),
     ("composites.bilinear", "matmul", "input1 input2 weight bias", "bilinear"),
-    ("elementwise.add", "add", "input other", "add radd iadd sub rsub isub subtract"),
+    ("elementwise.add", "add", "input other alpha", "add radd iadd sub rsub isub subtract"),
     ("elementwise.mul", "mul scale", "input other", "mul rmul imul multiply"),
-    ("elementwise.div", "mul scale special", "input other", "div truediv rdiv rtruediv itruediv divide true_divide"),
+    (
+        "elementwise.div",
+        "mul scale special compare",
+        "input other",
+        """div truediv rdiv rtruediv itruediv divide true_divide
+        floor_divide floordiv rfloordiv ifloordiv""",
+    ),
     ("elementwise.negate", "scale", "input", "neg negative"),
-    ("elementwise.power", "mul special", "input exponent", "pow rpow ipow square float_power"),
+    ("elementwise.power", "mul special", "input exponent", "pow square float_power"),
+    ("elementwise.power", "mul special", "input other", "rpow ipow"),
     (
         "elementwise.logic",
         "mul",
@@ -102,8 +110,11 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "elementwise.norm",
         "norm",
         "input running_mean running_var weight bias training",
-        "batch_norm layer_norm group_norm instance_norm native_layer_norm rms_norm",
+        "batch_norm instance_norm",
     ),
+    ("elementwise.norm", "norm", "input normalized_shape weight bias eps", "layer_norm native_layer_norm"),
+    ("elementwise.norm", "norm", "input num_groups weight bias eps", "group_norm"),
+    ("elementwise.norm", "norm", "input normalized_shape weight eps", "rms_norm"),
     (
         "elementwise.compare",
         "compare",
@@ -112,13 +123,13 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         gt ge lt le eq ne greater greater_equal less less_equal not_equal
         maximum minimum max min amax amin argmax argmin""",
     ),
-    ("elementwise.quantise", "compare", "input", "heaviside sign round floor ceil trunc"),
+    ("elementwise.quantise", "compare", "input", "heaviside sign round floor ceil trunc special_round"),
     (
         "elementwise.special",
         "special",
         "input",
         """exp log sqrt rsqrt sigmoid tanh softmax log_softmax gelu silu elu softplus mish erf sin cos
-        reciprocal hardsigmoid hardswish""",
+        reciprocal hardsigmoid hardswish special_erf special_softmax special_log_softmax""",
     ),
     (
         "movement.view",
@@ -143,9 +154,10 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "",
         "input",
         """getitem select narrow chunk split split_with_sizes tensor_split unbind iter index_select gather
-        diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
+        diagonal linalg_diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
     ),
-    ("movement.widen", "", "input", "expand expand_as broadcast_to broadcast_tensors repeat tile"),
+    ("movement.widen", "", "input", "expand expand_as broadcast_to repeat tile"),
+    ("movement.broadcast_together", "", "", "broadcast_tensors"),
     ("movement.repeat_interleave", "", "input repeats dim", "repeat_interleave"),
     ("movement.masked_fill", "", "input mask value", "masked_fill"),
     ("movement.pad", "", "input pad mode value", "pad"),
@@ -161,7 +173,9 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "input",
         "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor",
     ),
-    ("movement.write", "", "input", "setitem copy fill zero index_put scatter masked_scatter"),
+    ("movement.write", "", "input", "setitem index_put scatter masked_scatter"),
+    ("movement.copy", "", "input src", "copy"),
+    ("movement.fill", "", "input value", "fill zero"),
     (
         "movement.convert",
         "",
@@ -181,7 +195,24 @@ OPERATIONS: Mapping[str, Operation] = {
     for name in names.split()
 }
 # functions whose operands stand in the reverse of their arithmetic
-REVERSED = frozenset("radd rsub rmul rdiv rtruediv rpow rmatmul rand ror rxor".split())
+REVERSED = frozenset("radd rsub rmul rdiv rtruediv rfloordiv rpow rmatmul rand ror rxor".split())
+# torch's other orders of parameters: (function, arguments by position) -> their names
+OTHERWISE: Mapping[tuple[str, int], tuple[str, ...]] = {
+    (name, len(names.split())): tuple(names.split())
+    for functions, names in (
+        ("add sub subtract", "input alpha other"),  # deprecated, and taken all the same
+        ("addmm", "beta input mat1 mat2"),
+        ("addmm", "beta input alpha mat1 mat2"),
+        ("addmv", "beta input mat vec"),
+        ("addmv", "beta input alpha mat vec"),
+        ("baddbmm", "beta input batch1 batch2"),
+        ("baddbmm", "beta input alpha batch1 batch2"),
+        # torch's own, as functional has another order
+        ("batch_norm", "input weight bias running_mean running_var training momentum eps cudnn_enabled"),
+        ("instance_norm", "input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled"),
+    )
+    for name in functions.split()
+}
 # other names that torch takes for a parameter
 ALIASES: Mapping[str, str] = {
     "x": "input", "a": "input", "x1": "input", "self": "input", "x2": "other", "axis": "dim", "axis0": "dim0",
