@@ -14,6 +14,9 @@ from snn_energy.profiling.measure import ones_where_nonzero, row_counts
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.tally import Reading, Tally
 
+CHOICES = frozenset(  # functions whose result holds nothing but the outcome of a comparison, whatever its type
+    "gt ge lt le eq ne greater greater_equal less less_equal not_equal argmax argmin".split()
+)
 MASKS = (BINARY.values, EMPTY.values)
 
 
@@ -34,7 +37,7 @@ def add(call: Call) -> Tag:
         if all(counted):
             both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
             row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
-    _uniform(call, row, shape, lead, bool(call.kwargs) and call.get("alpha", 1) != 1)
+    _uniform(call, row, shape, lead, call.get("alpha", 1) != 1)
     last = None if row.last is None else row.last()
     onto_itself = last is not None and (a is last or b is last)
     out = call.run()  # only now: an in-place addition changes its operand
@@ -101,12 +104,19 @@ def mul(call: Call) -> Tag:
 
 
 def div(call: Call) -> Tag:
-    """div: by a constant a scale; of a constant a reciprocal; of two activations a product."""
+    """div: by a constant a scale; of a constant a reciprocal; of two activations a product; a quotient may be rounded."""
     a, b = call["input"], call["other"]
     tags = call.tag(a), call.tag(b)
     if tags[1] is None:
-        return scale(call, a)
-    return special(call) if tags[0] is None else _multiply(call, a, b, tags)
+        known = scale(call, a)
+    else:
+        known = special(call) if tags[0] is None else _multiply(call, a, b, tags)
+    if "floor" not in call.name and call.get("rounding_mode") is None:
+        return known
+    row, out = call.row("compare", call.name), call.run()
+    row.add(pool_cmp=out.numel(), input_elements=out.numel())
+    row.fixed.setdefault("details", {"function": call.name})
+    return known.but(values=None)
 
 
 def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor, tags: tuple[Tag | None, Tag | None]) -> Tag:
@@ -126,8 +136,10 @@ def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor, tags: tuple[Tag | No
 
 def power(call: Call) -> Tag:
     """x² is a product of a tensor with itself; other powers, and activations as exponents, are special functions."""
-    x, exponent = call["input"], call.get("exponent", 2)
+    x, exponent = call["input"], call.get("exponent", call.get("other", 2))
     tag = call.tag(x)
+    if isinstance(exponent, torch.Tensor) and exponent.dim() == 0 and call.tag(exponent) is None:
+        exponent = exponent.item()
     square = isinstance(exponent, (int, float)) and exponent == 2 and tag is not None
     return _multiply(call, x, x, (tag, tag)) if square else special(call)
 
@@ -192,6 +204,7 @@ def norm(call: Call) -> Tag:
     folded = fixed_statistics and tag is not None and tag.synapse is not None
     elements = x.numel()
     out = call.run()
+    out = out if isinstance(out, torch.Tensor) else out[0]
     row.folded = folded if row.folded is None else row.folded and folded
     row.add(norm_elements=elements, norm_macs=0 if folded else elements)
     row.add(input_elements=elements, output_elements=out.numel())
@@ -199,34 +212,35 @@ def norm(call: Call) -> Tag:
     return call.known(REAL if tag is None else None, row=row, sources=())
 
 
-def compare(call: Call) -> Tag:
-    """ReLU, clamp, >, maximum, amax …: one comparison per element."""
+def compare(call: Call) -> Tag | tuple[Tag, ...]:
+    """ReLU, clamp, >, maximum, amax …: one comparison per element, of the result where operands are broadcast."""
     return _compared(call, event=False)
 
 
-def quantise(call: Call) -> Tag:
+def quantise(call: Call) -> Tag | tuple[Tag, ...]:
     """sign, round, floor …: a comparison per element makes events of a current."""
     return _compared(call, event=True)
 
 
-def _compared(call: Call, event: bool) -> Tag:
+def _compared(call: Call, event: bool) -> Tag | tuple[Tag, ...]:
     x, row = next(call.live()), call.row("compare", call.name)
-    elements = x.numel()
-    if event:
+    elements, chosen = x.numel(), call.name in CHOICES
+    if event or chosen:
         call.rec.compared(x)
     out = call.run()
+    single = isinstance(out, torch.Tensor)
+    elements = max(elements, out.numel()) if single else elements
     row.add(pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
-    is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
-    if is_mask and not event:
-        call.rec.compared(x)
-    return call.known(BINARY if is_mask else None, row=row, event=event or is_mask)
+    if not single:  # values, and their places
+        return call.known(row=row), call.known(row=row, event=True)
+    is_mask = out.dtype == torch.bool
+    return call.known(BINARY if is_mask else None, row=row, event=event or is_mask or chosen)
 
 
 def special(call: Call) -> Tag:
     """exp, softmax, GELU …: elements evaluated, in their own column."""
-    elements, row = next(call.live()).numel(), call.row("special", call.name)
-    call.run()
+    row, elements = call.row("special", call.name), call.run().numel()
     row.add(special_evals=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
     return call.known(row=row, sources=())

@@ -13,6 +13,7 @@ import torch
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
+from snn_energy.profiling.operations import ALIASES
 from snn_energy.profiling.provenance import (
     CURRENT,
     SAMPLE_MAJOR,
@@ -25,10 +26,12 @@ from snn_energy.profiling.provenance import (
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
     x = call["input"]
-    tag, start = call.tag(x), x.data_ptr()
+    tag, start, dtype = call.tag(x), x.data_ptr(), x.dtype
     out = call.run()
     if tag is None:  # a constant, shaped like an activation
         return call.rec.fixed
+    if isinstance(out, torch.Tensor) and out.dtype != dtype:  # the same bits read as another type
+        return tag.but(values=None, measured=None, synapse=None)
     same_memory = tag.measured is None or (isinstance(out, torch.Tensor) and out.data_ptr() == start)
     if same_memory and order in (None, tag.order):
         return tag
@@ -141,6 +144,16 @@ def widen(call: Call) -> Tag:
     return known.but(order=TIME_MAJOR) if grown else known
 
 
+def broadcast_together(call: Call) -> tuple[Tag, ...]:
+    """broadcast_tensors: each result is one of the operands, widened."""
+    operands, tags = list(call.tensors()), []
+    for x, out in zip(operands, call.run(), strict=True):
+        tag = call.tag(x)
+        known = call.rec.fixed if tag is None else tag.but(values=_subset(tag.values), measured=None)
+        tags.append(known.but(order=TIME_MAJOR) if out.dim() > x.dim() else known)
+    return tuple(tags)
+
+
 def repeat_interleave(call: Call) -> Tag:
     """Each entry several times in a row: along the batch, its steps lie together."""
     x, dim, batch = call["input"], call.get("dim"), call.rec.layout.batch
@@ -192,9 +205,13 @@ def stack(call: Call) -> Tag:
 
 def where(call: Call) -> Any:
     """Elements of one tensor or number or of another; without these, places."""
-    if "input" not in call._arguments():
+    given = call._arguments()
+    if hasattr(call.func, "__objclass__"):  # the method: x.where(condition, other)
+        given = dict(zip(("input", "condition", "other"), call.args, strict=False)) | call.kwargs
+        given = {ALIASES.get(name, name): value for name, value in given.items()}
+    if "input" not in given:
         return fresh(call)
-    choices = [call["input"], call["other"]]
+    choices = [given["input"], given["other"]]
     call.run()
     tags = [tag for tag in map(call.tag, choices) if tag is not None]
     if not tags:  # an activation chooses between constants
@@ -243,12 +260,27 @@ def blank(call: Call) -> Tag:
 
 
 def write(call: Call) -> Tag:
-    """x[...] = y, copy_, fill_: `x` now also holds y."""
-    target = call.args[0]
-    known = call.known()
-    call.run()
-    call.rec.mark(target, known)
+    """x[...] = y, scatter, index_put: what was in `x`, and y; in place or not."""
+    target, known = call["input"], call.known()
+    if call.run() is None:  # x[...] = y
+        call.rec.mark(target, known)
     return known
+
+
+def copy(call: Call) -> Tag:
+    """copy_: all of `x` is y now."""
+    tag, out = call.tag(call["src"]), call.run()
+    if tag is None:
+        return call.known(event=True)
+    current = tag.values is CURRENT and out.is_floating_point()
+    return tag.but(values=CURRENT if current else None, measured=None)
+
+
+def fill(call: Call) -> Tag:
+    """fill_, zero_: all of `x` is one number now."""
+    tag = call.tag(call.get("value"))
+    call.run()
+    return call.known(event=True) if tag is None else tag.but(values=_subset(tag.values), measured=None)
 
 
 def convert(call: Call) -> Tag:

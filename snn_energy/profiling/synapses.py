@@ -32,6 +32,15 @@ def per_axis(value: Any, axes: int) -> tuple[int, ...]:
     return value * axes if len(value) == 1 else value
 
 
+def batched(call: Call, x: torch.Tensor, axes: int) -> torch.Tensor:
+    """`x` as (N, C, *spatial), of one sample where it came without samples."""
+    if x.dim() > axes + 1:
+        return x
+    one, tag = x.unsqueeze(0), call.tag(x) or call.rec.plain
+    call.rec.mark(one, tag.but(measured=None))
+    return one
+
+
 def conv(call: Call) -> Tag:
     """conv1d/2d/3d: every event costs one accumulate per existing tap and output channel of its group."""
     x, weight, out = call["input"], call["weight"], call.run()
@@ -131,20 +140,20 @@ def weighted(
 ) -> Tag:
     """Count a layer with weights; `variant` tells layers apart that one function holds."""
     rec, tag, row = call.rec, call.tag(x) or call.rec.plain, call.row(layer.op, variant)
-    batched = x if layer.convolve is None or x.dim() > len(layer.fan.axes) + 1 else x.unsqueeze(0)
+    maps = x if layer.convolve is None else batched(call, x, len(layer.fan.axes))
     values = rec.values(x, tag, row.left)
     row.see_left(values)
     row.merge_sources(tag.sources)
     lead = rec.layout.leading(x.shape, tag.order) if layer.convolve is None else 1
-    key = layer, batched.shape, tag.order, lead, bias is None
+    key = layer, maps.shape, tag.order, lead, bias is None
     if row.plan is not None and row.plan.key == key:
         row.again()
     else:
-        _by_shape(rec, row, key, layer, weight, bias, batched, out)
-    _events(rec, row, batched, tag, values, layer.fan, lead)
+        _by_shape(rec, row, key, layer, weight, bias, maps, out)
+    _events(rec, row, maps, tag, values, layer.fan, lead)
     if zeros_in(weight):
-        pruned(row, layer, weight, batched, tag, values, lead)
-    repeats(rec, row, batched, tag, tuple(batched.shape[:lead]))
+        pruned(row, layer, weight, maps, tag, values, lead)
+    repeats(rec, row, maps, tag, tuple(maps.shape[:lead]))
     return call.known(row=row, synapse=row, order=tag.order)
 
 

@@ -1,0 +1,115 @@
+"""Every counted function in every legal spelling: the same bits, the same counts as a plain loop, nothing missed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from examples import EXAMPLES
+from expected import COUNTED, behind, expected
+from spellings import Example, Legal, Network, flat, legal, network_input, results_of
+
+from snn_energy.profiling import profile
+from snn_energy.profiling.operations import OPERATIONS
+
+VARIANTS: dict[int, list[tuple[str, ...]]] = {
+    1: [("real",), ("current",), ("graded",), ("ternary",), ("halves",)],
+    2: [
+        ("real", "spikes"), ("spikes", "real"), ("real", "real"), ("current", "spikes"), ("spikes", "current"),
+        ("graded", "halves"), ("ternary", "graded"),
+    ],
+    3: [("real", "spikes", "spikes"), ("spikes", "real", "current"), ("graded", "ternary", "graded")],
+}  # fmt: skip
+
+
+def same(a: Any, b: Any, in_place: bool) -> bool:
+    """The same bits, NaN for NaN; what is written in place keeps the type of what stood there."""
+    ours, theirs = results_of(a), results_of(b)
+    if in_place:
+        theirs = [y.to(x.dtype) for x, y in zip(ours, theirs, strict=False)]
+    return len(ours) == len(theirs) and all(
+        x.dtype == y.dtype and x.shape == y.shape and torch.equal(torch.nan_to_num(x), torch.nan_to_num(y))
+        for x, y in zip(ours, theirs, strict=True)
+    )
+
+
+def totals(rows: Any, path: str) -> dict[str, dict[str, Any]]:
+    """Counts and kinds of the rows of one module, by operation; rows of one operation added up."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.name == path:
+            mine = found.setdefault(row.op, {})
+            for column in COUNTED:
+                mine[column] = mine.get(column, 0) + getattr(row, column)
+            mine["input_kind"], mine["right_kind"] = row.input_kind, row.right_kind
+    return found
+
+
+def differences(wanted: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> list[str]:
+    """What of `wanted` is otherwise in `found`."""
+    wrong = [f"row {op}: not expected: {found[op]}" for op in found.keys() - wanted.keys()]
+    for op, columns in wanted.items():
+        if op not in found:
+            wrong += [f"row {op} is missing"] if any(columns.get(c) for c in COUNTED) else []
+            continue
+        for column in (*COUNTED, "input_kind", "right_kind"):
+            value = columns.get(column, 0 if column in COUNTED else None)
+            if value is not None and value != found[op][column]:
+                wrong.append(f"{op}.{column} = {found[op][column]}, by a plain loop {value}")
+    return wrong
+
+
+def check(example: Example, ways: Legal) -> list[str]:
+    """Profile `example` in all its spellings; what is wrong, a line each."""
+    x = network_input(example)
+    model = Network(example, ways.spellings, ways.result)
+    measured = profile(model, [x])
+    wanted = expected(example, ways.operands, ways.result)
+    wrong = []
+    by_path: dict[str, list[Any]] = {}
+    for row in measured.rows:
+        by_path.setdefault(row.name, []).append(row)
+    for i, (spelling, place) in enumerate(zip(ways.spellings, model.places, strict=True)):
+        path, found = f"places.{i}", []
+        if not example.valueless and not same(place.result, ways.result, spelling.in_place):
+            found.append("another result than the plain call")
+        kept = list(flat(list(ways.operands.values())))
+        start = 1 if spelling.in_place else 0
+        for before, after in list(zip(kept, place.given, strict=True))[start:]:
+            if isinstance(before, torch.Tensor) and not torch.equal(before, after):
+                found.append("an argument was changed")
+        found += differences(wanted, totals(by_path.get(f"{path}.call", []), f"{path}.call"))
+        for n, out in enumerate(results_of(ways.result)):
+            row = behind(example, out, n)
+            name = f"{path}.behind.{n}"
+            ours = {} if row is None or example.valueless else {"linear": row}
+            found += [f"behind: {w}" for w in differences(ours, totals(by_path.get(name, []), name))]
+        wrong += [f"{spelling.label}: {problem}" for problem in found]
+    if example.rule != "uncounted":
+        wrong += [f"uncounted: {row.name}: {row.note}" for row in measured.uncounted]
+    return wrong
+
+
+def test_every_name_of_the_table_has_an_example_and_every_example_is_in_the_table() -> None:
+    assert EXAMPLES.keys() == OPERATIONS.keys()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_all_spellings_give_the_same_bits_and_the_counts_of_a_plain_loop(name: str) -> None:
+    problems = []
+    for number, example in enumerate(EXAMPLES[name]):
+        variants = [example]
+        n = len(example.activations)
+        if example.varied and n:
+            variants += [example.with_values(*values) for values in VARIANTS[min(n, 3)]]
+        for variant in variants:
+            ways = legal(variant)
+            if variant is not example:
+                del ways.spellings[3:]
+            if name == "cuda" and not torch.cuda.is_available():
+                pytest.skip("no GPU")
+            assert ways.spellings, f"example {number}: torch takes it in no spelling"
+            drawn = [a.values for a in variant.activations]
+            problems += [f"example {number} {drawn}: {problem}" for problem in check(variant, ways)]
+    assert not problems, "\n".join(problems[:40])
