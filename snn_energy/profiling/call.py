@@ -1,8 +1,8 @@
 """One call of a torch function: its arguments by torch's names, its result, and what is known of both.
 
 A counting rule is a function of a `Call`.  It reads operands (`call["input"]`), counts in rows
-(`call.row("add")`) and returns what is known of the result (`call.known(...)`), or None for what follows from
-the operands alone.  The engine has bound the arguments, runs the function once, whatever the rule does, and
+(`call.row("add")`) and returns what is known of the result (`call.known(...)`; a tuple where it has several
+results), or None for what follows from the operands alone.  The engine has bound the arguments, runs the function once, whatever the rule does, and
 marks the result.  docs/extending.md shows how to write one.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from snn_energy.profiling.kinds import ValueSet
-from snn_energy.profiling.operations import ALIASES, REVERSED, Operation
+from snn_energy.profiling.operations import ALIASES, OTHERWISE, REVERSED, Operation
 from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Measured, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
-Rule = Callable[["Call"], Tag | None]
+Rule = Callable[["Call"], Tag | tuple[Tag, ...] | None]
 
 
 class Call:
@@ -61,14 +61,13 @@ class Call:
 
     def _arguments(self) -> dict[str, Any]:
         if self._bound is None:
-            args = self.args
-            if self.name in REVERSED and len(args) == 2:
-                args = args[::-1]
-            bound = dict(zip(self.operation.parameters, args, strict=False))
+            parameters = OTHERWISE.get((self.name, len(self.args)), self.operation.parameters)
+            bound = dict(zip(parameters, self.args, strict=False))
             for name, value in self.kwargs.items():
-                bound[ALIASES.get(name, name)] = value
-            if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
-                bound["input"], bound["other"] = bound["other"], bound["input"]
+                bound[name if name in parameters else ALIASES.get(name, name)] = value
+            if self.name in REVERSED:
+                first, second = parameters[:2]
+                bound[first], bound[second] = bound[second], bound[first]
             self._bound = bound
         return self._bound
 

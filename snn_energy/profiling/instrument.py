@@ -69,8 +69,8 @@ class _Watch(TorchFunctionMode):
             try:
                 tags: list[Tag] = []
                 _collect(rec, args, tags)
-                if kwargs:
-                    _collect(rec, kwargs.values(), tags)
+                if kwargs:  # what stood in `out` before is no operand
+                    _collect(rec, [value for name, value in kwargs.items() if name != "out"], tags)
                 if not tags:
                     out = func(*args, **kwargs)
                     if writes or "out" in kwargs:
@@ -85,14 +85,18 @@ class _Watch(TorchFunctionMode):
                     rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=True)
                 call = Call(rec, func, name, operation, args, kwargs, tags)
                 tag = self._known(call, rule)
-                rec.mark(call.result, tag)
+                if type(tag) is tuple:  # one for each result
+                    for out, one in zip(call.result, tag, strict=True):
+                        rec.mark(out, one)
+                else:
+                    rec.mark(call.result, tag)
                 return call.result
             finally:
                 rec.frame = None
 
         return count
 
-    def _known(self, call: Call, rule: Rule | None) -> Tag:
+    def _known(self, call: Call, rule: Rule | None) -> Tag | tuple[Tag, ...]:
         """Run the function and its rule; a rule that fails is a gap in the count, not in the model."""
         if rule is None:
             self.recorder.uncounted(call.name, call.run())
