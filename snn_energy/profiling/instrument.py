@@ -86,7 +86,7 @@ class _Watch(TorchFunctionMode):
                 call = Call(rec, func, name, operation, args, kwargs, tags)
                 tag = self._known(call, rule)
                 if type(tag) is tuple:  # one for each result
-                    for out, one in zip(call.result, tag, strict=True):
+                    for out, one in zip(call.result, tag, strict=False):
                         rec.mark(out, one)
                 else:
                     rec.mark(call.result, tag)

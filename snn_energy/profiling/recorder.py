@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from snn_energy.profiling.provenance import ATTRIBUTE, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.tally import Reading, Tally, located
 
 _CALL = nn.Module._call_impl.__code__
+_EPOCHS = itertools.count(1)  # of all sessions: what one left on a tensor that was kept is void in the next
 
 
 class Recorder:
@@ -28,7 +30,7 @@ class Recorder:
         self.tallies: dict[tuple[str, str, Any], Tally] = {}
         self.sites: dict[tuple[str, str], int] = {}
         self.layout = Layout(1, None)
-        self.epoch = 0
+        self.epoch = self.first = 0  # this pass, and the session's first
         self.paths: list[str] = [""]
         self.frame: FrameType | None = None
         self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
@@ -43,11 +45,12 @@ class Recorder:
 
     def begin(self, layout: Layout) -> None:
         """Start a forward pass."""
-        self.layout, self.epoch = layout, self.epoch + 1
+        self.layout, self.epoch = layout, next(_EPOCHS)
+        self.first = self.first or self.epoch
         self.plain = Tag(self.epoch)
         self.fixed = Tag(self.epoch, constant=True, still=True)
         self.sums, self.swallowed = [], False
-        self.constants.begin(first=self.epoch == 1)
+        self.constants.begin(first=self.epoch == self.first)
 
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""
@@ -105,7 +108,7 @@ class Recorder:
         if tag is not None and tag.constant and tag.version == x._version:  # made in an earlier pass, and kept
             self.mark(x, self.fixed)
             return None
-        if tag is None and id(x) not in self.constants.demoted:
+        if (tag is None or tag.epoch < self.first) and id(x) not in self.constants.demoted:
             self.unseen(elements=x.numel())
         self.mark(x, self.plain)
         return self.plain
@@ -119,6 +122,9 @@ class Recorder:
             tag = tag.but(clock=memory.ticks)
         else:
             live = not tag.constant or memory.is_live(x)
+            if not live and tag.version != x._version and not memory.was_touched(x):
+                self.unseen("a constant that was written to out of sight (set_, a custom kernel)", x.numel())
+                live = True
             tag = tag.forgetting(x._version).but(clock=memory.ticks, constant=not live)
         x.__dict__[ATTRIBUTE] = tag
         return None if tag.constant else tag
