@@ -180,7 +180,8 @@ def scale(call: Call, x: torch.Tensor) -> Tag:
 
 def reduce(call: Call) -> Tag:
     """sum, mean: one accumulate per event, or per element of a real operand; a mean scales its output."""
-    x, row = call["input"], call.row(call.name)
+    x, is_mean = call["input"], call.name.endswith("mean")
+    row = call.row("mean" if is_mean else "sum")
     values = call.values(x, row.left)
     row.see_left(values)
     row.read("valid", call.evenly(x))
@@ -190,7 +191,7 @@ def reduce(call: Call) -> Tag:
         row.read("input", events)
     out = call.run()
     row.add(input_elements=x.numel(), output_elements=out.numel())
-    row.add(scale_muls=out.numel() if call.name == "mean" else 0)
+    row.add(scale_muls=out.numel() if is_mean else 0)
     call.describe(row, x, out)
     known = call.known(row=row)
     row.merge_sources(known.sources)
@@ -233,7 +234,7 @@ def _compared(call: Call, event: bool) -> Tag | tuple[Tag, ...]:
     row.add(pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
     if not single:  # values, and their places
-        return call.known(row=row), call.known(row=row, event=True)
+        return tuple(call.known(row=row, event=not one.is_floating_point()) for one in out)
     is_mask = out.dtype == torch.bool
     return call.known(BINARY if is_mask else None, row=row, event=event or is_mask or chosen)
 

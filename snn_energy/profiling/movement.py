@@ -144,14 +144,14 @@ def widen(call: Call) -> Tag:
     return known.but(order=TIME_MAJOR) if grown else known
 
 
-def broadcast_together(call: Call) -> tuple[Tag, ...]:
-    """broadcast_tensors: each result is one of the operands, widened."""
-    operands, tags = list(call.tensors()), []
-    for x, out in zip(operands, call.run(), strict=True):
+def broadcast_together(call: Call) -> Tag | tuple[Tag, ...]:
+    """broadcast_tensors, meshgrid, atleast_2d …: each result is one of the operands, widened."""
+    operands, tags, out = list(call.tensors()), [], call.run()
+    for x, out in zip(operands, (out,) if isinstance(out, torch.Tensor) else out, strict=True):
         tag = call.tag(x)
         known = call.rec.fixed if tag is None else tag.but(values=_subset(tag.values), measured=None)
         tags.append(known.but(order=TIME_MAJOR) if out.dim() > x.dim() else known)
-    return tuple(tags)
+    return tags[0] if isinstance(call.result, torch.Tensor) else tuple(tags)
 
 
 def repeat_interleave(call: Call) -> Tag:
@@ -267,6 +267,14 @@ def write(call: Call) -> Tag:
     return known
 
 
+def write_at(call: Call) -> Tag:
+    """index_put, scatter: as any write; where entries are added up, arithmetic that no rule covers."""
+    known = write(call)
+    if call.get("accumulate") or call.get("reduce"):
+        call.rec.uncounted(f"{call.name} that adds up", call.result)
+    return known
+
+
 def copy(call: Call) -> Tag:
     """copy_: all of `x` is y now."""
     tag, out = call.tag(call["src"]), call.run()
@@ -289,6 +297,8 @@ def convert(call: Call) -> Tag:
     tag = call.tag(x)
     if tag is None:
         return call.rec.fixed
+    if not isinstance(out, torch.Tensor):  # x.type(): a name
+        return tag
     if not out.is_floating_point() and (tag.values is None or tag.values is CURRENT):
         call.rec.compared(x)
     if out is x or (tag.values is not None and tag.values.values in MASKS):

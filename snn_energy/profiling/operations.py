@@ -78,7 +78,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         """div truediv rdiv rtruediv itruediv divide true_divide
         floor_divide floordiv rfloordiv ifloordiv""",
     ),
-    ("elementwise.negate", "scale", "input", "neg negative"),
+    ("elementwise.negate", "scale", "input", "neg negative deg2rad rad2deg"),
     ("elementwise.power", "mul special", "input exponent", "pow square float_power"),
     ("elementwise.power", "mul special", "input other", "rpow ipow"),
     (
@@ -89,7 +89,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         bitwise_and bitwise_or bitwise_xor""",
     ),
     ("elementwise.invert", "", "input", "invert logical_not bitwise_not"),
-    ("elementwise.reduce", "sum mean", "input dim keepdim", "sum mean"),
+    ("elementwise.reduce", "sum mean", "input dim keepdim", "sum mean nansum nanmean"),
     (
         "pooling.avg_pool",
         "avg_pool",
@@ -121,22 +121,27 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "input other",
         """relu relu6 leaky_relu prelu hardtanh clamp clip clamp_min clamp_max threshold abs
         gt ge lt le eq ne greater greater_equal less less_equal not_equal
-        maximum minimum max min amax amin argmax argmin""",
+        maximum minimum max min amax amin argmax argmin
+        absolute fmax fmin aminmax isclose hardshrink softshrink nan_to_num""",
     ),
-    ("elementwise.quantise", "compare", "input", "heaviside sign round floor ceil trunc special_round"),
+    ("elementwise.quantise", "compare", "input", "heaviside sign sgn signbit round floor ceil trunc fix special_round"),
     (
         "elementwise.special",
         "special",
         "input",
         """exp log sqrt rsqrt sigmoid tanh softmax log_softmax gelu silu elu softplus mish erf sin cos
-        reciprocal hardsigmoid hardswish special_erf special_softmax special_log_softmax""",
+        reciprocal hardsigmoid hardswish special_erf special_softmax special_log_softmax
+        exp2 expm1 log1p log2 log10 logit erfc tan sinh cosh asin acos atan asinh acosh atanh
+        arcsin arccos arctan arcsinh arccosh arctanh selu celu softsign softmin log_sigmoid sinc
+        special_expit special_exp2 special_expm1 special_log1p special_logit special_erfc special_sinc
+        atan2 arctan2 hypot logaddexp logaddexp2 xlogy special_xlogy""",
     ),
     (
         "movement.view",
         "",
         "input",
         """view reshape flatten unflatten contiguous clone detach view_as reshape_as flip roll ravel
-        squeeze""",
+        squeeze positive fliplr flipud rot90 reversed conj resolve_conj resolve_neg""",
     ),
     ("movement.transpose", "", "input dim0 dim1", "transpose swapaxes swapdims t adjoint"),
     ("movement.permute", "", "input dims", "permute"),
@@ -154,17 +159,18 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "",
         "input",
         """getitem select narrow chunk split split_with_sizes tensor_split unbind iter index_select gather
+        unsafe_chunk unsafe_split hsplit vsplit dsplit take_along_dim tril triu diag diag_embed channel_shuffle
         diagonal linalg_diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
     ),
     ("movement.widen", "", "input", "expand expand_as broadcast_to repeat tile"),
-    ("movement.broadcast_together", "", "", "broadcast_tensors"),
+    ("movement.broadcast_together", "", "", "broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d"),
     ("movement.repeat_interleave", "", "input repeats dim", "repeat_interleave"),
     ("movement.masked_fill", "", "input mask value", "masked_fill"),
     ("movement.pad", "", "input pad mode value", "pad"),
-    ("movement.join", "", "tensors dim", "cat concat concatenate hstack vstack"),
+    ("movement.join", "", "tensors dim", "cat concat concatenate hstack vstack dstack column_stack row_stack"),
     ("movement.stack", "", "tensors dim", "stack"),
     ("movement.where", "", "condition input other", "where"),
-    ("movement.fresh", "", "input", "embedding one_hot nonzero argsort isnan isfinite isinf any all"),
+    ("movement.fresh", "", "input", "embedding one_hot nonzero argsort isnan isfinite isinf any all argwhere isposinf isneginf"),
     ("movement.noise", "", "input", "rand_like randn_like randint_like"),
     ("movement.draw", "", "input", "bernoulli poisson"),
     (
@@ -173,7 +179,9 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "input",
         "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor",
     ),
-    ("movement.write", "", "input", "setitem index_put scatter masked_scatter"),
+    ("movement.write", "", "input", "setitem masked_scatter index_copy index_fill select_scatter slice_scatter"),
+    ("movement.write_at", "uncounted", "input indices values accumulate", "index_put"),
+    ("movement.write_at", "uncounted", "input dim index src", "scatter"),
     ("movement.copy", "", "input src", "copy"),
     ("movement.fill", "", "input value", "fill zero"),
     (
@@ -216,7 +224,7 @@ OTHERWISE: Mapping[tuple[str, int], tuple[str, ...]] = {
 # other names that torch takes for a parameter
 ALIASES: Mapping[str, str] = {
     "x": "input", "a": "input", "x1": "input", "self": "input", "x2": "other", "axis": "dim", "axis0": "dim0",
-    "axis1": "dim1", "keepdims": "keepdim", "train": "training", "matrices": "tensors",
+    "axis1": "dim1", "use_input_stats": "training", "keepdims": "keepdim", "train": "training", "matrices": "tensors",
 }  # fmt: skip
 
 ASIDE = frozenset(  # questions about a tensor, not work on it
@@ -224,12 +232,13 @@ ASIDE = frozenset(  # questions about a tensor, not work on it
     size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex ndimension
     get_device data_ptr untyped_storage storage element_size len hash repr str format index
     backward register_hook is_same_size has_names is_nonzero result_type can_cast is_tensor
-    is_storage is_pinned retain_grad set deepcopy reduce_ex equal allclose
+    is_conj is_neg is_signed is_inference is_shared is_coalesced dim_order
+    is_storage is_pinned retain_grad deepcopy reduce_ex equal allclose
     has_torch_function get_default_dtype finfo iinfo promote_types broadcast_shapes requires_grad
     is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
     """.split()
 )
-TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int".split())  # values leave torch
+TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int bool".split())  # values leave torch
 MAKES = frozenset("tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split())
 
 

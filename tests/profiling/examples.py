@@ -28,9 +28,10 @@ EXAMPLES: dict[str, list[Example]] = {}
 
 def example(names: str, rule: str, makes: str = "keeps", /, *, forms: Any = None, varied: bool = True,
             valueless: bool = False, positional: int = 99, only: str = "", **arguments: Any) -> None:  # fmt: skip
-    """Add one example for each of `names`."""
-    for name in names.split():
-        found = Example(name, arguments, rule, makes, varied, valueless, forms or {}, only, positional)
+    """Add one example for each of `names`; the first's operands are drawn in other ways, too, if `varied`."""
+    for number, name in enumerate(names.split()):
+        vary = varied and not number
+        found = Example(name, arguments, rule, makes, vary, valueless, forms or {}, only, positional)
         EXAMPLES.setdefault(name, []).append(found)
 
 
@@ -69,6 +70,7 @@ for exponent in (2, 2.0, 3, scalar(2.0), A((3, 5), "positive")):
     example("pow float_power", "power", input=X, exponent=exponent, varied=of_numbers)
     example("ipow", "power", input=X, other=exponent, varied=of_numbers)
 example("square", "power", input=X)
+example("deg2rad rad2deg", "scale", input=X)
 example("pow float_power", "power", input=weight(3, 1), exponent=A((2, 3, 5), "graded"), varied=False)
 example("pow", "power", input=2, exponent=X)
 example("rpow", "rpower", input=X, other=2)
@@ -87,6 +89,8 @@ example("sum mean", "reduce", input=X)
 for dim in (1, -1, (0, 2), [1]):
     example("sum mean", "reduce", input=X, dim=dim)
     example("sum mean", "reduce", input=X, dim=dim, keepdim=True)
+example("nansum nanmean", "reduce", input=X)
+example("nansum nanmean", "reduce", input=X, dim=1, keepdim=True)
 example("sum", "reduce", input=A((2, 3, 5), "spikes", boolean), varied=False)
 
 # products
@@ -121,6 +125,7 @@ example(
     training=False, need_weights=False, positional=14,
 )  # fmt: skip
 
+example("linalg_matmul", "matmul", "current", input=X, other=A((5, 4)), forms={"torch.linalg": torch.linalg.matmul})
 for transposed in ("", "_transpose"):
     kernel = {1: (3,), 2: (3, 2), 3: (2, 3, 1)}
     for axes, size in ((1, (7,)), (2, (5, 6)), (3, (3, 4, 2))):
@@ -188,7 +193,7 @@ example("group_norm", "norm", input=A((2, 4, 5)), num_groups=2)
 example("group_norm", "norm", input=A((2, 4, 5)), num_groups=2, weight=weight(4), bias=weight(4), eps=1e-3)
 
 # comparisons, roundings, special functions
-example("relu relu6 leaky_relu hardtanh abs", "compare", input=X)
+example("relu relu6 leaky_relu hardtanh abs absolute nan_to_num hardshrink softshrink aminmax", "compare", input=X)
 example("leaky_relu", "compare", input=X, negative_slope=0.2)
 example("hardtanh", "compare", input=X, min_val=-0.5, max_val=0.75)
 example("prelu", "compare", input=X, weight=weight(3))
@@ -200,6 +205,9 @@ example("clamp_max", "compare", input=X, max=0.5)
 example("threshold", "compare", input=X, threshold=0.5, value=0.0)
 for other in (*OTHERS, A((4, 1, 3, 5))):
     example("gt ge lt le eq ne greater greater_equal less less_equal not_equal", "compare", "events", input=X, other=other)
+for other in (A((2, 3, 5)), weight(3, 5), A((4, 1, 3, 5))):
+    example("fmax fmin", "compare", input=X, other=other)
+    example("isclose", "compare", "events", input=X, other=other)
 for other in (A((2, 3, 5)), A((3, 1)), weight(3, 5), scalar(0.75), A((4, 1, 3, 5))):
     example("maximum minimum max min", "compare", input=X, other=other)
 example("maximum minimum gt", "compare", input=weight(3, 5), other=A((2, 3, 1)), varied=False)
@@ -209,10 +217,24 @@ example("max min argmax argmin amax amin", "compare", input=X, dim=2, keepdim=Tr
 example("amax amin", "compare", input=X, dim=(0, 2))
 example("heaviside", "compare", "events", input=X, values=scalar(1.0))
 example("heaviside", "compare", "events", input=X, values=Constant(torch.tensor([[0.0], [1.0], [0.5]])))
-example("sign round floor ceil trunc", "compare", "events", input=X)
+example("sign sgn signbit round floor ceil trunc fix", "compare", "events", input=X)
+example("special_round", "compare", "events", input=X, forms={"torch.special": torch.special.round})
 example("round", "compare", "keeps", input=A((2, 3, 5), "real"), decimals=1, varied=False)
 example("exp sigmoid tanh gelu silu elu softplus mish erf sin cos hardsigmoid hardswish", "special", input=X)
-example("log sqrt rsqrt reciprocal", "special", input=A((2, 3, 5), "positive"), varied=False)
+example("log sqrt rsqrt reciprocal log2 log10 log1p acosh arccosh", "special", input=A((2, 3, 5), "above"), varied=False)
+example("exp2 expm1 erfc tan sinh cosh atan asinh arctan arcsinh selu celu softsign softmin sinc", "special", input=X)
+example("logit asin acos atanh arcsin arccos arctanh", "special", input=A((2, 3, 5), "within"), varied=False)
+example("log_sigmoid", "special", input=X, forms={"F.logsigmoid": torch.nn.functional.logsigmoid})
+for name in ("erf", "exp2", "expm1", "log1p", "expit", "erfc", "sinc", "logit"):
+    example(f"special_{name}", "special", input=A((2, 3, 5), "within"), varied=False,
+            forms={"torch.special": getattr(torch.special, name)})  # fmt: skip
+for name in ("softmax", "log_softmax"):
+    example(f"special_{name}", "special", input=X, dim=1, forms={"torch.special": getattr(torch.special, name)})
+for other in (A((2, 3, 5), "positive"), A((3, 1), "positive"), weight(3, 5)):
+    example("atan2 arctan2 hypot logaddexp logaddexp2", "special", input=X, other=other, varied=False)
+example("atan2 hypot", "special", input=A((3, 1)), other=A((2, 3, 5), "positive"), varied=False)
+example("xlogy", "special", input=X, other=A((3, 5), "positive"), varied=False)
+example("special_xlogy", "special", input=X, other=A((3, 5), "positive"), varied=False, forms={"torch.special": torch.special.xlogy})
 example("softmax log_softmax", "special", input=X, dim=1)
 example("gelu", "special", input=X, approximate="tanh")
 example("elu", "special", input=X, alpha=0.5)
@@ -221,7 +243,10 @@ example("softplus", "special", input=X, beta=2, threshold=15)
 # moving
 example("view reshape", "free", input=X, shape=(5, 2, 3))
 example("view", "free", input=X, size=(6, 5))
-example("flatten ravel contiguous clone detach squeeze", "free", input=A((2, 1, 5)))
+example("flatten ravel contiguous clone detach squeeze positive conj resolve_conj resolve_neg", "free", input=A((2, 1, 5)))
+example("fliplr flipud", "free", input=X)
+example("reversed", "free", input=X, forms={"reversed()": reversed})
+example("rot90", "free", input=X, k=1, dims=(1, 2))
 example("flatten", "free", input=X, start_dim=1, end_dim=2)
 example("unflatten", "free", input=A((2, 6, 5)), dim=1, sizes=(3, 2))
 example("view_as reshape_as", "free", input=X, other=weight(5, 6))
@@ -255,11 +280,19 @@ example("tensor_split", "free", input=X, indices_or_sections=2, dim=2)
 example("tensor_split", "free", input=X, sections=2, dim=2)
 example("split", "free", input=X, split_size_or_sections=2, dim=2)
 example("split", "free", tensor=X, split_size_or_sections=[2, 3], dim=2)
+example("unsafe_chunk", "free", input=X, chunks=2, dim=1)
+example("unsafe_split", "free", input=X, split_size=2, dim=2)
+example("hsplit vsplit dsplit", "free", input=A((2, 4, 6)), sections=2)
+example("take_along_dim", "free", input=X, indices=Constant(torch.tensor([[[2], [0]], [[1], [2]]])), dim=1)
+example("tril triu", "free", input=X, diagonal=1)
+example("diag diag_embed", "free", input=A((5,)))
+example("channel_shuffle", "free", input=A((2, 6, 4, 5)), groups=3)
 example("split_with_sizes", "free", input=X, split_sizes=(2, 3), dim=2)
 example("unbind", "free", input=X, dim=1)
 example("iter", "free", input=X)
 example("index_select", "free", input=X, dim=1, index=INDEX)
 example("gather", "free", input=X, dim=1, index=Constant(torch.tensor([[[2, 0, 1, 1]], [[0, 1, 2, 2]]])))
+example("linalg_diagonal", "free", A=X, offset=1, dim1=1, dim2=2, forms={"torch.linalg": lambda x, o, a, b: torch.linalg.diagonal(x, offset=o, dim1=a, dim2=b)})
 example("diagonal", "free", input=X, offset=1, dim1=1, dim2=2)
 example("masked_select", "free", input=X, mask=Constant(torch.arange(15).reshape(3, 5) % 4 > 1))
 example("masked_select", "free", input=X, mask=BITS)
@@ -276,6 +309,10 @@ example("expand_as", "free", input=A((2, 1, 5)), other=weight(2, 3, 5))
 for pair in ((A((2, 1, 5)), A((3, 1), "real")), (A((3, 1), "real"), A((2, 1, 5))), (weight(3, 1), A((2, 1, 5)))):
     example("broadcast_tensors", "free", "each", forms={"one by one": lambda a, b: torch.broadcast_tensors(a, b)},
             first=pair[0], second=pair[1])  # fmt: skip
+for name in ("atleast_1d", "atleast_2d", "atleast_3d", "meshgrid"):
+    call = getattr(torch, name)
+    example(name, "free", "each", first=A((4,), "real"), second=A((5,)), forms={"one by one": lambda a, b, call=call: call(a, b)}, only="one")
+example("atleast_2d atleast_3d", "free", input=A((5,)))
 example("repeat", "free", input=A((2, 5)), repeats=(3, 1, 2))
 example("tile", "free", input=A((2, 5)), dims=(1, 2))
 example("repeat_interleave", "free", input=A((2, 5)), repeats=3, dim=1)
@@ -287,7 +324,7 @@ example("pad", "free", input=X, pad=(1, 2))
 example("pad", "free", input=X, pad=[0, 1, 2, 0], mode="constant", value=0.3)
 example("pad", "free", input=X, pad=(1, 2), mode="circular")
 for second in (A((2, 3, 5)), A((2, 3, 5), "real"), weight(2, 3, 5)):
-    example("cat concat concatenate hstack vstack", "free", tensors=(X, second))
+    example("cat concat concatenate hstack vstack dstack column_stack row_stack", "free", tensors=(X, second))
     example("stack", "free", tensors=[X, second])
     example("cat concat concatenate stack", "free", tensors=(second, X), dim=2)
 for yes, no in ((A((2, 3, 5)), A((3, 1))), (A((2, 3, 5), "real"), 0.0), (0.5, A((2, 3, 5))), (weight(3, 5), A((2, 3, 5)))):
@@ -299,7 +336,7 @@ example("where", "free", "fresh", condition=BITS, varied=False)
 example("embedding", "free", "fresh", input=A((2, 3), "index", i64), weight=weight(4, 5), varied=False)
 example("embedding", "free", "fresh", weight=weight(4, 5), indices=A((2, 3), "index", i64), varied=False)
 example("one_hot", "free", "fresh", input=A((2, 3), "index", i64), num_classes=4, varied=False)
-example("nonzero isnan isfinite isinf any all argsort", "free", "fresh", input=X)
+example("nonzero isnan isfinite isinf any all argsort argwhere isposinf isneginf", "free", "fresh", input=X)
 example("any all", "free", "fresh", input=X, dim=1)
 example("argsort", "free", "fresh", input=X, dim=1, descending=True)
 example("rand_like randn_like", "free", "fresh", input=X)
@@ -338,6 +375,12 @@ for source in (A((2, 3, 5)), A((2, 3, 5), "real"), weight(2, 3, 5)):
     example("scatter", "free", input=X, dim=1, index=rows, src=source)
     example("masked_scatter", "free", input=X, mask=MASK35, source=source)
 example("scatter", "free", input=X, dim=1, index=rows, value=0.5)
+example("scatter", "uncounted", input=X, dim=1, index=rows, src=A((2, 3, 5)), reduce="add", varied=False)
+example("index_put", "uncounted", input=X, indices=PLACES, values=A((2, 5)), accumulate=True, varied=False)
+example("index_copy", "free", input=X, dim=1, index=INDEX, source=A((2, 2, 5)))
+example("index_fill", "free", input=X, dim=1, index=INDEX, value=0.5)
+example("select_scatter", "free", input=X, src=A((2, 5)), dim=1, index=2)
+example("slice_scatter", "free", input=X, src=A((2, 2, 5)), dim=1, start=0, end=2)
 example("fill", "free", "fresh", input=X, value=0.5)
 example("zero", "free", "fresh", input=X)
 for kind in ("float", "double", "half", "bfloat16"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,13 +159,11 @@ def candidates(example: Example) -> Iterator[Spelling]:
     """Spellings that may be legal."""
     names = list(example.arguments)
     for label, function, in_place in functions(example.name):
-        for by_position in range(min(len(names), example.positional), -1, -1):
-            yield from _forms(label, function, in_place, names, by_position)
+        yield from _forms(label, function, in_place, names, 0, example.positional)
         if not in_place:
             yield Spelling(f"{label}(…, out=)", _with_out(function, names, example.positional))
     for label, method, in_place in methods(example.name):
-        for by_position in range(min(len(names), example.positional), 0, -1):
-            yield from _forms(label, method, in_place, names, by_position)
+        yield from _forms(label, method, in_place, names, 1, example.positional)
         yield Spelling(f"{label}(*{names[-1]})", _spread(method, names), in_place)
     symbol = SYMBOLS.get(example.name)
     if symbol is not None:
@@ -176,32 +175,40 @@ def candidates(example: Example) -> Iterator[Spelling]:
         yield Spelling(label, lambda given, form=form: form(*given.values()), "=" in label)
 
 
-def _forms(
-    label: str, function: Callable[..., Any], in_place: bool, names: list[str], by_position: int
-) -> Iterator[Spelling]:
-    """The first `by_position` arguments by position, the others by keyword: torch's names and their aliases."""
-    first, rest = names[:by_position], names[by_position:]
-    renamings: list[dict[str, str]] = [{}]
-    renamings += [{n: alias} for n in rest for alias in ALIASES.get(n, ())]
-    if len(rest) > 1:
-        renamings += [{n: ALIASES[n][0] for n in rest if n in ALIASES}]
-    for renamed in renamings:
-        shown = [*first, *(f"{renamed.get(n, n)}=" for n in rest)]
+def _forms(label: str, function: Callable[..., Any], in_place: bool, names: list[str], fewest: int, most: int) -> Iterator[Spelling]:
+    """The first `most` to `fewest` arguments by position, the others by keyword, by torch's names.
 
-        def write(given: dict[str, Any], renamed: dict[str, str] = renamed) -> Any:
-            return function(*(given[n] for n in first), **{renamed.get(n, n): given[n] for n in rest})
+    With as few by position as can be also by numpy's names, and with sequences as lists and as tuples.
+    """
+    for by_position in range(min(len(names), most), fewest - 1, -1):
+        first, rest = names[:by_position], names[by_position:]
+        renamings: list[dict[str, str]] = [{}]
+        if by_position == fewest:
+            renamings += [{n: alias} for n in rest for alias in ALIASES.get(n, ())]
+            if len(rest) > 1:
+                renamings += [{n: ALIASES[n][0] for n in rest if n in ALIASES}]
+        for renamed in renamings:
+            shown = ", ".join([*first, *(f"{renamed.get(n, n)}=" for n in rest)])
+            yield Spelling(f"{label}({shown})", _writer(function, first, rest, renamed), in_place)
+        for kind in (list, tuple) if by_position in (fewest, min(len(names), most)) else ():
+            shown = ", ".join([*first, *(f"{n}=" for n in rest)])
+            yield Spelling(f"{label}({shown}; {kind.__name__})", _writer(function, first, rest, {}, kind), in_place)
 
-        yield Spelling(f"{label}({', '.join(shown)})", write, in_place)
-    swapped = [n for n in names if n not in ("hx", "params")]
-    for kind in (list, tuple):  # sequences the other way round
 
-        def turned(given: dict[str, Any], kind: type = kind) -> Any:
-            changed = {n: kind(v) if isinstance(v, (list, tuple)) and n in swapped else v for n, v in given.items()}
-            if all(changed[n] is given[n] for n in names):
-                raise TypeError("no sequence among the arguments")
-            return function(*(changed[n] for n in first), **{n: changed[n] for n in rest})
+def _writer(
+    function: Callable[..., Any], first: list[str], rest: list[str], renamed: dict[str, str], kind: Any = None
+) -> Callable[[dict[str, Any]], Any]:
+    """Calls `function` with the arguments `first` by position and `rest` by keyword; sequences as `kind`."""
 
-        yield Spelling(f"{label}({', '.join([*first, *(f'{n}=' for n in rest)])}; {kind.__name__})", turned, in_place)
+    def write(given: dict[str, Any]) -> Any:
+        used = given
+        if kind is not None:
+            used = {n: kind(v) if isinstance(v, (list, tuple)) and n != "hx" else v for n, v in given.items()}
+            if all(type(used[n]) is type(given[n]) for n in (*first, *rest)):
+                raise TypeError("no sequence that could be turned")
+        return function(*(used[n] for n in first), **{renamed.get(n, n): used[n] for n in rest})
+
+    return write
 
 
 def _with_out(function: Callable[..., Any], names: list[str], by_position: int) -> Callable[[dict[str, Any]], Any]:
@@ -244,6 +251,8 @@ DRAWN = {
     "halves": lambda u: (u < 0.5).float() * 0.5,
     "whole": lambda u: (u * 9).floor() - 4,
     "positive": lambda u: u + 0.25,
+    "above": lambda u: u + 1.25,
+    "within": lambda u: u * 0.9 + 0.05,
     "current": lambda u: (u < 0.4).float(),
     "index": lambda u: (u * 2).floor(),
 }
@@ -375,11 +384,27 @@ class Legal:
     operands: dict[str, Any]
     arrived: set[str]
 
+    def few(self) -> list[Spelling]:
+        """One spelling of each kind: function, method, in place, operator, by keyword."""
+        kinds = {(s.in_place, s.label.partition("(")[0].partition(".")[0], "=" in s.label): s for s in self.spellings}
+        return list(kinds.values())[:4]
+
+    def again(self, example: Example) -> Legal:
+        """A few of the spellings for the same call with other values."""
+        few = self.few()
+        with torch.no_grad():
+            torch.manual_seed(5)
+            made = Made(example)
+            given = made(network_input(example))
+            out = self.spellings[0].write(given)
+            return Legal(few, out, made(network_input(example)), set())
+
 
 def legal(example: Example) -> Legal:
     """Ask torch.  The first spelling that it accepts sets the result."""
     x, found, arrived, result = network_input(example), [], set(), None
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="An output with one or more|Using a non-tuple sequence")
         operands = Made(example)(x)
         for spelling in candidates(example):
             if not spelling.label.startswith(example.only):
@@ -392,7 +417,7 @@ def legal(example: Example) -> Legal:
             try:
                 with spy:
                     out = spelling.write(given)
-            except (TypeError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError):
+            except (TypeError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, UserWarning):
                 continue
             if not results_of(out):
                 continue

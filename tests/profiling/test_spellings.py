@@ -14,13 +14,10 @@ from snn_energy.profiling import profile
 from snn_energy.profiling.operations import OPERATIONS
 
 VARIANTS: dict[int, list[tuple[str, ...]]] = {
-    1: [("real",), ("current",), ("graded",), ("ternary",), ("halves",)],
-    2: [
-        ("real", "spikes"), ("spikes", "real"), ("real", "real"), ("current", "spikes"), ("spikes", "current"),
-        ("graded", "halves"), ("ternary", "graded"),
-    ],
+    1: [("real",), ("current",), ("graded",), ("halves",)],
+    2: [("real", "spikes"), ("spikes", "current"), ("real", "real"), ("graded", "ternary")],
     3: [("real", "spikes", "spikes"), ("spikes", "real", "current"), ("graded", "ternary", "graded")],
-}  # fmt: skip
+}
 
 
 def same(a: Any, b: Any, in_place: bool) -> bool:
@@ -95,21 +92,17 @@ def test_every_name_of_the_table_has_an_example_and_every_example_is_in_the_tabl
     assert EXAMPLES.keys() == OPERATIONS.keys()
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's own, of spellings that it takes but does not like
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_all_spellings_give_the_same_bits_and_the_counts_of_a_plain_loop(name: str) -> None:
     problems = []
     for number, example in enumerate(EXAMPLES[name]):
-        variants = [example]
-        n = len(example.activations)
-        if example.varied and n:
-            variants += [example.with_values(*values) for values in VARIANTS[min(n, 3)]]
-        for variant in variants:
-            ways = legal(variant)
-            if variant is not example:
-                del ways.spellings[3:]
-            if name == "cuda" and not torch.cuda.is_available():
-                pytest.skip("no GPU")
-            assert ways.spellings, f"example {number}: torch takes it in no spelling"
-            drawn = [a.values for a in variant.activations]
-            problems += [f"example {number} {drawn}: {problem}" for problem in check(variant, ways)]
+        if name == "cuda" and not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        ways = legal(example)
+        assert ways.spellings, f"example {number}: torch takes it in no spelling"
+        problems += [f"example {number}: {problem}" for problem in check(example, ways)]
+        for values in VARIANTS.get(min(len(example.activations), 3), ()) if example.varied else ():
+            variant = example.with_values(*values)
+            problems += [f"example {number} {values}: {p}" for p in check(variant, ways.again(variant))]
     assert not problems, "\n".join(problems[:40])
