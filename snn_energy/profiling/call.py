@@ -2,8 +2,8 @@
 
 A counting rule is a function of a `Call`.  It reads operands (`call["input"]`), counts in rows
 (`call.row("add")`) and returns what is known of the result (`call.known(...)`; a tuple where it has several
-results), or None for what follows from the operands alone.  The engine has bound the arguments, runs the function once, whatever the rule does, and
-marks the result.  docs/extending.md shows how to write one.
+results), or None for what follows from the operands alone.  The engine has bound the arguments, runs the
+function once, whatever the rule does, and marks the result.  docs/extending.md shows how to write one.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def recurrent(call: Call) -> Tag:
         call.rec.uncounted(f"{name} of a packed sequence", out)
         return call.known()
     x, state, weights, biased, layers, both, batch_first = (
-        call[key] for key in ("input", "hx", "params", "has_biases", "num_layers", "bidirectional", "batch_first")
+        call[key]
+        for key in ("input", "hx", "params", "has_biases", "num_layers", "bidirectional", "batch_first")
     )
     directions = 2 if both else 1
     each = len(weights) // (layers * directions)
@@ -149,7 +150,7 @@ def bilinear(call: Call) -> Tag:
     """bilinear: x₁ with the weight (one synapse per output and input of x₂), then the result with x₂."""
     out, a, b, weight = call.run(), call["input1"], call["input2"], call["weight"]
     lead = "abcdefgh"[: a.dim() - 1]
-    between = _known(call, torch.einsum(f"{lead}i,kij->{lead}kj", a, weight))
+    between = _known(call, torch.einsum(f"{lead}i,kij->{lead}kj", a, weight), CURRENT)
     contract(call, a, weight, None, (lead + "i", "kij", lead + "kj"), "weight")
     row = contract(call, between, b, out, (lead + "kj", lead + "j", lead + "k"), "input")
     row.add(bias_adds=0 if call.get("bias") is None else out.numel())

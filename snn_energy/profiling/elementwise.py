@@ -14,8 +14,11 @@ from snn_energy.profiling.measure import ones_where_nonzero, row_counts
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.tally import Reading, Tally
 
-CHOICES = frozenset(  # functions whose result holds nothing but the outcome of a comparison, whatever its type
-    "gt ge lt le eq ne greater greater_equal less less_equal not_equal argmax argmin".split()
+# functions whose result holds nothing but the outcome of a comparison, whatever its type
+CHOICES = frozenset(
+    """
+    gt ge lt le eq ne greater greater_equal less less_equal not_equal argmax argmin
+    """.split()
 )
 MASKS = (BINARY.values, EMPTY.values)
 
@@ -23,6 +26,10 @@ MASKS = (BINARY.values, EMPTY.values)
 def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
     a, b = call["input"], call["other"]
+    if isinstance(b, (int, float)) and not b:  # sum([x, y]) begins with 0 + x
+        tag = call.tag(a)
+        call.run()
+        return call.known() if tag is None else tag.but(measured=None)
     rec, row, tags = call.rec, call.row("add"), (call.tag(a), call.tag(b))
     sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
@@ -104,7 +111,10 @@ def mul(call: Call) -> Tag:
 
 
 def div(call: Call) -> Tag:
-    """div: by a constant a scale; of a constant a reciprocal; of two activations a product; a quotient may be rounded."""
+    """div: by a constant a scale; of a constant a reciprocal; of two activations a product.
+
+    Rounding the quotient is a comparison per element, as any rounding.
+    """
     a, b = call["input"], call["other"]
     tags = call.tag(a), call.tag(b)
     if tags[1] is None:
@@ -214,7 +224,7 @@ def norm(call: Call) -> Tag:
 
 
 def compare(call: Call) -> Tag | tuple[Tag, ...]:
-    """ReLU, clamp, >, maximum, amax …: one comparison per element, of the result where operands are broadcast."""
+    """ReLU, clamp, >, maximum, amax …: one comparison per element, of the result where it is the larger."""
     return _compared(call, event=False)
 
 

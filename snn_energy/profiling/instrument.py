@@ -85,7 +85,7 @@ class _Watch(TorchFunctionMode):
                     rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=True)
                 call = Call(rec, func, name, operation, args, kwargs, tags)
                 tag = self._known(call, rule)
-                if type(tag) is tuple:  # one for each result
+                if isinstance(tag, tuple):  # one for each result
                     for out, one in zip(call.result, tag, strict=False):
                         rec.mark(out, one)
                 else:

@@ -23,6 +23,7 @@ from snn_energy.profiling.provenance import (
     Tag,
 )
 
+
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
     x = call["input"]
@@ -35,7 +36,9 @@ def view(call: Call, order: int | None = None) -> Tag:
     same_memory = tag.measured is None or (isinstance(out, torch.Tensor) and out.data_ptr() == start)
     if same_memory and order in (None, tag.order):
         return tag
-    return tag.but(measured=tag.measured if same_memory else None, order=tag.order if order is None else order)
+    return tag.but(
+        measured=tag.measured if same_memory else None, order=tag.order if order is None else order
+    )
 
 
 def transpose(call: Call) -> Tag:
@@ -146,12 +149,12 @@ def widen(call: Call) -> Tag:
 
 def broadcast_together(call: Call) -> Tag | tuple[Tag, ...]:
     """broadcast_tensors, meshgrid, atleast_2d …: each result is one of the operands, widened."""
-    operands, tags, out = list(call.tensors()), [], call.run()
-    for x, out in zip(operands, (out,) if isinstance(out, torch.Tensor) else out, strict=True):
+    operands, tags, found = list(call.tensors()), [], call.run()
+    for x, out in zip(operands, (found,) if isinstance(found, torch.Tensor) else found, strict=True):
         tag = call.tag(x)
         known = call.rec.fixed if tag is None else tag.but(values=_subset(tag.values), measured=None)
         tags.append(known.but(order=TIME_MAJOR) if out.dim() > x.dim() else known)
-    return tags[0] if isinstance(call.result, torch.Tensor) else tuple(tags)
+    return tags[0] if isinstance(found, torch.Tensor) else tuple(tags)
 
 
 def repeat_interleave(call: Call) -> Tag:
@@ -217,7 +220,11 @@ def where(call: Call) -> Any:
     if not tags:  # an activation chooses between constants
         return call.known(_together(call, choices), event=True)
     known = call.known(_together(call, choices))
-    return known if any(tag.values is CURRENT for tag in tags) or known.values is not CURRENT else known.but(values=None)
+    return (
+        known
+        if any(tag.values is CURRENT for tag in tags) or known.values is not CURRENT
+        else known.but(values=None)
+    )
 
 
 def _together(call: Call, choices: Sequence[Any]) -> ValueSet | None:

@@ -79,7 +79,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         floor_divide floordiv rfloordiv ifloordiv""",
     ),
     ("elementwise.negate", "scale", "input", "neg negative deg2rad rad2deg"),
-    ("elementwise.power", "mul special", "input exponent", "pow square float_power"),
+    ("elementwise.power", "mul special", "input exponent", "pow float_power"),
+    ("elementwise.power", "mul special", "input", "square"),
     ("elementwise.power", "mul special", "input other", "rpow ipow"),
     (
         "elementwise.logic",
@@ -94,16 +95,26 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "pooling.avg_pool",
         "avg_pool",
         _POOL,
-        """avg_pool1d avg_pool2d avg_pool3d
-        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d""",
+        "avg_pool1d avg_pool2d avg_pool3d",
+    ),
+    (
+        "pooling.avg_pool",
+        "avg_pool",
+        "input output_size",
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d",
     ),
     (
         "pooling.max_pool",
         "max_pool",
         _POOL + " dilation",
         """max_pool1d max_pool2d max_pool3d
-        max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-        adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+        max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices""",
+    ),
+    (
+        "pooling.max_pool",
+        "max_pool",
+        "input output_size",
+        """adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
         adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
     ),
     (
@@ -119,12 +130,26 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "elementwise.compare",
         "compare",
         "input other",
-        """relu relu6 leaky_relu prelu hardtanh clamp clip clamp_min clamp_max threshold abs
-        gt ge lt le eq ne greater greater_equal less less_equal not_equal
-        maximum minimum max min amax amin argmax argmin
-        absolute fmax fmin aminmax isclose hardshrink softshrink nan_to_num""",
+        """gt ge lt le eq ne greater greater_equal less less_equal not_equal isclose
+        maximum minimum max min fmax fmin""",
     ),
-    ("elementwise.quantise", "compare", "input", "heaviside sign sgn signbit round floor ceil trunc fix special_round"),
+    ("elementwise.compare", "compare", "input", "relu relu6 abs absolute aminmax"),
+    ("elementwise.compare", "compare", "input dim keepdim", "amax amin argmax argmin"),
+    ("elementwise.compare", "compare", "input min max", "clamp clip"),
+    ("elementwise.compare", "compare", "input min", "clamp_min"),
+    ("elementwise.compare", "compare", "input max", "clamp_max"),
+    ("elementwise.compare", "compare", "input min_val max_val", "hardtanh"),
+    ("elementwise.compare", "compare", "input threshold value", "threshold"),
+    ("elementwise.compare", "compare", "input negative_slope", "leaky_relu"),
+    ("elementwise.compare", "compare", "input weight", "prelu"),
+    ("elementwise.compare", "compare", "input lambd", "hardshrink softshrink"),
+    ("elementwise.compare", "compare", "input nan posinf neginf", "nan_to_num"),
+    (
+        "elementwise.quantise",
+        "compare",
+        "input",
+        "heaviside sign sgn signbit round floor ceil trunc fix special_round",
+    ),
     (
         "elementwise.special",
         "special",
@@ -143,7 +168,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         """view reshape flatten unflatten contiguous clone detach view_as reshape_as flip roll ravel
         squeeze positive fliplr flipud rot90 reversed conj resolve_conj resolve_neg""",
     ),
-    ("movement.transpose", "", "input dim0 dim1", "transpose swapaxes swapdims t adjoint"),
+    ("movement.transpose", "", "input dim0 dim1", "transpose swapaxes swapdims"),
+    ("movement.transpose", "", "input", "t adjoint"),
     ("movement.permute", "", "input dims", "permute"),
     ("movement.movedim", "", "input source destination", "movedim moveaxis"),
     ("movement.unsqueeze", "", "input dim", "unsqueeze"),
@@ -159,18 +185,24 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "",
         "input",
         """getitem select narrow chunk split split_with_sizes tensor_split unbind iter index_select gather
-        unsafe_chunk unsafe_split hsplit vsplit dsplit take_along_dim tril triu diag diag_embed channel_shuffle
-        diagonal linalg_diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
+        unsafe_chunk unsafe_split hsplit vsplit dsplit take_along_dim tril triu diag diag_embed
+        channel_shuffle diagonal linalg_diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
     ),
     ("movement.widen", "", "input", "expand expand_as broadcast_to repeat tile"),
     ("movement.broadcast_together", "", "", "broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d"),
     ("movement.repeat_interleave", "", "input repeats dim", "repeat_interleave"),
     ("movement.masked_fill", "", "input mask value", "masked_fill"),
     ("movement.pad", "", "input pad mode value", "pad"),
-    ("movement.join", "", "tensors dim", "cat concat concatenate hstack vstack dstack column_stack row_stack"),
+    ("movement.join", "", "tensors dim", "cat concat concatenate"),
+    ("movement.join", "", "tensors", "hstack vstack dstack column_stack row_stack"),
     ("movement.stack", "", "tensors dim", "stack"),
     ("movement.where", "", "condition input other", "where"),
-    ("movement.fresh", "", "input", "embedding one_hot nonzero argsort isnan isfinite isinf any all argwhere isposinf isneginf"),
+    (
+        "movement.fresh",
+        "",
+        "input",
+        "embedding one_hot nonzero argsort isnan isfinite isinf any all argwhere isposinf isneginf",
+    ),
     ("movement.noise", "", "input", "rand_like randn_like randint_like"),
     ("movement.draw", "", "input", "bernoulli poisson"),
     (
@@ -179,11 +211,17 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "input",
         "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor",
     ),
-    ("movement.write", "", "input", "setitem masked_scatter index_copy index_fill select_scatter slice_scatter"),
+    (
+        "movement.write",
+        "",
+        "input",
+        "setitem masked_scatter index_copy index_fill select_scatter slice_scatter",
+    ),
     ("movement.write_at", "uncounted", "input indices values accumulate", "index_put"),
     ("movement.write_at", "uncounted", "input dim index src", "scatter"),
     ("movement.copy", "", "input src", "copy"),
-    ("movement.fill", "", "input value", "fill zero"),
+    ("movement.fill", "", "input value", "fill"),
+    ("movement.fill", "", "input", "zero"),
     (
         "movement.convert",
         "",
@@ -217,14 +255,18 @@ OTHERWISE: Mapping[tuple[str, int], tuple[str, ...]] = {
         ("baddbmm", "beta input alpha batch1 batch2"),
         # torch's own, as functional has another order
         ("batch_norm", "input weight bias running_mean running_var training momentum eps cudnn_enabled"),
-        ("instance_norm", "input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled"),
+        (
+            "instance_norm",
+            "input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled",
+        ),
     )
     for name in functions.split()
 }
 # other names that torch takes for a parameter
 ALIASES: Mapping[str, str] = {
     "x": "input", "a": "input", "x1": "input", "self": "input", "x2": "other", "axis": "dim", "axis0": "dim0",
-    "axis1": "dim1", "use_input_stats": "training", "keepdims": "keepdim", "train": "training", "matrices": "tensors",
+    "axis1": "dim1", "use_input_stats": "training", "keepdims": "keepdim", "train": "training",
+    "matrices": "tensors",
 }  # fmt: skip
 
 ASIDE = frozenset(  # questions about a tensor, not work on it
@@ -238,8 +280,12 @@ ASIDE = frozenset(  # questions about a tensor, not work on it
     is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
     """.split()
 )
-TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int bool".split())  # values leave torch
-MAKES = frozenset("tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split())
+TAKES_OUT = frozenset(
+    "tolist numpy array dlpack dlpack_device item float int bool".split()
+)  # values leave torch
+MAKES = frozenset(
+    "tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split()
+)
 
 
 def check() -> None:

@@ -48,7 +48,7 @@ def max_pool(call: Call) -> Tag | tuple[Tag, ...]:
     kept = tag.values if tag is not None and tag.values is not None and tag.values.values in MASKS else None
     known = call.known(kept, row=row)
     row.merge_sources(known.sources)
-    return known if pooled is out else (known, call.known(row=row, event=True))  # and the places of the values
+    return known if pooled is out else (known, call.known(row=row, event=True))  # and their places
 
 
 def _windows(call: Call, out: torch.Tensor) -> tuple[FanOut, int]:

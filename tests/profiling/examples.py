@@ -1,4 +1,4 @@
-"""For every name of `operations.OPERATIONS` calls to be written in all spellings: small, no two sizes alike."""
+"""For every name of `operations.OPERATIONS` calls to be written in all spellings: small, sizes distinct."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ EXAMPLES: dict[str, list[Example]] = {}
 
 
 def example(names: str, rule: str, makes: str = "keeps", /, *, forms: Any = None, varied: bool = True,
-            valueless: bool = False, positional: int = 99, only: str = "", **arguments: Any) -> None:  # fmt: skip
+            valueless: bool = False, positional: int = 99, only: str = "",
+            **arguments: Any) -> None:  # fmt: skip
     """Add one example for each of `names`; the first's operands are drawn in other ways, too, if `varied`."""
     for number, name in enumerate(names.split()):
         vary = varied and not number
@@ -35,7 +36,7 @@ def example(names: str, rule: str, makes: str = "keeps", /, *, forms: Any = None
         EXAMPLES.setdefault(name, []).append(found)
 
 
-# two operands: equal shapes, broadcast both ways, a number, a tensor without dimensions, a weight; on either side
+# two operands: equal shapes, broadcast, a number, a tensor without dimensions, a weight; on either side
 OTHERS: list[Any] = [A((2, 3, 5)), A((3, 1)), 0.75, scalar(0.75), weight(3, 5), A(())]
 for other in OTHERS:
     example("add sub subtract", "add", input=X, other=other)
@@ -47,10 +48,26 @@ for other in OTHERS:
 for constant in (scalar(0.75), weight(3, 5), weight(2, 1, 1)):
     example("add sub subtract", "add", input=constant, other=A((2, 3, 5)))
     example("mul multiply", "mul", input=constant, other=A((2, 3, 5)))
-    example("div divide true_divide truediv", "div", input=constant, other=A((2, 3, 5), "positive"), varied=False)
+    example(
+        "div divide true_divide truediv", "div", input=constant, other=A((2, 3, 5), "positive"), varied=False
+    )
 example("add sub subtract", "add", input=A((3, 1)), other=A((2, 3, 5)), alpha=2)
-example("add", "add", input=X, other=A((3, 5)), alpha=2, forms={"alpha in the middle": lambda x, y, a: torch.add(x, a, y)})
-example("sub", "add", input=X, other=A((3, 5)), alpha=2, forms={"method, alpha in the middle": lambda x, y, a: x.sub(a, y)})
+example(
+    "add",
+    "add",
+    input=X,
+    other=A((3, 5)),
+    alpha=2,
+    forms={"alpha in the middle": lambda x, y, a: torch.add(x, a, y)},
+)
+example(
+    "sub",
+    "add",
+    input=X,
+    other=A((3, 5)),
+    alpha=2,
+    forms={"method, alpha in the middle": lambda x, y, a: x.sub(a, y)},
+)
 example("rsub", "radd", input=X, other=A((3, 5)))
 example("rsub", "radd", input=X, other=0.75, alpha=2)
 for number in (2, 0.75):
@@ -58,10 +75,18 @@ for number in (2, 0.75):
     example("rmul", "mul", input=X, other=number)
 example("rtruediv rdiv", "rdiv", input=A((2, 3, 5), "positive"), other=2, varied=False)
 example("rsub", "radd", input=X, other=A((3, 1)))
+example("add sub iadd isub", "free", input=X, other=0)
+example("radd", "free", input=X, other=0.0)
 example("rmul", "mul", input=X, other=weight(3, 5))
 example("div divide", "div", "events", input=X, other=0.75, rounding_mode="floor")
 example("div", "div", "events", input=X, other=A((3, 5), "positive"), rounding_mode="trunc", varied=False)
-example("div divide true_divide truediv", "div", input=A((2, 3, 5), "real"), other=A((3, 5), "positive"), varied=False)
+example(
+    "div divide true_divide truediv",
+    "div",
+    input=A((2, 3, 5), "real"),
+    other=A((3, 5), "positive"),
+    varied=False,
+)
 example("div truediv", "div", input=A((2, 3, 5), "current"), other=A((3, 5), "positive"), varied=False)
 example("rfloordiv", "rdiv", "events", input=A((2, 3, 5), "positive"), other=2, varied=False)
 example("neg negative", "scale", input=X)
@@ -77,9 +102,21 @@ example("rpow", "rpower", input=X, other=2)
 
 BITS = A((2, 3, 5), "spikes", boolean)
 for bits in (BITS, A((3, 1), "spikes", boolean), Constant(torch.tensor([[True], [False], [True]]))):
-    example("and iand or ior xor ixor bitwise_and bitwise_or bitwise_xor", "logic", input=BITS, other=bits, varied=False)
+    example(
+        "and iand or ior xor ixor bitwise_and bitwise_or bitwise_xor",
+        "logic",
+        input=BITS,
+        other=bits,
+        varied=False,
+    )
 example("rand ror rxor", "logic", input=A((2, 3, 5), "graded", i32), other=3, varied=False)
-example("and or xor bitwise_and", "logic", input=A((2, 3, 5), "graded", i32), other=A((3, 5), "graded", i32), varied=False)
+example(
+    "and or xor bitwise_and",
+    "logic",
+    input=A((2, 3, 5), "graded", i32),
+    other=A((3, 5), "graded", i32),
+    varied=False,
+)
 for other in (A((2, 3, 5)), A((3, 1)), weight(3, 5)):
     example("logical_and logical_or logical_xor", "logic", "events", input=X, other=other)
 example("invert bitwise_not", "free", input=BITS, varied=False)
@@ -94,7 +131,14 @@ example("nansum nanmean", "reduce", input=X, dim=1, keepdim=True)
 example("sum", "reduce", input=A((2, 3, 5), "spikes", boolean), varied=False)
 
 # products
-for a, b in (((2, 3, 5), (2, 5, 4)), ((2, 3, 5), (5, 4)), ((3, 5), (2, 5, 4)), ((4, 5), (5,)), ((5,), (5, 3)), ((5,), (5,))):
+for a, b in (
+    ((2, 3, 5), (2, 5, 4)),
+    ((2, 3, 5), (5, 4)),
+    ((3, 5), (2, 5, 4)),
+    ((4, 5), (5,)),
+    ((5,), (5, 3)),
+    ((5,), (5,)),
+):
     example("matmul", "matmul", "current", input=A(a), other=A(b))
     example("rmatmul", "reversed_matmul", "current", input=A(b), other=A(a))
 example("matmul", "matmul", "current", input=X, other=weight(5, 4))
@@ -107,16 +151,31 @@ example("mv", "matmul", "current", input=A((3, 5)), vec=A((5,)))
 example("dot", "matmul", "current", input=A((5,)), tensor=A((5,)))
 for more in ({}, {"alpha": 2}, {"beta": 0}, {"beta": 2, "alpha": 3}):
     example("addmm", "matmul_add", "current", input=weight(3, 4), mat1=A((3, 5)), mat2=A((5, 4)), **more)
-    example("baddbmm", "matmul_add", "current", input=A((2, 3, 4)), batch1=A((2, 3, 5)), batch2=A((2, 5, 4)), **more)
+    example(
+        "baddbmm",
+        "matmul_add",
+        "current",
+        input=A((2, 3, 4)),
+        batch1=A((2, 3, 5)),
+        batch2=A((2, 5, 4)),
+        **more,
+    )
     example("addmv", "matmul_add", "current", input=A((3,)), mat=A((3, 5)), vec=weight(5), **more)
-for equation, b in (("bmk,bkn->bmn", (2, 5, 4)), ("bmk,bnk", (2, 4, 5)), ("...mk,...kn->...mn", (2, 5, 4)), ("bmk,kn->bnm", (5, 4))):
+for equation, b in (
+    ("bmk,bkn->bmn", (2, 5, 4)),
+    ("bmk,bnk", (2, 4, 5)),
+    ("...mk,...kn->...mn", (2, 5, 4)),
+    ("bmk,kn->bnm", (5, 4)),
+):
     forms = {"operands one by one": lambda e, two: torch.einsum(e, *two)}
     example("einsum", "einsum", "current", equation=equation, operands=(A((2, 3, 5)), A(b)), forms=forms)
 QKV = {"query": A((2, 3, 4, 5)), "key": A((2, 3, 6, 5)), "value": A((2, 3, 6, 7))}
 example("scaled_dot_product_attention", "attention", "current", **QKV)
 example("scaled_dot_product_attention", "attention", "current", **QKV, is_causal=True, positional=3)
 MASK = torch.arange(24).reshape(4, 6) % 5 > 1
-example("scaled_dot_product_attention", "attention", "current", **QKV, attn_mask=Constant(MASK), dropout_p=0.0)
+example(
+    "scaled_dot_product_attention", "attention", "current", **QKV, attn_mask=Constant(MASK), dropout_p=0.0
+)
 SEQUENCE = A((5, 2, 6))
 example(
     "multi_head_attention_forward", "heads", "current", query=SEQUENCE, key=A((4, 2, 6)), value=A((4, 2, 6)),
@@ -125,7 +184,14 @@ example(
     training=False, need_weights=False, positional=14,
 )  # fmt: skip
 
-example("linalg_matmul", "matmul", "current", input=X, other=A((5, 4)), forms={"torch.linalg": torch.linalg.matmul})
+example(
+    "linalg_matmul",
+    "matmul",
+    "current",
+    input=X,
+    other=A((5, 4)),
+    forms={"torch.linalg": torch.linalg.matmul},
+)
 for transposed in ("", "_transpose"):
     kernel = {1: (3,), 2: (3, 2), 3: (2, 3, 1)}
     for axes, size in ((1, (7,)), (2, (5, 6)), (3, (3, 4, 2))):
@@ -141,12 +207,30 @@ for transposed in ("", "_transpose"):
             example(name, "conv", "current", input=x, weight=plain, padding="same", dilation=(2,) * axes)
             example(name, "conv", "current", input=x, weight=plain, padding="valid")
         else:
-            example(name, "conv", "current", input=x, weight=plain, bias=None, stride=[1] * axes, dilation=2, positional=4)
+            example(
+                name,
+                "conv",
+                "current",
+                input=x,
+                weight=plain,
+                bias=None,
+                stride=[1] * axes,
+                dilation=2,
+                positional=4,
+            )
 example("linear", "linear", "current", input=X, weight=weight(4, 5))
 example("linear", "linear", "current", input=A((2, 5)), weight=weight(4, 5), bias=weight(4))
 example("linear", "linear", "current", input=A((5,)), weight=weight(4, 5), bias=None)
 example("linear", "linear", "current", input=A((2, 5)), weight=A((4, 5)), bias=weight(4))
-example("bilinear", "bilinear", "current", input1=A((2, 3)), input2=A((2, 5)), weight=weight(4, 3, 5), bias=weight(4))
+example(
+    "bilinear",
+    "bilinear",
+    "current",
+    input1=A((2, 3)),
+    input2=A((2, 5)),
+    weight=weight(4, 3, 5),
+    bias=weight(4),
+)
 
 
 def states(kind: str, *shape: int) -> Any:
@@ -158,8 +242,8 @@ def states(kind: str, *shape: int) -> Any:
 for kind, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)):
     sets = (weight(4 * gates, 3), weight(4 * gates, 4), weight(4 * gates), weight(4 * gates))
     example(
-        kind, "recurrent", "fresh", input=A((2, 5, 3)), hx=states(kind, 1, 2, 4), params=sets, has_biases=True,
-        num_layers=1, dropout=0.0, train=False, bidirectional=False, batch_first=True,
+        kind, "recurrent", "fresh", input=A((2, 5, 3)), hx=states(kind, 1, 2, 4), params=sets,
+        has_biases=True, num_layers=1, dropout=0.0, train=False, bidirectional=False, batch_first=True,
     )  # fmt: skip
     cell = dict(zip(("w_ih", "w_hh", "b_ih", "b_hh"), sets, strict=True))
     example(f"{kind}_cell", "recurrent_cell", "fresh", input=A((2, 3)), hx=states(kind, 2, 4), **cell)
@@ -167,33 +251,68 @@ for kind, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)):
 # pooling and norms
 for axes, size in ((1, (7,)), (2, (5, 7)), (3, (3, 4, 5))):
     x = A((2, 3, *size))
-    for kernel_size, more in ((2, {}), ((3, 2, 2)[:axes], {"stride": (2, 1, 2)[:axes]}), ([3] * axes, {"stride": 2, "padding": 1})):
+    for kernel_size, more in (
+        (2, {}),
+        ((3, 2, 2)[:axes], {"stride": (2, 1, 2)[:axes]}),
+        ([3] * axes, {"stride": 2, "padding": 1}),
+    ):
         example(f"avg_pool{axes}d", "avg_pool", input=x, kernel_size=kernel_size, **more)
         for name in (f"max_pool{axes}d", f"max_pool{axes}d_with_indices"):
             example(name, "max_pool", "keeps", input=x, kernel_size=kernel_size, **more)
-    example(f"max_pool{axes}d", "max_pool", input=x, kernel_size=2, stride=1, padding=0, dilation=2, ceil_mode=True)
+    example(
+        f"max_pool{axes}d",
+        "max_pool",
+        input=x,
+        kernel_size=2,
+        stride=1,
+        padding=0,
+        dilation=2,
+        ceil_mode=True,
+    )
     example(f"avg_pool{axes}d", "avg_pool", input=x, kernel_size=2, stride=None, padding=0, ceil_mode=True)
     target: Any = (2, 3, 2)[:axes] if axes > 1 else 3
     example(f"adaptive_avg_pool{axes}d", "adaptive", input=x, output_size=target)
     example(f"adaptive_max_pool{axes}d", "adaptive", input=x, output_size=target, only="F.")
-    example(f"adaptive_max_pool{axes}d", "adaptive", input=x, output_size=target, only="torch.")  # with places
+    example(
+        f"adaptive_max_pool{axes}d", "adaptive", input=x, output_size=target, only="torch."
+    )  # with places
     example(f"adaptive_max_pool{axes}d_with_indices", "adaptive", input=x, output_size=target)
 STATS = {"running_mean": weight(3), "running_var": Constant(torch.tensor([0.5, 1.5, 2.0]))}
 AFFINE = {"weight": weight(3), "bias": weight(3)}
 example("batch_norm", "norm", input=X, **STATS)
 example("batch_norm", "norm", input=X, **STATS, **AFFINE, training=False)
 example("batch_norm", "norm", input=X, running_mean=None, running_var=None, training=True)
-example("batch_norm", "norm", input=X, **AFFINE, **STATS, training=False, momentum=0.1, eps=1e-5, cudnn_enabled=False)
+example(
+    "batch_norm",
+    "norm",
+    input=X,
+    **AFFINE,
+    **STATS,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+    cudnn_enabled=False,
+)
 example("instance_norm", "norm", input=X)
 example("instance_norm", "norm", input=X, running_mean=None, running_var=None, **AFFINE)
 example("layer_norm", "norm", input=X, normalized_shape=(5,))
-example("layer_norm native_layer_norm", "norm", input=X, normalized_shape=[3, 5], weight=weight(3, 5), bias=weight(3, 5), eps=1e-3)
+example(
+    "layer_norm native_layer_norm",
+    "norm",
+    input=X,
+    normalized_shape=[3, 5],
+    weight=weight(3, 5),
+    bias=weight(3, 5),
+    eps=1e-3,
+)
 example("rms_norm", "norm", input=X, normalized_shape=(5,), weight=weight(5))
 example("group_norm", "norm", input=A((2, 4, 5)), num_groups=2)
 example("group_norm", "norm", input=A((2, 4, 5)), num_groups=2, weight=weight(4), bias=weight(4), eps=1e-3)
 
 # comparisons, roundings, special functions
-example("relu relu6 leaky_relu hardtanh abs absolute nan_to_num hardshrink softshrink aminmax", "compare", input=X)
+example(
+    "relu relu6 leaky_relu hardtanh abs absolute nan_to_num hardshrink softshrink aminmax", "compare", input=X
+)
 example("leaky_relu", "compare", input=X, negative_slope=0.2)
 example("hardtanh", "compare", input=X, min_val=-0.5, max_val=0.75)
 example("prelu", "compare", input=X, weight=weight(3))
@@ -204,7 +323,13 @@ example("clamp_min", "compare", input=X, min=0.5)
 example("clamp_max", "compare", input=X, max=0.5)
 example("threshold", "compare", input=X, threshold=0.5, value=0.0)
 for other in (*OTHERS, A((4, 1, 3, 5))):
-    example("gt ge lt le eq ne greater greater_equal less less_equal not_equal", "compare", "events", input=X, other=other)
+    example(
+        "gt ge lt le eq ne greater greater_equal less less_equal not_equal",
+        "compare",
+        "events",
+        input=X,
+        other=other,
+    )
 for other in (A((2, 3, 5)), weight(3, 5), A((4, 1, 3, 5))):
     example("fmax fmin", "compare", input=X, other=other)
     example("isclose", "compare", "events", input=X, other=other)
@@ -221,178 +346,39 @@ example("sign sgn signbit round floor ceil trunc fix", "compare", "events", inpu
 example("special_round", "compare", "events", input=X, forms={"torch.special": torch.special.round})
 example("round", "compare", "keeps", input=A((2, 3, 5), "real"), decimals=1, varied=False)
 example("exp sigmoid tanh gelu silu elu softplus mish erf sin cos hardsigmoid hardswish", "special", input=X)
-example("log sqrt rsqrt reciprocal log2 log10 log1p acosh arccosh", "special", input=A((2, 3, 5), "above"), varied=False)
-example("exp2 expm1 erfc tan sinh cosh atan asinh arctan arcsinh selu celu softsign softmin sinc", "special", input=X)
+example(
+    "log sqrt rsqrt reciprocal log2 log10 log1p acosh arccosh",
+    "special",
+    input=A((2, 3, 5), "above"),
+    varied=False,
+)
+example(
+    "exp2 expm1 erfc tan sinh cosh atan asinh arctan arcsinh selu celu softsign softmin sinc",
+    "special",
+    input=X,
+)
 example("logit asin acos atanh arcsin arccos arctanh", "special", input=A((2, 3, 5), "within"), varied=False)
 example("log_sigmoid", "special", input=X, forms={"F.logsigmoid": torch.nn.functional.logsigmoid})
 for name in ("erf", "exp2", "expm1", "log1p", "expit", "erfc", "sinc", "logit"):
     example(f"special_{name}", "special", input=A((2, 3, 5), "within"), varied=False,
             forms={"torch.special": getattr(torch.special, name)})  # fmt: skip
 for name in ("softmax", "log_softmax"):
-    example(f"special_{name}", "special", input=X, dim=1, forms={"torch.special": getattr(torch.special, name)})
+    example(
+        f"special_{name}", "special", input=X, dim=1, forms={"torch.special": getattr(torch.special, name)}
+    )
 for other in (A((2, 3, 5), "positive"), A((3, 1), "positive"), weight(3, 5)):
     example("atan2 arctan2 hypot logaddexp logaddexp2", "special", input=X, other=other, varied=False)
 example("atan2 hypot", "special", input=A((3, 1)), other=A((2, 3, 5), "positive"), varied=False)
 example("xlogy", "special", input=X, other=A((3, 5), "positive"), varied=False)
-example("special_xlogy", "special", input=X, other=A((3, 5), "positive"), varied=False, forms={"torch.special": torch.special.xlogy})
+example(
+    "special_xlogy",
+    "special",
+    input=X,
+    other=A((3, 5), "positive"),
+    varied=False,
+    forms={"torch.special": torch.special.xlogy},
+)
 example("softmax log_softmax", "special", input=X, dim=1)
 example("gelu", "special", input=X, approximate="tanh")
 example("elu", "special", input=X, alpha=0.5)
 example("softplus", "special", input=X, beta=2, threshold=15)
-
-# moving
-example("view reshape", "free", input=X, shape=(5, 2, 3))
-example("view", "free", input=X, size=(6, 5))
-example("flatten ravel contiguous clone detach squeeze positive conj resolve_conj resolve_neg", "free", input=A((2, 1, 5)))
-example("fliplr flipud", "free", input=X)
-example("reversed", "free", input=X, forms={"reversed()": reversed})
-example("rot90", "free", input=X, k=1, dims=(1, 2))
-example("flatten", "free", input=X, start_dim=1, end_dim=2)
-example("unflatten", "free", input=A((2, 6, 5)), dim=1, sizes=(3, 2))
-example("view_as reshape_as", "free", input=X, other=weight(5, 6))
-example("flip", "free", input=X, dims=(0, 2))
-example("roll", "free", input=X, shifts=2, dims=1)
-example("roll", "free", input=X, shifts=(1, 2), dims=(0, 2))
-example("squeeze", "free", input=A((2, 1, 5)), dim=1)
-example("transpose swapdims", "free", input=X, dim0=1, dim1=-1)
-example("swapaxes", "free", input=X, axis0=0, axis1=2)
-example("t", "free", input=A((2, 5)))
-example("adjoint", "free", input=X)
-example("permute", "free", input=X, dims=(2, 0, 1))
-example("movedim moveaxis", "free", input=X, source=0, destination=2)
-example("movedim moveaxis", "free", input=X, source=(0, 1), destination=(2, 0))
-example("unsqueeze", "free", input=X, dim=1)
-for kind in ("dropout", "feature_dropout", "dropout1d", "dropout2d", "dropout3d"):
-    x = A({"dropout2d": (2, 3, 5, 4), "dropout3d": (2, 3, 5, 4, 2)}.get(kind, (2, 3, 5)))
-    example(kind, "free", input=x, p=0.5, training=False)
-    example(kind, "scale", input=x, p=0.5, training=True)
-example("alpha_dropout feature_alpha_dropout", "free", input=X, p=0.5, training=False)
-example("alpha_dropout feature_alpha_dropout", "uncounted", input=A((2, 3, 5), "real"), p=0.5, training=True, varied=False)
-INDEX = Constant(torch.tensor([2, 0]))
-for at in ((slice(None), 1), 0, (..., slice(1, 4)), (None, 1), (slice(None), INDEX)):
-    example("getitem", "free", input=X, index=at)
-example("getitem", "free", input=X, index=A((2, 3, 5), "spikes", boolean), varied=False)
-example("getitem", "free", "events", input=weight(4, 3), index=A((2, 5), "index", i64), varied=False)
-example("select", "free", input=X, dim=1, index=2)
-example("narrow", "free", input=X, dim=2, start=1, length=3)
-example("chunk", "free", input=X, chunks=2, dim=1)
-example("tensor_split", "free", input=X, indices_or_sections=2, dim=2)
-example("tensor_split", "free", input=X, sections=2, dim=2)
-example("split", "free", input=X, split_size_or_sections=2, dim=2)
-example("split", "free", tensor=X, split_size_or_sections=[2, 3], dim=2)
-example("unsafe_chunk", "free", input=X, chunks=2, dim=1)
-example("unsafe_split", "free", input=X, split_size=2, dim=2)
-example("hsplit vsplit dsplit", "free", input=A((2, 4, 6)), sections=2)
-example("take_along_dim", "free", input=X, indices=Constant(torch.tensor([[[2], [0]], [[1], [2]]])), dim=1)
-example("tril triu", "free", input=X, diagonal=1)
-example("diag diag_embed", "free", input=A((5,)))
-example("channel_shuffle", "free", input=A((2, 6, 4, 5)), groups=3)
-example("split_with_sizes", "free", input=X, split_sizes=(2, 3), dim=2)
-example("unbind", "free", input=X, dim=1)
-example("iter", "free", input=X)
-example("index_select", "free", input=X, dim=1, index=INDEX)
-example("gather", "free", input=X, dim=1, index=Constant(torch.tensor([[[2, 0, 1, 1]], [[0, 1, 2, 2]]])))
-example("linalg_diagonal", "free", A=X, offset=1, dim1=1, dim2=2, forms={"torch.linalg": lambda x, o, a, b: torch.linalg.diagonal(x, offset=o, dim1=a, dim2=b)})
-example("diagonal", "free", input=X, offset=1, dim1=1, dim2=2)
-example("masked_select", "free", input=X, mask=Constant(torch.arange(15).reshape(3, 5) % 4 > 1))
-example("masked_select", "free", input=X, mask=BITS)
-example("take", "free", input=X, index=Constant(torch.tensor([[7, 0], [12, 29]])))
-example("unfold", "free", input=X, dimension=2, size=3, step=1, only="Tensor")
-example("unfold", "free", input=A((2, 3, 4, 5)), kernel_size=(2, 3), padding=1, positional=2, only="F.")
-example("as_strided", "free", input=X, size=(3, 4), stride=(5, 1), storage_offset=2)
-example("pixel_shuffle", "free", input=A((2, 4, 3, 5)), upscale_factor=2)
-example("pixel_unshuffle", "free", input=A((2, 1, 4, 6)), downscale_factor=2)
-example("expand", "free", input=A((2, 1, 5)), size=(2, 3, 5))
-example("expand", "free", input=A((2, 1, 5)), size=(4, -1, 3, 5))
-example("broadcast_to", "free", input=A((2, 1, 5)), size=(2, 3, 5))
-example("expand_as", "free", input=A((2, 1, 5)), other=weight(2, 3, 5))
-for pair in ((A((2, 1, 5)), A((3, 1), "real")), (A((3, 1), "real"), A((2, 1, 5))), (weight(3, 1), A((2, 1, 5)))):
-    example("broadcast_tensors", "free", "each", forms={"one by one": lambda a, b: torch.broadcast_tensors(a, b)},
-            first=pair[0], second=pair[1])  # fmt: skip
-for name in ("atleast_1d", "atleast_2d", "atleast_3d", "meshgrid"):
-    call = getattr(torch, name)
-    example(name, "free", "each", first=A((4,), "real"), second=A((5,)), forms={"one by one": lambda a, b, call=call: call(a, b)}, only="one")
-example("atleast_2d atleast_3d", "free", input=A((5,)))
-example("repeat", "free", input=A((2, 5)), repeats=(3, 1, 2))
-example("tile", "free", input=A((2, 5)), dims=(1, 2))
-example("repeat_interleave", "free", input=A((2, 5)), repeats=3, dim=1)
-example("repeat_interleave", "free", input=A((2, 5)), repeats=Constant(torch.tensor([2, 1])), dim=0)
-for value in (0, 1, 0.5, scalar(-2.5)):
-    example("masked_fill", "free", input=X, mask=Constant(torch.arange(15).reshape(3, 5) % 4 > 1), value=value)
-example("masked_fill", "free", "source:input", input=X, mask=BITS, value=0.25)
-example("pad", "free", input=X, pad=(1, 2))
-example("pad", "free", input=X, pad=[0, 1, 2, 0], mode="constant", value=0.3)
-example("pad", "free", input=X, pad=(1, 2), mode="circular")
-for second in (A((2, 3, 5)), A((2, 3, 5), "real"), weight(2, 3, 5)):
-    example("cat concat concatenate hstack vstack dstack column_stack row_stack", "free", tensors=(X, second))
-    example("stack", "free", tensors=[X, second])
-    example("cat concat concatenate stack", "free", tensors=(second, X), dim=2)
-for yes, no in ((A((2, 3, 5)), A((3, 1))), (A((2, 3, 5), "real"), 0.0), (0.5, A((2, 3, 5))), (weight(3, 5), A((2, 3, 5)))):
-    example("where", "free", condition=BITS, input=yes, other=no)
-    example("where", "free", forms={"method": lambda y, c, n: y.where(c, n), "other=": lambda y, c, n: y.where(c, other=n),
-            "condition=, other=": lambda y, c, n: y.where(condition=c, other=n)}, self=yes, condition=BITS, other=no)  # fmt: skip
-example("where", "free", "events", condition=BITS, input=1.0, other=scalar(0.0))
-example("where", "free", "fresh", condition=BITS, varied=False)
-example("embedding", "free", "fresh", input=A((2, 3), "index", i64), weight=weight(4, 5), varied=False)
-example("embedding", "free", "fresh", weight=weight(4, 5), indices=A((2, 3), "index", i64), varied=False)
-example("one_hot", "free", "fresh", input=A((2, 3), "index", i64), num_classes=4, varied=False)
-example("nonzero isnan isfinite isinf any all argsort argwhere isposinf isneginf", "free", "fresh", input=X)
-example("any all", "free", "fresh", input=X, dim=1)
-example("argsort", "free", "fresh", input=X, dim=1, descending=True)
-example("rand_like randn_like", "free", "fresh", input=X)
-example("randint_like", "free", "fresh", input=X, low=0, high=3)
-for rates in ("spikes", "current", "halves"):
-    example("bernoulli", "free", "events", input=A((2, 3, 5), rates), only="torch.", varied=False)
-example("bernoulli", "free", "events", input=X, only="Tensor.bernoulli_")
-example("bernoulli", "free", "events", input=X, p=0.25)
-example("poisson", "free", "events", input=A((2, 3, 5), "positive"), varied=False)
-example("zeros_like ones_like", "free", "constant", input=X)
-example("empty_like", "free", "constant", input=X, valueless=True)
-example("full_like", "free", "constant", input=X, fill_value=0.5)
-example("new_zeros new_ones", "free", "constant", input=X, size=(3, 4))
-example("new_empty", "free", "constant", input=X, size=(3, 4), valueless=True)
-example("new_full", "free", "constant", input=X, size=(3, 4), fill_value=0.5)
-example("new_tensor", "free", "constant", input=X, data=[0.5, 2.0])
-MASK35 = Constant(torch.arange(15).reshape(3, 5) % 4 > 1)
-PLACES = (Constant(torch.tensor([0, 1])), Constant(torch.tensor([2, 0])))
-for written in (A((2, 5)), A((2, 5), "real"), weight(2, 5)):
-    def assigned(x: Any, at: Any, y: Any) -> Any:
-        """x[at] = y."""
-        x[at] = y
-        return x
-
-    def set_item(x: Any, at: Any, y: Any) -> Any:
-        """The same by its method."""
-        x.__setitem__(at, y)
-        return x
-
-    example("setitem", "free", forms={"x[at] = y": assigned, "x.__setitem__(at, y) =": set_item},
-            input=X, index=(slice(None), 1), value=written)  # fmt: skip
-    example("index_put", "free", input=A((2, 3, 5)), indices=PLACES, values=written)
-for source in (A((2, 3, 5)), A((2, 3, 5), "real"), weight(2, 3, 5)):
-    example("copy", "free", "source:src", input=X, src=source)
-    rows = Constant(torch.tensor([1, 2, 0]).reshape(1, 3, 1).expand(2, 3, 5).clone())
-    example("scatter", "free", input=X, dim=1, index=rows, src=source)
-    example("masked_scatter", "free", input=X, mask=MASK35, source=source)
-example("scatter", "free", input=X, dim=1, index=rows, value=0.5)
-example("scatter", "uncounted", input=X, dim=1, index=rows, src=A((2, 3, 5)), reduce="add", varied=False)
-example("index_put", "uncounted", input=X, indices=PLACES, values=A((2, 5)), accumulate=True, varied=False)
-example("index_copy", "free", input=X, dim=1, index=INDEX, source=A((2, 2, 5)))
-example("index_fill", "free", input=X, dim=1, index=INDEX, value=0.5)
-example("select_scatter", "free", input=X, src=A((2, 5)), dim=1, index=2)
-example("slice_scatter", "free", input=X, src=A((2, 2, 5)), dim=1, start=0, end=2)
-example("fill", "free", "fresh", input=X, value=0.5)
-example("zero", "free", "fresh", input=X)
-for kind in ("float", "double", "half", "bfloat16"):
-    example(kind, "free", input=X)
-example("bool int long short char byte", "free", "events", input=A((2, 3, 5), "graded"))
-example("cpu cuda", "free", input=X)
-example("to", "free", input=X, dtype=torch.float64)
-example("to", "free", input=X, other=Constant(torch.zeros(1, dtype=torch.float64)))
-example("to", "free", input=X, device="cpu", dtype=torch.float64)
-example("to", "free", "events", input=A((2, 3, 5), "graded"), dtype=torch.int32)
-example("type", "free", input=X, dtype=torch.float64)
-example("type_as", "free", input=X, other=Constant(torch.zeros(1, dtype=torch.float64)))
-example("interpolate upsample", "free", input=A((2, 3, 5)), scale_factor=2, positional=1)
-example("interpolate", "free", input=A((2, 3, 5)), size=7, scale_factor=None, mode="nearest")
-example("interpolate", "uncounted", input=A((2, 3, 5), "real"), size=7, mode="linear", varied=False, positional=2)

@@ -1,4 +1,4 @@
-"""Every counted function in every legal spelling: the same bits, the same counts as a plain loop, nothing missed."""
+"""Every counted function in every legal spelling: the same bits, the counts of a plain loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 from examples import EXAMPLES
-from expected import COUNTED, behind, expected
-from spellings import Example, Legal, Network, flat, legal, network_input, results_of
+from examples_moving import MOVING
+from expected import COUNTED, behind
+from expected_products import counted
+from places import Legal, Network, legal, network_input, results_of
+from spellings import Example, flat
 
 from snn_energy.profiling import profile
 from snn_energy.profiling.operations import OPERATIONS
@@ -62,7 +65,7 @@ def check(example: Example, ways: Legal) -> list[str]:
     x = network_input(example)
     model = Network(example, ways.spellings, ways.result)
     measured = profile(model, [x])
-    wanted = expected(example, ways.operands, ways.result)
+    wanted = counted(example, ways.operands, ways.result)
     wrong = []
     by_path: dict[str, list[Any]] = {}
     for row in measured.rows:
@@ -106,3 +109,49 @@ def test_all_spellings_give_the_same_bits_and_the_counts_of_a_plain_loop(name: s
             variant = example.with_values(*values)
             problems += [f"example {number} {values}: {p}" for p in check(variant, ways.again(variant))]
     assert not problems, "\n".join(problems[:40])
+
+
+DTYPES = [torch.bool, torch.int32, torch.float64, torch.bfloat16]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_spikes_of_any_type_count_alike(dtype: torch.dtype) -> None:
+    problems, done = [], set()
+    for name, examples in EXAMPLES.items():
+        example = examples[0].with_dtype(dtype)
+        if name == "cuda" or not example.activations:
+            continue
+        ways = legal(example, at_most=2)
+        if ways.spellings and all(r.isfinite().all() for r in results_of(ways.result)):
+            done.add(name)
+            problems += [f"{name}: {problem}" for problem in check(example, ways)]
+    assert not problems, "\n".join(problems[:40])
+    assert len(done) >= {torch.bool: 120, torch.int32: 180}.get(
+        dtype, 280
+    )  # the others are not for this type
+
+
+assert EXAMPLES.keys() >= MOVING
+NEVER = {  # torch calls these by other names of the table
+    "iadd": "add", "isub": "sub", "imul": "mul", "truediv": "div", "itruediv": "div",
+    "ifloordiv": "floor_divide",
+    "radd": "add", "rmul": "mul", "rtruediv": "rdiv", "ipow": "pow", "rand": "bitwise_and",
+    "ror": "bitwise_or",
+    "rxor": "bitwise_xor", "iter": "unbind", "upsample": "interpolate",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_name_of_the_table_arrives_and_those_that_never_do_are_known() -> None:
+    for name, examples in EXAMPLES.items():
+        if name != "cuda":
+            arrived = {
+                n
+                for example in examples
+                for n in legal(example, at_most=1 if name not in NEVER else 9).arrived
+            }
+            if name in NEVER:
+                assert name not in arrived and NEVER[name] in arrived
+            else:
+                assert name in arrived, arrived
