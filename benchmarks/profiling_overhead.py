@@ -4,13 +4,15 @@
     python benchmarks/profiling_overhead.py overhead [--model NAME] [--tools …] [--rounds 15]
     python benchmarks/profiling_overhead.py memory   [--model NAME]
     python benchmarks/profiling_overhead.py scaling  [--rounds 3]
+    python benchmarks/profiling_overhead.py against OTHER [--model NAME] [--rounds 15]
 
 `overhead`: all tools take turns in one process over some batches each, plain passes before each; printed is
 the least process CPU time of one batch, its ratio to the plain one, and the median of the ratios to the
 plain passes just before (the figure to trust on a busy machine, and the one in the table).  `memory`: peak
 resident memory of a fresh process that profiles, over one that only runs the model.  `scaling`: seconds of a
 plain and a profiled batch as T, the tokens and the samples grow, and the profiled ones over what growth in
-proportion to the smallest size would give.  A tool that is not installed, or fails on a model, is named with
+proportion to the smallest size would give.  `against`: this version and that of another checkout (the folder
+OTHER) take turns, each in a process of its own: before and after a change in one run.  A tool that is not installed, or fails on a model, is named with
 the reason that it gives.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import resource
 import statistics
 import subprocess
@@ -28,6 +31,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import torch
 from spikingjelly.activation_based import functional
@@ -279,6 +283,42 @@ def memory(name: str) -> None:
     print(f"{name}: plain {mb[0]}, profiled {mb[1]}, ratio {peaks[1] / peaks[0]:.3f}")
 
 
+def serve(name: str) -> None:
+    """For `against`: the seconds of some plain and some profiled batches, for each line that comes in."""
+    model, x = build(name)
+    batches = MODELS[name].batches
+    unwatched, run = plain_passes(model, x, batches), ours(model, x, batches)
+    with torch.no_grad():
+        unwatched()
+        run()
+        for _ in sys.stdin:
+            print(timed(unwatched), timed(run), flush=True)
+
+
+def against(other: str, name: str, rounds: int) -> None:
+    """This version and another one, in turns: the median ratio of a profiled pass to the plain one before it."""
+    here, there = Path(__file__).resolve().parents[1], Path(other).resolve()
+    children = {}
+    for label, tree in (("this", here), (str(there), there)):
+        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        command = [sys.executable, __file__, "serve", "--model", name]
+        children[label] = subprocess.Popen(
+            command, env=environment, cwd=tree, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    ratios: dict[str, list[float]] = {label: [] for label in children}
+    for _ in range(rounds):
+        for label, child in children.items():
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+            plain, profiled = map(float, child.stdout.readline().split())
+            ratios[label].append(profiled / plain)
+    for label, child in children.items():
+        child.communicate()
+        low, middle = min(ratios[label]), statistics.median(ratios[label])
+        print(f"{name}: {label}: median ratio {middle:.3f}, least {low:.3f}, {rounds} rounds")
+
+
 SIZES = {"T": (2, 4, 8, 16), "tokens": (16, 64, 256), "samples": (2, 4, 8, 16)}
 
 
@@ -309,8 +349,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", default="overhead", choices=["table", "overhead", "memory", "scaling", "peak"]
+        "what",
+        nargs="?",
+        default="overhead",
+        choices=["table", "overhead", "memory", "scaling", "against", "peak", "serve"],
     )
+    parser.add_argument("other", nargs="?", help="against: the folder of another checkout")
     parser.add_argument("--model", default="statten-2-256", choices=list(MODELS))
     parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--rounds", type=int)
@@ -319,7 +363,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
-    rounds = given.rounds or (15 if given.what == "overhead" else 3)
+    rounds = given.rounds or (15 if given.what in ("overhead", "against") else 3)
     if given.what == "table":
         table(rounds, given.tools)
     elif given.what == "overhead":
@@ -328,6 +372,10 @@ def main() -> None:
         memory(given.model)
     elif given.what == "scaling":
         scaling(rounds)
+    elif given.what == "against":
+        against(given.other or parser.error("against: which other checkout?"), given.model, rounds)
+    elif given.what == "serve":
+        serve(given.model)
     else:
         print(peak(given.model, bool(given.profiled)))
 

@@ -1,12 +1,12 @@
-"""What recipes reach under the instruction sets and seeds asked for: one training run each, one after another.
+"""What recipes reach under the instruction sets and seeds asked for, one training run after another.
 
     python benchmarks/recipe_accuracy.py digits-statten digits-decoupled [--sets default,SSE41] [--seeds 0,1]
         [--threads 1] [--out FILE.csv] [key=value ...]
 
-A set is what PyTorch and oneDNN are held to (`default`: what they choose; see `SETS`): float sums are rounded in
-another order under each, and training amplifies the difference.  Prints and appends to FILE.csv one line per run
-(accuracy of the best and of the last epoch, seconds), then the range of each recipe.  `key=value`: overrides of
-the recipes.
+A set is what PyTorch and oneDNN are held to (`default`: what they choose; see `SETS`): under each, float sums
+are rounded in another order, and training amplifies the difference.  Prints and appends to FILE.csv one line
+per run (accuracy of the best and of the last epoch, seconds), then prints the range of each recipe.
+`key=value`: overrides of all recipes.
 """
 
 from __future__ import annotations

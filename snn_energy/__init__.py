@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_energy.checkpoints import load
+    from snn_energy.data import register_dataset
     from snn_energy.energy.estimate import estimate
     from snn_energy.errors import SnnEnergyError
-    from snn_energy.exporters.targets import export, verify
+    from snn_energy.exporters.targets import export, register_target, verify
     from snn_energy.models.ann_twin import ann_twin
-    from snn_energy.models.zoo import create_model, list_models
+    from snn_energy.models.zoo import create_model, list_models, register_model
+    from snn_energy.profiling.neurons import register_neuron
     from snn_energy.profiling.profile import Profile
     from snn_energy.profiling.session import profile, record_spikes
     from snn_energy.reports import report
@@ -41,6 +43,10 @@ __all__ = [
     "load_recipe",
     "profile",
     "record_spikes",
+    "register_dataset",
+    "register_model",
+    "register_neuron",
+    "register_target",
     "report",
     "train",
     "verify",
@@ -58,6 +64,10 @@ _HOME = {
     "load_recipe": "training",
     "profile": "profiling.session",
     "record_spikes": "profiling.session",
+    "register_dataset": "data",
+    "register_model": "models.zoo",
+    "register_neuron": "profiling.neurons",
+    "register_target": "exporters.targets",
     "report": "reports",
     "train": "training",
     "verify": "exporters.targets",

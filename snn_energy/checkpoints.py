@@ -21,7 +21,7 @@ from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
 from snn_energy.models import official
 from snn_energy.models.flags import flag_of
-from snn_energy.models.zoo import ZOO, make_config
+from snn_energy.models.zoo import ZOO, construct, make_config
 from snn_energy.safe_load import safe_load
 
 FORMAT, VERSION = "snn-energy", 1
@@ -104,7 +104,7 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
     state = _with_unused(checkpoint.state_dict, expected)
     _check_fit(path, name, state, expected)
     with torch.random.fork_rng(devices=[]):
-        model = model_class(config)
+        model = construct(model_class, config)
     model.load_state_dict(state)
     return model.eval()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from exact import exact, exact_images
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
@@ -18,7 +19,7 @@ from snn_energy.models.steps import to_sequence
 from snn_energy.models.zoo import create_model
 
 STATTEN: dict[str, Any] = {
-    "img_size_h": 12,
+    "img_size_h": 32,
     "img_size_w": 20,
     "in_channels": 3,
     "num_classes": 5,
@@ -51,20 +52,20 @@ def lively(model: nn.Module, x: torch.Tensor, seed: int = 0) -> nn.Module:
 
 
 def images(seed: int = 1, batch: int = 4) -> torch.Tensor:
-    """(B, 3, 12, 20)."""
-    return torch.rand(batch, 3, 12, 20, generator=torch.Generator().manual_seed(seed))
+    """(B, 3, 32, 20), on the grid of `exact`."""
+    return exact_images(batch, 3, 32, 20, seed=seed)
 
 
 def frames(seed: int = 1, batch: int = 4, steps: int = 6) -> torch.Tensor:
-    """(B, T, 3, 12, 20) event counts."""
+    """(B, T, 3, 32, 20) event counts."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 3, (batch, steps, 3, 12, 20), generator=generator).float()
+    return torch.randint(0, 3, (batch, steps, 3, 32, 20), generator=generator).float()
 
 
 def statten(**fields: Any) -> nn.Module:
-    """STAtten with all dimensions distinct and a non-square input."""
+    """STAtten with all dimensions distinct and a non-square input; its sums are exact in float32."""
     torch.manual_seed(0)
-    return lively(create_model("statten", **{**STATTEN, **fields}), images())
+    return exact(lively(create_model("statten", **{**STATTEN, **fields}), images()))
 
 
 @functools.cache

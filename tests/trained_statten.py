@@ -1,13 +1,13 @@
 """A small STAtten that was really trained, on the embedded digits: its weights are files beside the tests.
 
-Float sums are rounded in another order on every processor, and training amplifies that: a network trained in a
-test is another one on each.  So tests that say something about a trained network take these two checkpoints:
+Float sums are rounded in another order on every processor, and training amplifies that: a network trained in
+a test is another one on each.  So tests that say something about a trained network take these checkpoints:
 
     trained-statten.pth        TRAINING, the averaged weights of the best of its epochs
     trained-statten-loihi.pth  the same after TUNING, training in the numbers of a Loihi netlist
 
-`python tests/trained_statten.py` makes them anew (half a minute).  That gives other files on another processor:
-then adjust ACCURACY, and say so.
+`python tests/trained_statten.py` makes them anew (half a minute); on another processor these are other files,
+for which ACCURACY must be adjusted.
 """
 
 from __future__ import annotations

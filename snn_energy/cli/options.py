@@ -22,7 +22,7 @@ Checkpoint = Annotated[
     Path, typer.Argument(help="A checkpoint: ours, the official STAtten release's, or a state dict.")
 ]
 DataName = Annotated[
-    str | None, typer.Option("--data", help="Data set: digits, or idx:DIR. Default: the checkpoint's own.")
+    str | None, typer.Option("--data", help="Data set (snn-energy list data). Default: the checkpoint's own.")
 ]
 InputFile = Annotated[
     Path | None, typer.Option("--input", help="Samples of yours: an .npz file with x and optionally y.")

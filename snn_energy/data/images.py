@@ -15,8 +15,8 @@ from snn_energy.errors import DataError
 class Images:
     """Images with labels.
 
-    `pixels` (N, C, H, W), uint8 or float; `labels` (N,) int64 or None.  A sample handed out is
-    (pixels / scale - mean) / std as float32; mean and std are per channel.
+    `pixels` (N, C, H, W) or (N, T, C, H, W), uint8 or float; `labels` (N,) int64 or None.  A sample handed
+    out is (pixels / scale - mean) / std as float32; mean and std are per channel.
     """
 
     pixels: torch.Tensor
@@ -62,14 +62,41 @@ class Images:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its name as given, a training and a test part, the names of its classes."""
+    """A data set: its name as given, a training and a test part, the names of its classes.
+
+    Both parts have labels, 0 … K - 1 for K class names, and samples of one shape: images, or frames of T
+    steps.  Raises `DataError` for parts of which that is not true.
+    """
 
     name: str
     train: Images
     test: Images
     class_names: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        for what, part in (("training", self.train), ("test", self.test)):
+            _check_part(f"{self.name}: the {what} part", part, len(self.class_names))
+        train, test = (tuple(part.pixels.shape[1:]) for part in (self.train, self.test))
+        if train != test:
+            raise DataError(f"{self.name}: training samples of shape {train}, test samples of {test}")
+
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """(C, H, W)."""
         return tuple(self.test.pixels.shape[1:])
+
+
+def _check_part(where: str, part: Images, classes: int) -> None:
+    """Raise `DataError` unless `part` has samples, and a class of `classes` for each of them."""
+    pixels, labels = part.pixels, part.labels
+    if pixels.dim() not in (4, 5) or not len(pixels):
+        shape = tuple(pixels.shape)
+        raise DataError(f"{where} has pixels {shape}; must be (N, C, H, W) or (N, T, C, H, W) with N ≥ 1")
+    if labels is None or labels.shape != (len(pixels),) or labels.dtype != torch.int64:
+        found = "no labels" if labels is None else f"labels {tuple(labels.shape)} of {labels.dtype}"
+        raise DataError(f"{where} has {found}; must be ({len(pixels)},) of torch.int64")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"{where} has labels {low} to {high}; must be 0 to {classes - 1} for {classes} class names"
+        )

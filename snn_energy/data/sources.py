@@ -1,24 +1,56 @@
-"""What a data name means: `digits`, `idx:DIR`, or the user's own file."""
+"""What a data name means: `digits`, `idx:DIR`, a data set that a user added, or the user's own file."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import zipfile
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from snn_energy.data.idx import read_idx_folder
 from snn_energy.data.images import Data, Images
-from snn_energy.errors import DataError, suggest
+from snn_energy.errors import ConfigError, DataError, suggest
+from snn_energy.plugins import Registry
 
 NAMES = ("digits", "idx:DIR")
+Loader = Callable[..., Data]
+
+
+def _accept(name: str, load: Any) -> Loader:
+    if not callable(load):
+        raise ConfigError(f"data set {name!r}: {load!r} is no function; register one that gives a Data")
+    return load
+
+
+DATASETS: Registry[Loader] = Registry("data set", "snn_energy.datasets", {}, _accept)
+
+
+def register_dataset(name: str, load: Loader | None = None) -> Any:
+    """Make a data set known as `name` to `load_data`, and so to `--data`, recipes and training.
+
+    `load()` gives a `Data`; for names with a place in them, `name:PLACE`, it is called as `load("PLACE")`.
+    It runs when the data is asked for.  Also a decorator: `@register_dataset("mine")`.
+
+    Raises `ConfigError` for a name of ours, or for what is no function.
+    """
+    if load is None:
+        return functools.partial(register_dataset, name)
+    if name in ("digits", "idx"):
+        raise ConfigError(f"data set {name!r} comes with snn-energy: choose another name")
+    DATASETS.register(name, load)
+    return load
 
 
 def list_data() -> tuple[str, ...]:
     """The names that `load_data` understands."""
-    return NAMES
+    return (*NAMES, *DATASETS)
 
 
 def load_data(name: str) -> Data:
@@ -26,6 +58,7 @@ def load_data(name: str) -> Data:
 
     `digits`: 1,797 handwritten digits of 1×8×8 (inside this package; 1,437 to train, 360 to test).
     `idx:DIR`: a folder in MNIST's format, such as Debian's `idx:/usr/share/datasets/fashion-mnist`.
+    A name that `register_dataset` or an installed package added: what its function gives.
     Raises `DataError` for anything else, or files that are not what they should be.
     """
     kind, _, where = name.partition(":")
@@ -33,7 +66,29 @@ def load_data(name: str) -> Data:
         return _digits()
     if kind == "idx" and where:
         return _idx(Path(where).expanduser(), name)
-    raise DataError(f"unknown data {name!r}; {suggest(name, NAMES)}")
+    if kind in DATASETS:
+        return _registered(kind, where, name)
+    raise DataError(f"unknown data {name!r}; {suggest(name, list_data())}")
+
+
+def _registered(kind: str, where: str, name: str) -> Data:
+    """What a user's function gives, checked and called `name`."""
+    load = DATASETS[kind]
+    try:
+        inspect.signature(load).bind(*([where] if where else []))
+    except TypeError:
+        way_out = "takes no place after a colon" if where else f"give its place, {name}:PLACE"
+        raise DataError(f"data {name!r}: {way_out}") from None
+    except ValueError:
+        pass  # a builtin without a signature
+    try:
+        found = load(where) if where else load()
+    except OSError as error:
+        raise DataError(f"data {name!r}: {error}") from error
+    if not isinstance(found, Data):
+        given = type(found).__name__
+        raise DataError(f"data {name!r}: its function gave {given}, must give snn_energy.data.Data")
+    return dataclasses.replace(found, name=name)
 
 
 def read_input(path: str | Path, *, allow_nonfinite: bool = False) -> Images:

@@ -86,8 +86,10 @@ def _synapse(row: OpRow, profile: Profile) -> OpRow:
 
 
 def _other(row: OpRow, profile: Profile, adds: int) -> OpRow:
-    """Norms, pools, sums and ReLUs of one pass, which makes `adds` additions."""
+    """Norms, pools, sums and ReLUs of one pass, which makes `adds` additions; rows of a user's rules too."""
     divisor = per_pass(row, profile)
+    own = (_share(count, divisor) for count in _own(row))
+    adds, macs = adds + next(own), next(own)
     return OpRow(
         row.name,
         "relu" if row.neuron_cmp else row.op,
@@ -103,11 +105,23 @@ def _other(row: OpRow, profile: Profile, adds: int) -> OpRow:
         ac=adds,
         ac_executed=adds,
         ac_square_sum=adds**2,
+        mac=macs,
+        mac_executed=macs,
+        mac_square_sum=macs**2,
         norm_macs=_share(row.norm_macs, divisor),
         norm_elements=_share(row.norm_elements, divisor),
         norm_folded=row.norm_folded,
         pool_cmp=_share(row.pool_cmp, divisor),
     )
+
+
+def _own(row: OpRow) -> tuple[int, int]:
+    """ACs and MACs of a row of a user's rule, all passes together, if its operands are real."""
+    count = {name: found.total for name, found in row.counts.items()}
+    if row.decided_as == "as counted":
+        return count.get("ac", 0), count.get("mac", 0)
+    valid = count.get("valid", 0) if row.decided_as else 0
+    return (0, valid) if row.decided_as == "multiplication" else (valid, 0)
 
 
 def _attention(profile: Profile) -> dict[Key, OpRow | None]:

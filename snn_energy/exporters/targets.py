@@ -1,15 +1,22 @@
-"""Which runtimes a network can be exported for; `export` and `verify` for each of them."""
+"""Which runtimes a network can be exported for; `export` and `verify` for each of them.
+
+`register_target` adds one; an installed package offers a `Target` by an entry point of the group
+`snn_energy.targets`: docs/extending.md.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError, suggest
+from snn_energy.plugins import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,19 +26,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A runtime to export for: which `module:function` here exports, and which verifies again.
+    """A runtime to export for: a function that exports and one that verifies again.
 
-    Both return a `Verification`; `verify(folder, x, y, **options)` is what the second takes.
+    `export(model, folder, x, y, *, …)` writes into `folder`, `verify(folder, x, y, *, …)` runs what it wrote;
+    both return a `Verification`.  Keywords behind the star are the target's own options.  Ours are given as
+    "module:function".
     """
 
-    export: str
-    verify: str
-    summary: str
+    export: str | Callable[..., Verification]
+    verify: str | Callable[..., Verification]
+    summary: str = ""
 
 
 CALIBRATION_SAMPLES = 256  # as many set the scales of a netlist
 
-TARGETS = {
+_OURS = {
     "onnx": Target("onnx.export:export_onnx", "onnx.export:verify_dir", "ONNX, verified in onnxruntime"),
     "nir": Target("nir.export:export_nir", "nir.export:verify_dir", "NIR, read back and run"),
     "lava": Target(
@@ -48,6 +57,40 @@ TARGETS = {
 }
 
 
+def _accept(name: str, target: Any) -> Target:
+    if not isinstance(target, Target):
+        raise ConfigError(f"target {name!r}: {target!r} is no snn_energy.exporters.targets.Target")
+    for what, count in (("export", 4), ("verify", 3)):
+        function = getattr(target, what)
+        if not callable(function):
+            raise ConfigError(f"target {name!r}: {what} = {function!r}: must be a function")
+        try:
+            inspect.signature(function).bind(*range(count))
+        except TypeError:
+            wanted = ("model", "folder", "x", "y")[4 - count :]
+            raise ConfigError(f"target {name!r}: {what} must be callable as ({', '.join(wanted)})") from None
+    return target
+
+
+TARGETS: Registry[Target] = Registry("target", "snn_energy.targets", _OURS, _accept)
+
+
+def register_target(
+    name: str,
+    export: Callable[..., Verification],
+    verify: Callable[..., Verification],
+    summary: str = "",
+) -> Target:
+    """Make a runtime known as `name` to `export`, `verify` and the command line.
+
+    `Target` says what both functions take.  The door makes the folder before `export` runs, writes
+    `verification.json` after, and raises `VerificationError` where a verdict is "different": they need not.
+    Raises `ConfigError` for a name of ours, and for functions that cannot be called so.
+    """
+    TARGETS.register(name, Target(export, verify, summary))
+    return TARGETS[name]
+
+
 def export(
     model: nn.Module, target: str, out: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any
 ) -> Verification:
@@ -60,7 +103,13 @@ def export(
     """
     run = _function(_target(target, ConfigError).export)
     _check_options(run, target, options)
-    return run(model, Path(out), x, y, **options)
+    folder = Path(out)
+    if target in _OURS:
+        return run(model, folder, x, y, **options)
+    folder.mkdir(parents=True, exist_ok=True)
+    verdict = _checked(run(model, folder, x, y, **options), target)
+    verdict.save(folder / "verification.json")
+    return verdict.require()
 
 
 def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any) -> Verification:
@@ -70,7 +119,19 @@ def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: 
     name = str(read_verification(Path(folder) / "verification.json").get("target"))
     run = _function(_target(name, DataError).verify)
     _check_options(run, name, options)
-    return run(Path(folder), x, y, **options)
+    verdict = run(Path(folder), x, y, **options)
+    return verdict if name in _OURS else _checked(verdict, name).require()
+
+
+def _checked(verdict: Any, target: str) -> Verification:
+    """What a user's function returned, under the target's name."""
+    from snn_energy.exporters.verify import Verification
+
+    if not isinstance(verdict, Verification):
+        raise ConfigError(
+            f"target {target!r}: its function returned {type(verdict).__name__}, must return a Verification"
+        )
+    return dataclasses.replace(verdict, target=target)
 
 
 def options(target: str) -> tuple[str, ...]:
@@ -96,6 +157,8 @@ def _target(name: str, error: type[SnnEnergyError]) -> Target:
     return TARGETS[name]
 
 
-def _function(path: str) -> Any:
+def _function(path: str | Callable[..., Verification]) -> Any:
+    if not isinstance(path, str):
+        return path
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(f"snn_energy.exporters.{module}"), name)

@@ -1,8 +1,8 @@
 """The networks: STAtten, STAA-SNN, the decoupled model, and the registry that names them."""
 
-from snn_energy.models.zoo import create_model, list_models
+from snn_energy.models.zoo import create_model, list_models, register_model
 
-__all__ = ["create_model", "list_models", "replace_attention"]
+__all__ = ["create_model", "list_models", "register_model", "replace_attention"]
 
 
 def __getattr__(name: str):

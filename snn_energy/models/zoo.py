@@ -1,5 +1,8 @@
 """The registry: a name, the class it builds, the configuration fields that the name fixes.
 
+`register_model` adds a network of yours; an installed package offers one by an entry point of the group
+`snn_energy.models`: docs/extending.md.
+
 `create_model("statten-cifar10-256", T=6)` looks the name up here, imports the class, and builds it from
 the class's configuration dataclass: the name's fields first, the caller's over them.
 """
@@ -10,9 +13,11 @@ import dataclasses
 import importlib
 import os
 import warnings
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.plugins import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,14 +25,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A registered name: `target` is "module:Class" below `snn_energy.models`, `fields` its configuration."""
+    """A registered name: its class, and the configuration `fields` that the name fixes.
 
-    target: str
+    `target` is the class, or "module:Class" below `snn_energy.models`.
+    """
+
+    target: str | type
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     summary: str = ""
 
     def resolve(self) -> Any:
         """The model class; it has a `Config` dataclass and is built as `cls(config)`."""
+        if isinstance(self.target, type):
+            return self.target
         module, _, name = self.target.partition(":")
         return getattr(importlib.import_module(f"snn_energy.models.{module}"), name)
 
@@ -61,7 +71,7 @@ _SMALL = {"img_size_h": 32, "img_size_w": 32, "in_channels": 3, "pooling_stat": 
 _LARGE = {"img_size_h": 224, "img_size_w": 224, "in_channels": 3, "pooling_stat": "1111", "num_classes": 1000}
 _DVS = {"img_size_h": 64, "img_size_w": 64, "in_channels": 2, "pooling_stat": "0011", "dvs_mode": True}
 
-ZOO: dict[str, Entry] = {
+_OURS: dict[str, Entry] = {
     "statten": Entry(
         "statten:STAtten", summary="STAtten on the spike-driven transformer backbone, all fields free"
     ),
@@ -109,6 +119,44 @@ ZOO: dict[str, Entry] = {
 }
 
 
+def _accept(name: str, value: Any) -> Entry:
+    """The entry of a user's network: an `Entry`, or its class.  Raises `ConfigError` for anything else."""
+    entry = value if isinstance(value, Entry) else Entry(value)
+    cls = entry.target
+    if not isinstance(cls, type):
+        raise ConfigError(f"model {name!r}: {cls!r} is no class; register the class of the network")
+    config = getattr(cls, "Config", None)
+    if not isinstance(config, type) or not dataclasses.is_dataclass(config):
+        raise ConfigError(f"model {name!r}: {cls.__name__}.Config must be a dataclass, not {config!r}")
+    known = [f.name for f in dataclasses.fields(config)]
+    for key in entry.fields:
+        if key not in known:
+            raise ConfigError(f"model {name!r}: unknown field {key!r}; {suggest(str(key), known)}")
+    return entry
+
+
+ZOO: Registry[Entry] = Registry("model", "snn_energy.models", _OURS, _accept)
+
+
+def register_model(
+    name: str, fields: Mapping[str, Any] | None = None, *, summary: str = ""
+) -> Callable[[Any], Any]:
+    """Decorator: make a network known as `name` to `create_model`, recipes, checkpoints, the command line.
+
+    The class has a dataclass `Config` and is built as `cls(config)`; `fields` of it are fixed by the name,
+    and `summary` is what `snn-energy list models` prints.  Another name for the same class:
+    `register_model("wider", {"width": 512})(cls)`.
+
+    Raises `ConfigError` for a name of ours, a class without `Config`, or a field that it has not.
+    """
+
+    def register(cls: Any) -> Any:
+        ZOO.register(name, Entry(cls, dict(fields or {}), summary))
+        return cls
+
+    return register
+
+
 def list_models() -> list[str]:
     """Every registered name, sorted."""
     return sorted(ZOO)
@@ -141,9 +189,17 @@ def create_model(
     cls = entry.resolve()
     config_of = make_config(cls.Config, {**entry.fields, **told, **fields})
     try:
-        return cls(config_of)
+        return construct(cls, config_of)
     except ValueError as error:  # a library's model refuses its arguments
         raise ConfigError(f"{name}: {error}") from None
+
+
+def construct(cls: Any, config: Any) -> nn.Module:
+    """`cls(config)`, which carries its configuration as `.config`."""
+    model = cls(config)
+    if not hasattr(model, "config"):
+        model.config = config
+    return model
 
 
 def find(name: str) -> Entry:

@@ -5,6 +5,7 @@ Importing this package does not import torch: a saved `Profile` is read and re-c
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,29 @@ from snn_energy.profiling.profile import Count, OpRow, Profile
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Count", "OpRow", "Profile", "profile", "record_spikes"]
+    from snn_energy.profiling.call import Call, Rule
+    from snn_energy.profiling.neurons import Update, register_neuron
+
+__all__ = [
+    "Call",
+    "Count",
+    "OpRow",
+    "Profile",
+    "Rule",
+    "Update",
+    "profile",
+    "record_spikes",
+    "register_neuron",
+]
+
+# these import torch
+_HOME = {"Call": "call", "Rule": "call", "Update": "neurons", "register_neuron": "neurons"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def profile(model: torch.nn.Module, batches: Iterable[Any], **options: Any) -> Profile:

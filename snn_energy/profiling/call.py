@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
+from snn_energy.errors import ConfigError, suggest
 from snn_energy.profiling.kinds import ValueSet
-from snn_energy.profiling.operations import ALIASES, OTHERWISE, REVERSED, Operation
-from snn_energy.profiling.provenance import CURRENT, TIME_MAJOR, Measured, Tag, union
+from snn_energy.profiling.measure import row_counts
+from snn_energy.profiling.operations import ALIASES, OPERATIONS, OTHERWISE, REVERSED, Operation
+from snn_energy.profiling.provenance import ATTRIBUTE, CURRENT, TIME_MAJOR, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
@@ -59,7 +61,8 @@ class Call:
 
     # -- arguments ------------------------------------------------------------------------------------------
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """All arguments that were given, by torch's names."""
         if self._bound is None:
             parameters = OTHERWISE.get((self.name, len(self.args)), self.operation.parameters)
             bound = dict(zip(parameters, self.args, strict=False))
@@ -71,13 +74,20 @@ class Call:
             self._bound = bound
         return self._bound
 
+    def pair(self) -> tuple[Any, Any]:
+        """The operands of a function of two, in the order of its arithmetic."""
+        if not self.kwargs and len(self.args) == 2 and self.name not in REVERSED:
+            return self.args
+        given = self.arguments()
+        return given["input"], given["other"]
+
     def __getitem__(self, name: str) -> Any:
         """The argument that torch calls `name`.  Raises `KeyError` where it was not given."""
-        return self._arguments()[name]
+        return self.arguments()[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument that torch calls `name`, or `default`."""
-        value = self._arguments().get(name, default)
+        value = self.arguments().get(name, default)
         return default if value is None else value
 
     def tensors(self) -> Iterator[torch.Tensor]:
@@ -129,6 +139,77 @@ class Call:
         """One operation for every nonzero element of `x`."""
         return self.rec.rows(x, self.rec.tag(x), values, self.lead(x))
 
+    def left(self, row: Tally, x: Any) -> ValueSet:
+        """The values of `x`, the first operand of `row`: they are what the row is decided by."""
+        values = self.values(x, row.left)
+        row.see_left(values)
+        return values
+
+    def right(self, row: Tally, x: Any) -> ValueSet:
+        """The values of `x`, the second operand of `row`."""
+        values = self.values(x, row.right)
+        row.see_right(values)
+        return values
+
+    def summed(self, counts: torch.Tensor) -> Reading:
+        """Counts of your own: whole numbers, time and batch first as in an operand, summed over the rest.
+
+        Raises `ConfigError` for fractions and negative numbers.
+        """
+        counts = counts.detach().double()
+        if counts.numel() and not bool(((counts == counts.round()) & (counts >= 0)).all()):
+            raise ConfigError(f"rule {self.name!r}: counts must be whole numbers, 0 or more")
+        lead = self.lead(counts)
+        return Reading(tuple(counts.shape[:lead]), row_counts(counts, lead), order=self.order)
+
+    def like(self, name: str, **arguments: Any) -> Tag:
+        """Count as our rule of `name` counts a call with `arguments`; returns what is known of the result.
+
+        The function's result must be what `name` would give.  Tensors are arguments of the call, views of
+        them, or what `constant` was told of.  Raises `ConfigError` for any other tensor, and for a name or a
+        parameter that there is not.
+        """
+        from snn_energy.profiling.rules import RULES
+
+        if name not in RULES:
+            raise ConfigError(f"rule {self.name!r}: like({name!r}): no rule of ours; {suggest(name, RULES)}")
+        operation = OPERATIONS[name]
+        known_as = operation.parameters
+        for key in arguments:
+            if ALIASES.get(key, key) not in known_as:
+                unknown = f"unknown argument {key!r}; {suggest(key, known_as)}"
+                raise ConfigError(f"rule {self.name!r}: like({name!r}): {unknown}")
+        for x in tensors_in(arguments.values()):
+            self._adopt(x, name)
+        tags = [tag for tag in map(self.tag, tensors_in(arguments.values())) if tag is not None]
+        if not tags:
+            raise ValueError(f"like({name!r}): none of its arguments is an activation")
+        same = Call(self.rec, lambda **_: self.run(), name, operation, (), arguments, tags)
+        known = RULES[name](same)
+        if isinstance(known, tuple):  # of its first result
+            return known[0]
+        return same.known() if known is None else known
+
+    def constant(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`, a tensor that a rule made of parameters and numbers alone: weights unpacked, say."""
+        self.rec.mark(x, self.rec.fixed)
+        return x
+
+    def _adopt(self, x: torch.Tensor, name: str) -> None:
+        """Know of a view that a rule made what is known of the tensor whose memory it shows."""
+        tag = x.__dict__.get(ATTRIBUTE)
+        if (tag is not None and tag.epoch == self.rec.epoch) or any(x is own for own in self.tensors()):
+            return
+        memory = x.untyped_storage().data_ptr()
+        for own in self.tensors():
+            if memory and own.untyped_storage().data_ptr() == memory:
+                self.rec.mark(x, self.rec.tag(own) or self.rec.fixed)
+                return
+        raise ConfigError(
+            f"rule {self.name!r}: like({name!r}): a tensor of shape {tuple(x.shape)} is neither an "
+            "argument of the call nor a view of one; give call.constant(x) if it is made of parameters alone"
+        )
+
     def describe(self, row: Tally, x: torch.Tensor, out: torch.Tensor, **more: Any) -> None:
         """Shapes of one sample and step, once per row."""
         if "input_shape" not in row.fixed:
@@ -150,7 +231,6 @@ class Call:
         sources: tuple[str, ...] | None = None,
         synapse: Tally | None = None,
         order: int | None = None,
-        measured: Measured | None = None,
     ) -> Tag:
         """What is known of the result: where it came from follows from the operands, the rest is given.
 
@@ -186,7 +266,6 @@ class Call:
             still,
             sites,
             latest if order is None else order,
-            measured=measured,
         )
 
 

@@ -41,8 +41,9 @@ def multi_head_attention(call: Call) -> Tag:
         y = _linear(call, _turned(call, call[name]), weight, bias, name)
         parts.append(_known(call, y.unflatten(-1, (heads, -1)).transpose(1, 2), CURRENT))
     mask = _allowed(call, heads)
-    mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
-    attend(call, *parts, mixed, mask, causal=False)
+    query, key, value = parts
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    attend(call, query, key, value, mixed, mask, causal=False)
     joined = _known(call, mixed.transpose(1, 2).flatten(2), CURRENT)
     _linear(call, joined, call["out_proj_weight"], call.get("out_proj_bias"), "out")
     rec.called.add(f"{rec.paths[-1]}.out_proj".lstrip("."))  # whose weights are used without calling it
@@ -101,8 +102,8 @@ def recurrent(call: Call) -> Tag:
         y = func(x, given, mine, biased, 1, 0.0, False, both, batch_first)[0]
         for way, hidden in enumerate(y.chunk(directions, -1)):
             before = _known(call, _previous(hidden, start[0][way], 1 if batch_first else 0, way == 1))
-            operands = (x, before) if batch_first else (_turned(call, x), _turned(call, before))
-            _cell(call, name, *operands, mine[way * each : (way + 1) * each], f"{layer}.{way}")
+            given_x, given_h = (x, before) if batch_first else (_turned(call, x), _turned(call, before))
+            _cell(call, name, given_x, given_h, mine[way * each : (way + 1) * each], f"{layer}.{way}")
         x = _known(call, y)
     return call.known(sources=()).but(values=None, still=False, sites=0)
 
@@ -179,5 +180,5 @@ def _turned(call: Call, x: torch.Tensor) -> torch.Tensor:
     """(L, B, F) as (B, L, F), or (L, F) as (1, L, F), with what is known of it."""
     turned = x.transpose(0, 1) if x.dim() == 3 else x.unsqueeze(0)
     tag = call.tag(x)
-    call.rec.mark(turned, call.rec.fixed if tag is None else tag.but(measured=None))
+    call.rec.mark(turned, call.rec.fixed if tag is None else tag)
     return turned

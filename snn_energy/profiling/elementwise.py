@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from snn_energy.profiling.call import Call
-from snn_energy.profiling.kinds import BINARY, EMPTY, REAL, ValueSet
+from snn_energy.profiling.kinds import BINARY, COUNTS, EMPTY, REAL, ValueSet
 from snn_energy.profiling.measure import ones_where_nonzero, row_counts
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.tally import Reading, Tally
@@ -25,18 +25,18 @@ MASKS = (BINARY.values, EMPTY.values)
 
 def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     if isinstance(b, (int, float)) and not b:  # sum([x, y]) begins with 0 + x
         tag = call.tag(a)
         call.run()
-        return call.known() if tag is None else tag.but(measured=None)
+        return call.known() if tag is None else tag
     rec, row, tags = call.rec, call.row("add"), (call.tag(a), call.tag(b))
     sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
     row.see_right(sets[1])
     shape = broadcast(a, b)
     lead = rec.layout.leading(shape, call.order)
-    counted = [_may_be_events(values) for values in (row.left, row.right)]
+    counted = [values is not None and values.countable for values in (row.left, row.right)]
     if any(counted):
         for name, x, tag, values, wanted in zip(("left", "right"), (a, b), tags, sets, counted, strict=True):
             if wanted:
@@ -44,7 +44,7 @@ def add(call: Call) -> Tag:
         if all(counted):
             both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
             row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
-    _uniform(call, row, shape, lead, call.get("alpha", 1) != 1)
+    _uniform(call, row, shape, lead, bool(call.kwargs or call.args[2:]) and call.get("alpha", 1) != 1)
     last = None if row.last is None else row.last()
     onto_itself = last is not None and (a is last or b is last)
     out = call.run()  # only now: an in-place addition changes its operand
@@ -53,13 +53,10 @@ def add(call: Call) -> Tag:
         call.describe(row, a if tags[0] is not None else b, out)
     if onto_itself:
         row.fixed["details"] = {"accumulates": True}
-    known = call.known(row=row)
+    counts = any(values.counts for values in sets) and not call.kwargs.get("alpha")
+    known = call.known(COUNTS if counts and sets[0].join(sets[1]).counts else None, row=row)
     row.merge_sources(known.sources)
     return known
-
-
-def _may_be_events(values: ValueSet | None) -> bool:
-    return values is not None and (values.values is not None or values.counts)
 
 
 def broadcast(a: Any, b: Any) -> tuple[int, ...]:
@@ -103,7 +100,7 @@ def _uniform(call: Call, row: Tally, shape: tuple[int, ...], lead: int, scaled: 
 
 def mul(call: Call) -> Tag:
     """mul: by a constant a scale; events × anything a mask (free); real × real one MAC per element."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[0] is None or tags[1] is None:
         return scale(call, b if tags[0] is None else a)
@@ -115,16 +112,16 @@ def div(call: Call) -> Tag:
 
     Rounding the quotient is a comparison per element, as any rounding.
     """
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[1] is None:
         known = scale(call, a)
     else:
         known = special(call) if tags[0] is None else _multiply(call, a, b, tags)
-    if "floor" not in call.name and call.get("rounding_mode") is None:
+    if "floor" not in call.name and call.kwargs.get("rounding_mode") is None:
         return known
     row, out = call.row("compare", call.name), call.run()
-    row.add(pool_cmp=out.numel(), input_elements=out.numel())
+    row.uniform(out.shape, pool_cmp=out.numel(), input_elements=out.numel())
     row.fixed.setdefault("details", {"function": call.name})
     return known.but(values=None)
 
@@ -156,7 +153,7 @@ def power(call: Call) -> Tag:
 
 def logic(call: Call) -> Tag:
     """&, |, ^: logic on spikes, free of arithmetic."""
-    a, b = call["input"], call["other"]
+    a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if None not in tags:
         known = _multiply(call, a, b, tags)
@@ -178,11 +175,12 @@ def negate(call: Call) -> Tag:
 
 def scale(call: Call, x: torch.Tensor) -> Tag:
     """Activations × constants: one multiply per element, foldable into a threshold or a weight."""
-    row = call.row("scale")
-    elements = x.numel()
+    row, shape = call.row("scale"), x.shape
     out = call.run()
-    row.add(scale_muls=out.numel(), input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out)
+    elements = out.numel()
+    row.uniform((shape, out.shape), scale_muls=elements, input_elements=shape.numel(), output_elements=elements)
+    if not row.fixed:
+        call.describe(row, x, out)
     known = call.known(row=row)
     row.merge_sources(known.sources)
     return known
@@ -194,16 +192,20 @@ def reduce(call: Call) -> Tag:
     row = call.row("mean" if is_mean else "sum")
     values = call.values(x, row.left)
     row.see_left(values)
-    row.read("valid", call.evenly(x))
-    if _may_be_events(row.left):
+    shape, elements, valid = x.shape, x.numel(), {"valid": call.evenly(x)}
+    if row.left is not None and row.left.countable:
         events = call.nonzeros(x, values)
         row.read("events", events)
         row.read("input", events)
     out = call.run()
-    row.add(input_elements=x.numel(), output_elements=out.numel())
-    row.add(scale_muls=out.numel() if is_mean else 0)
+    key, outputs = (shape, out.shape, valid["valid"].lead), out.numel()
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+    else:
+        sums = {"input_elements": elements, "output_elements": outputs}
+        row.remember(key, valid, {**sums, "scale_muls": outputs if is_mean else 0})
     call.describe(row, x, out)
-    known = call.known(row=row)
+    known = call.known(COUNTS if values.counts and not is_mean else None, row=row)
     row.merge_sources(known.sources)
     return known
 
@@ -216,10 +218,20 @@ def norm(call: Call) -> Tag:
     elements = x.numel()
     out = call.run()
     out = out if isinstance(out, torch.Tensor) else out[0]
+    if call.get("training", False):  # running statistics, which the next training would read
+        for name in ("running_mean", "running_var"):
+            call.rec.constants.touch(call.get(name))
     row.folded = folded if row.folded is None else row.folded and folded
-    row.add(norm_elements=elements, norm_macs=0 if folded else elements)
-    row.add(input_elements=elements, output_elements=out.numel())
-    call.describe(row, x, out, details={"function": call.name, "affine": call.get("weight") is not None})
+    row.uniform(
+        (x.shape, folded),
+        norm_elements=elements,
+        norm_macs=0 if folded else elements,
+        input_elements=elements,
+        output_elements=elements,
+    )
+    if not row.fixed:
+        details = {"function": call.name, "affine": call.get("weight") is not None}
+        call.describe(row, x, out, details=details)
     return call.known(REAL if tag is None else None, row=row, sources=())
 
 
@@ -239,19 +251,26 @@ def _compared(call: Call, event: bool) -> Tag | tuple[Tag, ...]:
     if event or chosen:
         call.rec.compared(x)
     out = call.run()
-    single = isinstance(out, torch.Tensor)
-    elements = max(elements, out.numel()) if single else elements
-    row.add(pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
-    if not single:  # values, and their places
+    if not isinstance(out, torch.Tensor):  # values, and their places
+        row.uniform(x.shape, pool_cmp=elements, input_elements=elements)
         return tuple(call.known(row=row, event=not one.is_floating_point()) for one in out)
+    elements = max(elements, out.numel())
+    row.uniform((x.shape, out.shape), pool_cmp=elements, input_elements=elements)
     is_mask = out.dtype == torch.bool
-    return call.known(BINARY if is_mask else None, row=row, event=event or is_mask or chosen)
+    known = call.known(BINARY if is_mask else None, row=row, event=event or is_mask or chosen)
+    counts = not chosen and any(tag.values is not None and tag.values.counts for tag in call.tags)
+    return known.but(values=COUNTS) if counts and known.values is None and _whole(out) else known
+
+
+def _whole(x: torch.Tensor) -> bool:
+    """Does `x` hold whole numbers only?"""
+    return not x.is_floating_point() or bool((x == x.round()).all())
 
 
 def special(call: Call) -> Tag:
     """exp, softmax, GELU …: elements evaluated, in their own column."""
-    row, elements = call.row("special", call.name), call.run().numel()
-    row.add(special_evals=elements, input_elements=elements)
+    row, shape = call.row("special", call.name), call.run().shape
+    row.uniform(shape, special_evals=shape.numel(), input_elements=shape.numel())
     row.fixed.setdefault("details", {"function": call.name})
     return call.known(row=row, sources=())

@@ -15,15 +15,16 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from snn_energy.errors import SnnEnergyError
+from snn_energy.errors import ConfigError, SnnEnergyError
+from snn_energy.profiling import movement
 from snn_energy.profiling.call import Call, Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
-from snn_energy.profiling.movement import transpose
 from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
-from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT, Operation
-from snn_energy.profiling.provenance import ATTRIBUTE, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.operations import ASIDE, DRAWS, MAKES, OPERATIONS, TAKES_OUT, Operation
+from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag, carry
 from snn_energy.profiling.recorder import Recorder
-from snn_energy.profiling.rules import rules_with
+from snn_energy.profiling.resolve import SYNAPTIC
+from snn_energy.profiling.rules import RULES, foreign_name, rules_with
 from snn_energy.profiling.tally import Reading
 
 _ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
@@ -48,11 +49,18 @@ class _Watch(TorchFunctionMode):
 
     def _handler(self, func: Any) -> Any:
         """What to do with calls of `func`."""
+        theirs = foreign_name(func, self.rules)
+        if theirs is not None:
+            return self._counter(theirs, theirs)
         raw = getattr(func, "__name__", None) or str(func)
         if raw in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
             return self._getter(attribute) if raw == "__get__" else self._set
         name = raw.strip("_")
+        if raw == "__bool__":  # a decision of Python's
+            return _pass
+        if raw == "set_":
+            return self._set
         if name in TAKES_OUT and (raw.startswith("__") or name not in OPERATIONS):
             return self._take_out
         if name in ASIDE:
@@ -60,59 +68,92 @@ class _Watch(TorchFunctionMode):
         return self._counter(name, raw)
 
     def _counter(self, name: str, raw: str) -> Any:
+        """Counts calls of a function that may do work."""
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
         writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
-        makes = name in MAKES
+        makes, draws = MAKES.get(name), name in DRAWS
+        ours = rule is not None and rule is RULES.get(name)
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
-            rec.frame = sys._getframe(2)
+            place = rec.enter(sys._getframe(2))
+            before = rec.again(place, name, args, kwargs)
+            if before is not None:
+                out = func(*args, **kwargs)
+                rec.mark(out, before)
+                return out
+            tags: list[Tag] = []
+            _collect(rec, args, tags)
+            if kwargs:  # what lay in `out` before is no operand
+                _collect(rec, [value for key, value in kwargs.items() if key != "out"], tags)
+            if writes or "out" in kwargs:
+                rec.constants.wrote(_target(args, kwargs), live=bool(tags))
+                if rec.constants.live:  # what was constant for calls remembered may be so no longer
+                    rec.settled.clear()
+            if not tags:
+                return constant(func, args, kwargs)
+            rec.touched, rec.looked, rec.watched = [], False, None
+            call = Call(rec, func, name, operation, args, kwargs, tags)
             try:
-                tags: list[Tag] = []
-                _collect(rec, args, tags)
-                if kwargs:  # what stood in `out` before is no operand
-                    _collect(rec, [value for name, value in kwargs.items() if name != "out"], tags)
-                if not tags:
-                    out = func(*args, **kwargs)
-                    if writes or "out" in kwargs:
-                        rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=False)
-                    if makes and rec.constants.came_back(_leaves((*args, *kwargs.values()))):
-                        rec.unseen("a tensor made from numbers that were taken out of another", out.numel())
-                        rec.mark(out, rec.plain)
-                    else:
-                        rec.mark(out, rec.fixed)
-                    return out
-                if writes or "out" in kwargs:
-                    rec.constants.wrote(kwargs.get("out", args[0] if args else None), live=True)
-                call = Call(rec, func, name, operation, args, kwargs, tags)
-                tag = self._known(call, rule)
-                if isinstance(tag, tuple):  # one for each result
-                    for out, one in zip(call.result, tag, strict=False):
-                        rec.mark(out, one)
-                else:
-                    rec.mark(call.result, tag)
-                return call.result
-            finally:
-                rec.frame = None
-
-        return count
-
-    def _known(self, call: Call, rule: Rule | None) -> Tag | tuple[Tag, ...]:
-        """Run the function and its rule; a rule that fails is a gap in the count, not in the model."""
-        if rule is None:
-            self.recorder.uncounted(call.name, call.run())
-            return call.known(event=True)
-        try:
-            known = rule(call)
-        except SnnEnergyError:
-            raise
-        except Exception as error:
-            if call.failed is not None:
+                known = uncovered(call) if rule is None else rule(call)
+            except SnnEnergyError:
                 raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-            self.recorder.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
+            except Exception as error:
+                if call.failed is not None:
+                    raise
+                known = _gap(call, error)
+            out = call.run()
+            known = known or call.known()
+            if isinstance(known, tuple):  # one for each result
+                for one, tag in zip(out, known, strict=False):
+                    rec.mark(one, tag)
+                return out
+            if ours and not writes and "out" not in kwargs:  # a user's rule may read what we do not see
+                known = rec.settle(place, args, kwargs, known, name)
+            rec.mark(out, known)
+            return out
+
+        def constant(func: Any, args: Any, kwargs: Any) -> Any:
+            out = func(*args, **kwargs)
+            if draws:
+                live = not writes or id(_target(args, kwargs)) not in rec.constants.known
+            else:
+                live = makes is not None and rec.numbers_came_back(makes, args, kwargs)
+            rec.mark(args[0] if out is None and args else out, rec.plain if live else rec.fixed)
+            if name in SYNAPTIC:
+                rec.idle.setdefault(rec.paths[-1])
+            return out
+
+        def uncovered(call: Call) -> Tag:
+            rec.uncounted(name, call.run())
             return call.known(event=True)
-        call.run()
-        return call.known() if known is None else known
+
+        return count if writes or rule is not movement.view else self._viewer(count)
+
+    def _viewer(self, otherwise: Any) -> Any:
+        """`movement.view` for what it nearly always meets: one tensor that is known, and a view of it."""
+        rec = self.recorder
+
+        def look(func: Any, args: Any, kwargs: Any) -> Any:
+            x: Any = args[0] if args else None
+            tag: Tag | None = x.__dict__.get(ATTRIBUTE) if isinstance(x, torch.Tensor) else None
+            if (
+                tag is None
+                or tag.epoch != rec.epoch
+                or tag.version != x._version
+                or tag.clock != rec.constants.clock
+                or (tag.constant and len(args) > 1 and isinstance(args[1], torch.Tensor))
+            ):
+                return otherwise(func, args, kwargs)
+            out = func(*args, **kwargs)
+            if out.dtype != x.dtype:  # the same bits read as another type
+                rec.mark(out, tag.but(values=None, synapse=None))
+                return out
+            rec.mark(out, tag)
+            if COUNTED in x.__dict__:
+                carry(x, out)
+            return out
+
+        return look
 
     def _getter(self, attribute: str) -> Any:
         rec = self.recorder
@@ -129,20 +170,25 @@ class _Watch(TorchFunctionMode):
                 tag = rec.fixed
             elif attribute in _TURNS:
                 call = Call(rec, lambda *_: out, attribute, _ANY, args, {}, [tag])
-                tag = transpose(call)
+                tag = movement.transpose(call)
             rec.mark(out, tag)
             return out
 
         return get
 
     def _set(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """`x.data = y`, and settings that change no value."""
+        """`x.data = y`, `x.set_(y)`, and settings that change no value."""
+        if getattr(func, "__name__", "") != "set_" and getattr(func.__self__, "__name__", "") != "data":
+            return func(*args, **kwargs)
+        rec, (x, *new) = self.recorder, args
+        known = bool(new) and isinstance(new[0], torch.Tensor)
+        tag = rec.tag(new[0]) if known else rec.plain
         out = func(*args, **kwargs)
-        if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
-            rec, (x, new) = self.recorder, args[:2]
-            tag = rec.tag(new)
-            rec.constants.replaced(x, live=tag is not None)
-            rec.mark(x, rec.fixed if tag is None else tag)
+        if not known:
+            rec.unseen("a tensor that was given other memory", x.numel())
+        rec.constants.replaced(x, live=tag is not None)
+        rec.settled.clear()
+        rec.mark(x, rec.fixed if tag is None else tag)
         return out
 
     def _take_out(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -150,10 +196,7 @@ class _Watch(TorchFunctionMode):
         out = func(*args, **kwargs)
         rec = self.recorder
         if args and rec.tag(args[0]) is not None:
-            if isinstance(out, (int, float)):
-                if isinstance(out, float) and not out.is_integer():
-                    rec.constants.numbers.add(out)
-            elif isinstance(out, list):
+            if isinstance(out, (int, float, list)):
                 rec.constants.taken_out = True
             else:
                 rec.constants.expose(args[0])
@@ -162,6 +205,17 @@ class _Watch(TorchFunctionMode):
             rec.constants.expose(args[0])
             rec.constants.taken_out = taken
         return out
+
+
+def _target(args: Any, kwargs: Any) -> Any:
+    """What a function that writes writes to."""
+    return kwargs["out"] if "out" in kwargs else args[0] if args else next(iter(kwargs.values()), None)
+def _gap(call: Call, error: Exception) -> Tag:
+    """A rule that fails is a gap in the count, not in the model."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    call.rec.looked = True
+    call.rec.uncounted(f"{call.name} called in a way that its rule does not cover ({reason})", call.run())
+    return call.known(event=True)
 
 
 def _pass(func: Any, args: Any, kwargs: Any) -> Any:
@@ -182,15 +236,6 @@ def _collect(rec: Recorder, values: Any, tags: list[Tag]) -> None:
                 tags.append(tag)
         elif type(value) in (list, tuple):
             _collect(rec, value, tags)
-
-
-def _leaves(values: Any) -> Iterator[Any]:
-    """Numbers and other objects in nested lists and tuples."""
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            yield from _leaves(value)
-        else:
-            yield value
 
 
 @contextlib.contextmanager
@@ -216,8 +261,8 @@ def instrumented(
     finally:
         for handle in handles:
             handle.remove()
+        recorder.constants.leave(model)
         recorder.paths[:] = [""]
-        recorder.frame = None
 
 
 def _enter(watch: _Watch, name: str) -> Any:
@@ -264,14 +309,19 @@ def _leave_neuron(watch: _Watch) -> Any:
 def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
     inputs = list(tensors_in(args))
-    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)))
+    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)), None)
+    if spikes is None:
+        where = f"neuron {rec.paths[-1]!r}: {type(module).__name__} returned {type(out).__name__}"
+        raise ConfigError(f"{where}; must return its spikes, or a tuple that begins with them")
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
     order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
-    if order == TIME_MAJOR:
+    if order == TIME_MAJOR and rec.layout.steps is None:
         rec.layout.observe(spikes.shape)
+        rec.settled.clear()
     name, update = rec.paths[-1], update_of(module, rec.layout.steps or 1)
+    rec.enter(None)
     tally = rec.tally(update.op)
-    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()))
+    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()), rec.epoch)
     values, measured.maps, measured.rows = read_spikes(spikes, measured.lead, update.graded)
     tally.out = values if tally.out is None else tally.out.join(values)
     lead = tuple(spikes.shape[: measured.lead])
@@ -298,7 +348,8 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
         for driver in tag.drivers:
             driver.feeds[name] = None
     rec.mark(out, Tag(rec.epoch, (name,), order=order or TIME_MAJOR))
-    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, measured=measured, order=order or TIME_MAJOR))
+    rec.mark(spikes, Tag(rec.epoch, (name,), values=values, order=order or TIME_MAJOR))
+    spikes.__dict__[COUNTED] = measured
 
 
 def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor, order: int) -> int | None:

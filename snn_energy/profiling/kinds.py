@@ -65,6 +65,11 @@ class ValueSet:
         return self.kind != "real"
 
     @functools.cached_property
+    def countable(self) -> bool:
+        """Whether the values seen so far have a unit: with more of them, these may still be events."""
+        return self.counts or self.values is not None
+
+    @functools.cached_property
     def graded(self) -> bool:
         """Whether some event stands for more than one unit event."""
         return self.largest > 1

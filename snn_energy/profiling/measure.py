@@ -6,6 +6,7 @@ Float32 sums of zeros and ones are exact up to 2^24; every sum here stays below 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -33,6 +34,8 @@ def values_of(x: torch.Tensor) -> ValueSet:
         return EMPTY
     if not math.isfinite(high - low):
         return REAL
+    if len({abs(v) for v in seen}) > 1:
+        return _multiples(x, tuple({low, high, *seen} - {0.0}))
     if low >= 0 or high <= 0:
         value = high if low >= 0 else low
         if torch.equal(x, ones_where_nonzero(x).to(x.dtype).mul_(value)):
@@ -52,21 +55,33 @@ def _sample(x: torch.Tensor) -> tuple[float, ...]:
 
 
 def _multiples(x: torch.Tensor, seen: tuple[float, ...]) -> ValueSet:
-    """The values of `x` if they are whole multiples, at most 15, of a common unit; `seen`: some of them."""
-    smallest = float(x.abs().masked_fill_(x == 0, math.inf).amin())
-    known = tuple(sorted({*seen, smallest}))
-    unit = grid(known)
-    for parts in range(1, LARGEST + 1) if unit is not None else ():
-        finer = unit / parts  # type: ignore[operator]
-        multiples = x.div(finer) if x.dtype == torch.float64 else x.double().div_(finer)
-        whole = multiples.round()
-        if float(whole.abs().amax()) > LARGEST:
-            break
-        if bool(((multiples - whole).abs_() <= _ROUNDING * whole.abs()).all()):
-            found = torch.bincount(whole.reshape(-1).long() + LARGEST, minlength=2 * LARGEST + 1)
-            steps = [k - LARGEST for k in found.nonzero().flatten().tolist() if k != LARGEST]
-            return REAL if len(set(map(abs, steps))) < 2 else ValueSet(tuple(k * finer for k in steps))
-    return REAL
+    """The values of `x` if they are whole multiples, at most 15, of a common unit.
+
+    `seen`: some of them, the least and the greatest included.
+    """
+    unit = grid(seen)
+    if unit is None:
+        return REAL
+    low, high, whole = min(seen), max(seen), x.mul(1 / unit)
+    found = whole.round()
+    if not torch.equal(whole, found):  # a finer unit, or multiples that were rounded
+        smallest = float(x.abs().masked_fill_(x == 0, math.inf).amin())
+        unit = grid((*seen, smallest))
+        for parts in range(1, LARGEST + 1) if unit is not None else ():
+            whole = x.double() * (parts / unit)  # type: ignore[operator]
+            found = whole.round()
+            if float(found.abs().amax()) > LARGEST:
+                return REAL
+            if bool(((whole - found).abs_() <= _ROUNDING * found.abs()).all()):
+                unit /= parts  # type: ignore[operator]
+                break
+        else:
+            return REAL
+    if max(abs(low), abs(high)) > (LARGEST + 0.5) * unit:
+        return REAL
+    steps = torch.bincount(found.add_(LARGEST).to(torch.uint8).reshape(-1)).nonzero().flatten()
+    multiples = [k - LARGEST for k in steps.tolist() if k != LARGEST]
+    return REAL if len(set(map(abs, multiples))) < 2 else ValueSet(tuple(k * unit for k in multiples))
 
 
 def units(x: torch.Tensor, values: ValueSet) -> torch.Tensor:
@@ -112,6 +127,31 @@ def _sums(x: torch.Tensor, lead: int) -> tuple[torch.Tensor | None, torch.Tensor
         return None, whole, squares
     whole = whole.flatten(1)
     return whole, whole.double().sum(1), squares
+
+
+def without_zeros(x: torch.Tensor) -> bool:
+    """Is every element of `x` nonzero?  Cheaper to ask than to count where they are."""
+    if not x.is_floating_point() or not x.numel():
+        return False
+    parts = x.view(-1).split(_PIECE) if x.is_contiguous() else (x,)
+    return all(float(part.abs().amin()) > 0 for part in parts)
+
+
+def counts_of(
+    x: torch.Tensor, lead: int, count: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Σ of `count(x)` per position, where `x` has channels and positions, else per leading index.
+
+    Large tensors are taken in pieces that stay in the cache.
+    """
+    frames = x.flatten(0, lead - 1) if lead else x.unsqueeze(0)
+    mapped = lead == 1 and x.dim() > 2
+    parts = [frames]
+    if x.numel() > _PIECE and x.is_contiguous():
+        parts = list(frames.split(max(1, _PIECE // max(1, frames[0].numel()))))
+    found = [position_counts(count(p), 1) if mapped else row_counts(count(p), 1) for p in parts]
+    whole = found[0] if len(found) == 1 else torch.cat(found)
+    return (whole, None) if mapped else (None, whole)
 
 
 def ones_where_nonzero(x: torch.Tensor, values: ValueSet | None = None) -> torch.Tensor:

@@ -13,32 +13,31 @@ import torch
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
-from snn_energy.profiling.operations import ALIASES
+from snn_energy.profiling.operations import ALIASES, MAKES
 from snn_energy.profiling.provenance import (
+    COUNTED,
     CURRENT,
     SAMPLE_MAJOR,
     SAMPLES_ALONE,
     TIME_MAJOR,
     UNKNOWN_ORDER,
     Tag,
+    carry,
 )
 
 
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
     x = call["input"]
-    tag, start, dtype = call.tag(x), x.data_ptr(), x.dtype
+    tag, dtype = call.tag(x), x.dtype
     out = call.run()
     if tag is None:  # a constant, shaped like an activation
         return call.rec.fixed
-    if isinstance(out, torch.Tensor) and out.dtype != dtype:  # the same bits read as another type
-        return tag.but(values=None, measured=None, synapse=None)
-    same_memory = tag.measured is None or (isinstance(out, torch.Tensor) and out.data_ptr() == start)
-    if same_memory and order in (None, tag.order):
-        return tag
-    return tag.but(
-        measured=tag.measured if same_memory else None, order=tag.order if order is None else order
-    )
+    if out.dtype != dtype:  # the same bits read as another type
+        return tag.but(values=None, synapse=None)
+    if COUNTED in x.__dict__:
+        carry(x, out)
+    return tag if order in (None, tag.order) else tag.but(order=order)
 
 
 def transpose(call: Call) -> Tag:
@@ -136,7 +135,8 @@ def part(call: Call) -> Tag:
     call.run()
     if tag is None:  # an activation chooses among constants
         return call.known(event=True)
-    return tag.but(values=_subset(tag.values), measured=None)
+    values = _subset(tag.values)
+    return tag if values is tag.values else tag.but(values=values)
 
 
 def widen(call: Call) -> Tag:
@@ -152,7 +152,7 @@ def broadcast_together(call: Call) -> Tag | tuple[Tag, ...]:
     operands, tags, found = list(call.tensors()), [], call.run()
     for x, out in zip(operands, (found,) if isinstance(found, torch.Tensor) else found, strict=True):
         tag = call.tag(x)
-        known = call.rec.fixed if tag is None else tag.but(values=_subset(tag.values), measured=None)
+        known = call.rec.fixed if tag is None else tag.but(values=_subset(tag.values))
         tags.append(known.but(order=TIME_MAJOR) if out.dim() > x.dim() else known)
     return tags[0] if isinstance(found, torch.Tensor) else tuple(tags)
 
@@ -208,7 +208,7 @@ def stack(call: Call) -> Tag:
 
 def where(call: Call) -> Any:
     """Elements of one tensor or number or of another; without these, places."""
-    given = call._arguments()
+    given = call.arguments()
     if hasattr(call.func, "__objclass__"):  # the method: x.where(condition, other)
         given = dict(zip(("input", "condition", "other"), call.args, strict=False)) | call.kwargs
         given = {ALIASES.get(name, name): value for name, value in given.items()}
@@ -261,15 +261,19 @@ def draw(call: Call) -> Tag:
 
 
 def blank(call: Call) -> Tag:
-    """zeros_like and the like: constants that only borrow a shape."""
+    """zeros_like and the like: constants that only borrow a shape, unless their numbers come from activations."""
     call.run()
-    return call.rec.fixed
+    first = MAKES.get(call.name)
+    back = first is not None and call.rec.numbers_came_back(first, call.args, call.kwargs)
+    return call.rec.plain if back else call.rec.fixed
 
 
 def write(call: Call) -> Tag:
-    """x[...] = y, scatter, index_put: what was in `x`, and y; in place or not."""
-    target, known = call["input"], call.known()
-    if call.run() is None:  # x[...] = y
+    """x[...] = y, copy_, fill_: `x` now also holds y, or y alone.  Without in-place, x stays what it is."""
+    target = call["input"]
+    call.run()
+    known = _copied(call, target) if _replaces(call) else call.known()
+    if call.name == "setitem":  # which has no result to be marked
         call.rec.mark(target, known)
     return known
 
@@ -282,20 +286,31 @@ def write_at(call: Call) -> Tag:
     return known
 
 
-def copy(call: Call) -> Tag:
-    """copy_: all of `x` is y now."""
-    tag, out = call.tag(call["src"]), call.run()
+_WHOLE = (slice(None), ...)
+
+
+def _replaces(call: Call) -> bool:
+    """Does the write leave nothing of what was there before?"""
+    if call.name != "setitem":
+        return call.name in ("copy", "fill", "zero")
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    return all(isinstance(i, (slice, type(...))) and i in _WHOLE for i in index)
+
+
+def _copied(call: Call, target: torch.Tensor) -> Tag:
+    """What is known of a tensor that holds nothing but the last argument."""
+    if call.name == "setitem":
+        source = call.args[2]
+    else:
+        source = call.get("value", call.get("src", 0))
+    tag = call.tag(source)
     if tag is None:
-        return call.known(event=True)
-    current = tag.values is CURRENT and out.is_floating_point()
-    return tag.but(values=CURRENT if current else None, measured=None)
-
-
-def fill(call: Call) -> Tag:
-    """fill_, zero_: all of `x` is one number now."""
-    tag = call.tag(call.get("value"))
-    call.run()
-    return call.known(event=True) if tag is None else tag.but(values=_subset(tag.values), measured=None)
+        known = isinstance(source, (int, float)) and target.is_floating_point()
+        return call.rec.plain.but(values=_with(ValueSet(), source) if known else None)
+    values = tag.values
+    if target.dtype != source.dtype:
+        values = CURRENT if values is CURRENT and target.is_floating_point() else None
+    return tag.but(synapse=None, values=_subset(values))
 
 
 def convert(call: Call) -> Tag:
@@ -309,9 +324,11 @@ def convert(call: Call) -> Tag:
     if not out.is_floating_point() and (tag.values is None or tag.values is CURRENT):
         call.rec.compared(x)
     if out is x or (tag.values is not None and tag.values.values in MASKS):
-        return tag if out is x else tag.but(measured=None)
+        return tag
     whole = not out.is_floating_point()
-    return tag.but(values=CURRENT if tag.values is CURRENT and not whole else None, measured=None)
+    if tag.values is not None and tag.values.counts and out.dtype != torch.bool:
+        return tag
+    return tag.but(values=CURRENT if tag.values is CURRENT and not whole else None)
 
 
 def interpolate(call: Call) -> Tag:

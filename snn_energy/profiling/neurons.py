@@ -3,18 +3,34 @@
 A neuron is one operation: what happens inside its `forward` is not counted call by call.  The figures are
 those of the equations, not of any implementation: leak and input scaling are multiplications, every term
 that joins the membrane is an addition, every threshold a comparison; a reset is one operation per spike.
+
+`register_neuron` adds a class; an installed package offers classes by an entry point of the group
+`snn_energy.neurons`: docs/extending.md.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
+
+from snn_energy import plugins
+from snn_energy.errors import ConfigError
+from snn_energy.profiling.resolve import ROWS
+
+GROUP = "snn_energy.neurons"
 
 
 @dataclass(frozen=True)
 class Update:
-    """Operations per element and step.  `graded`: the output may hold other values than 0 and 1."""
+    """Operations per element and step.
+
+    `op`: the name of the row; `multiplies`, `adds`, `compares`: operations of one update, resets aside;
+    `graded`: the output may hold other values than 0 and 1; `note`: what a reader of the row should know.
+    """
 
     op: str
     multiplies: int
@@ -59,10 +75,65 @@ UPDATES: dict[str, Update] = {
 }
 PARALLEL = ("PSN", "MaskedPSN", "SlidingPSN")  # membranes from a (T, T) weight: T multiply-adds per element
 _NEURON_PACKAGE = "spikingjelly.activation_based.neuron"
+_REGISTERED: dict[type, Update] = {}
+_NEAREST: dict[type, Update | None] = {}  # for each class that was asked for
+
+
+def register_neuron(cls: type[nn.Module], update: Update) -> None:
+    """Count modules of `cls`, and of its subclasses, as single operations whose update costs `update`.
+
+    `forward` returns the spikes, or a tuple whose first tensor they are.  A class that was registered before
+    gets the new update.  Raises `ConfigError` for no class of modules, or no update of one.
+    """
+    _REGISTERED[cls] = _accept(cls, update, "neuron")
+    _NEAREST.clear()
+
+
+def _accept(cls: Any, update: Any, where: str) -> Update:
+    if not isinstance(cls, type) or not issubclass(cls, nn.Module):
+        raise ConfigError(f"{where}: {cls!r} is no class of torch.nn.Module")
+    if not isinstance(update, Update):
+        raise ConfigError(f"{where} {cls.__name__}: {update!r} is no snn_energy.profiling.Update")
+    if not isinstance(update.op, str) or not update.op or update.op in ROWS:
+        raise ConfigError(f"{where} {cls.__name__}: op = {update.op!r}: must be a name that no other row has")
+    for name in ("multiplies", "adds", "compares"):
+        value = getattr(update, name)
+        if type(value) is not int or value < 0:
+            raise ConfigError(
+                f"{where} {cls.__name__}: {name} = {value!r}: must be a whole number, 0 or more"
+            )
+    return update
+
+
+def _registered(cls: type) -> Update | None:
+    """What a user, or an installed package, says of a class of modules; the nearest known class decides."""
+    if cls not in _NEAREST:
+        offered, found = _offered(), None
+        for base in cls.__mro__:
+            found = _REGISTERED.get(base) or offered.get(base)
+            if found is not None or base.__name__ in UPDATES or base.__name__ in PARALLEL:
+                break
+        _NEAREST[cls] = found
+    return _NEAREST[cls]
+
+
+@functools.cache
+def _offered() -> Mapping[type, Update]:
+    """Classes and updates of installed packages."""
+    found: dict[type, Update] = {}
+    for name in plugins.offered(GROUP):
+        classes = plugins.load(GROUP, name)
+        if not isinstance(classes, Mapping):
+            raise ConfigError(f"{GROUP}: {name}: {classes!r} must be a mapping of classes to updates")
+        for cls, update in classes.items():
+            found[cls] = _accept(cls, update, f"{GROUP}: {name}: neuron")
+    return found
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """A spiking neuron: SpikingJelly's, or anything with a threshold and a surrogate gradient."""
+    """A spiking neuron: registered, SpikingJelly's, or anything with a threshold and a surrogate gradient."""
+    if _registered(type(module)) is not None:
+        return True
     if any(base.__module__.startswith(_NEURON_PACKAGE) for base in type(module).__mro__):
         return True
     return hasattr(module, "v_threshold") and hasattr(module, "surrogate_function")
@@ -70,6 +141,9 @@ def is_neuron(module: nn.Module) -> bool:
 
 def update_of(module: nn.Module, steps: int) -> Update:
     """The cost of one update of `module`; `steps` matters to parallel neurons only."""
+    registered = _registered(type(module))
+    if registered is not None:
+        return registered
     for base in type(module).__mro__:
         if base.__name__ in PARALLEL:
             order = min(getattr(module, "k", steps) or steps, steps)

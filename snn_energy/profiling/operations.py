@@ -186,7 +186,8 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "input",
         """getitem select narrow chunk split split_with_sizes tensor_split unbind iter index_select gather
         unsafe_chunk unsafe_split hsplit vsplit dsplit take_along_dim tril triu diag diag_embed
-        channel_shuffle diagonal linalg_diagonal masked_select take unfold as_strided pixel_shuffle pixel_unshuffle""",
+        channel_shuffle diagonal linalg_diagonal masked_select take unfold as_strided
+        pixel_shuffle pixel_unshuffle""",
     ),
     ("movement.widen", "", "input", "expand expand_as broadcast_to repeat tile"),
     ("movement.broadcast_together", "", "", "broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d"),
@@ -219,9 +220,9 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("movement.write_at", "uncounted", "input indices values accumulate", "index_put"),
     ("movement.write_at", "uncounted", "input dim index src", "scatter"),
-    ("movement.copy", "", "input src", "copy"),
-    ("movement.fill", "", "input value", "fill"),
-    ("movement.fill", "", "input", "zero"),
+    ("movement.write", "", "input src", "copy"),
+    ("movement.write", "", "input value", "fill"),
+    ("movement.write", "", "input", "zero"),
     (
         "movement.convert",
         "",
@@ -280,11 +281,22 @@ ASIDE = frozenset(  # questions about a tensor, not work on it
     is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
     """.split()
 )
-TAKES_OUT = frozenset(
-    "tolist numpy array dlpack dlpack_device item float int bool".split()
-)  # values leave torch
-MAKES = frozenset(
-    "tensor as_tensor asarray full full_like scalar_tensor new_tensor new_full frombuffer".split()
+TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int".split())  # values leave torch
+# functions that make a tensor from numbers, or put numbers into one: where the first of these stands
+MAKES: Mapping[str, int] = {
+    **dict.fromkeys("tensor as_tensor asarray scalar_tensor frombuffer".split(), 0),
+    **dict.fromkeys("full full_like new_tensor fill where add radd iadd sub rsub isub subtract".split(), 1),
+    **dict.fromkeys("mul rmul imul multiply div truediv rdiv rtruediv itruediv divide pow rpow ipow".split(), 1),
+    **dict.fromkeys("true_divide floor_divide floordiv rfloordiv ifloordiv".split(), 1),
+    **dict.fromkeys("new_full setitem masked_fill".split(), 2),
+}
+NUMBERS = ("data", "obj", "s", "buffer", "fill_value", "value", "input", "other", "exponent")  # their keywords
+# made by chance: no constants, though nothing of the input is in them
+DRAWS = frozenset(
+    """
+    rand randn randint normal bernoulli poisson binomial multinomial rand_like randn_like randint_like
+    uniform random exponential cauchy geometric log_normal
+    """.split()
 )
 
 

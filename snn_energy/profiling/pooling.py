@@ -11,7 +11,7 @@ from snn_energy.profiling.elementwise import MASKS
 from snn_energy.profiling.fanout import FanOut, Window, adaptive_taps, taps
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import fan_weights
-from snn_energy.profiling.synapses import batched, per_axis
+from snn_energy.profiling.synapses import per_axis
 from snn_energy.profiling.tally import Reading
 
 
@@ -21,8 +21,8 @@ def avg_pool(call: Call) -> Tag:
     fan, axes = _windows(call, out)
     values = call.values(x, row.left)
     row.see_left(values)
-    maps_in = batched(call, x, axes)
-    maps, _ = call.rec.maps(maps_in, call.tag(x), values)
+    maps_in = x if x.dim() > axes + 1 else x.unsqueeze(0)
+    maps, _ = call.rec.maps(maps_in, values)
     events, inputs = (fan_weights(fan, x.device) @ maps.double().T).unbind()
     shape, order = tuple(maps_in.shape[:1]), call.order
     row.read("events", Reading(shape, events, order=order))
@@ -45,8 +45,9 @@ def max_pool(call: Call) -> Tag | tuple[Tag, ...]:
     row.add(input_elements=x.numel(), output_elements=pooled.numel())
     call.describe(row, x, pooled)
     tag = call.tag(x)
-    kept = tag.values if tag is not None and tag.values is not None and tag.values.values in MASKS else None
-    known = call.known(kept, row=row)
+    values = None if tag is None else tag.values
+    kept = values is not None and (values.counts or values.values in MASKS)
+    known = call.known(values if kept else None, row=row)
     row.merge_sources(known.sources)
     return known if pooled is out else (known, call.known(row=row, event=True))  # and their places
 

@@ -12,6 +12,7 @@ from snn_energy.profiling.call import Call
 from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.measure import EXACT, ones_where_nonzero, units
 from snn_energy.profiling.provenance import Tag
+from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
 
@@ -32,7 +33,7 @@ def contract(
     (ai, bi, oi), tags = letters, (call.tag(a), call.tag(b))
     a, ai = _squeeze(a, ai, b, bi)
     b, bi = _squeeze(b, bi, a, ai)
-    row = call.row("matmul", variant)
+    row, call.rec.looked = call.row("matmul", variant), True
     left = left or call.rec.values(a, tags[0], row.left)
     right = call.rec.values(b, tags[1], row.right)
     row.see_left(left)
@@ -41,7 +42,7 @@ def contract(
         row.merge_sources(tag.sources if tag is not None else ())
     size = dict(zip(ai + bi, (*a.shape, *b.shape), strict=True))
     lead = _leading(oi, (ai, a, tags[0]), (bi, b, tags[1]))
-    _count(row, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size, call.order)
+    _count(call.rec, row, (a, ai, left, tags[0]), (b, bi, right, tags[1]), lead, size, call.order)
     row.add(output_elements=math.prod(size[c] for c in oi if c in size))
     if "input_shape" not in row.fixed:
         right_shape = tuple(size[c] for c in bi if c not in lead)
@@ -60,15 +61,24 @@ def contract(
 Operand = tuple[torch.Tensor, str, ValueSet, Tag | None]
 
 
-def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str, int], order: int) -> None:
+def _count(
+    rec: Recorder, row: Tally, left: Operand, right: Operand, lead: str, size: dict[str, int], order: int
+) -> None:
     """The four candidate counts of a product, per index in `lead`; unit events beside events."""
     (a, ai, va, _), (b, bi, vb, _) = left, right
+    key = a.shape, b.shape, lead, order
+    if row.plan is not None and row.plan.key == key:
+        row.again()
+    else:
+        row.remember(key, *_by_shape(ai, bi, lead, size, order))
+    if not va.countable and not vb.countable and row.all_nonzero(a, b):
+        return
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
-    ca, cb = _nonzeros_at(*left, keep), _nonzeros_at(*right, keep)
-    ua = _nonzeros_at(*left, keep, graded=True) if va.graded else ca
-    ub = _nonzeros_at(*right, keep, graded=True) if vb.graded else cb
+    ca, cb = _nonzeros_at(rec, *left, keep), _nonzeros_at(rec, *right, keep)
+    ua = _nonzeros_at(rec, *left, keep, graded=True) if va.graded else ca
+    ub = _nonzeros_at(rec, *right, keep, graded=True) if vb.graded else cb
     graded = va.graded or vb.graded
-    shape, n, pairs = tuple(size[c] for c in lead), len(lead), math.prod(size.values())
+    shape, n = tuple(size[c] for c in lead), len(lead)
     both = _spread(_rows(ca * cb, n), shape)
     both_units = _spread(_rows(ua * ub, n), shape) if graded else None
     unit = (va.unit or 1.0) * (vb.unit or 1.0)
@@ -88,8 +98,21 @@ def _count(row: Tally, left: Operand, right: Operand, lead: str, size: dict[str,
         else:  # broadcast: each element counted once
             whole = None if unit_rows is None else unit_rows.sum().reshape(1)
             row.read(given, Reading((), rows.sum().reshape(1), 1, unit, whole, order))
-    row.read("valid", Reading(shape, None, pairs // max(1, math.prod(shape)), order=order))
-    row.add(dense_macs=pairs, input_elements=a.numel(), right_elements=b.numel())
+
+
+def _by_shape(
+    ai: str, bi: str, lead: str, size: dict[str, int], order: int
+) -> tuple[dict[str, Reading], dict[str, int], dict[str, Reading]]:
+    """What shapes alone decide, and what they decide where no operand has a zero."""
+    shape, pairs = tuple(size[c] for c in lead), math.prod(size.values())
+    elements = [math.prod(size[c] for c in letters) for letters in (ai, bi)]
+    valid = Reading(shape, None, pairs // max(1, math.prod(shape)), order=order)
+    dense = dict.fromkeys(("coincident", "left", "right"), valid)
+    for name, letters, count in zip(("input", "right_input"), (ai, bi), elements, strict=True):
+        own = shape if set(lead) <= set(letters) else ()
+        dense[name] = Reading(own, None, count // max(1, math.prod(own)), order=order)
+    sums = {"dense_macs": pairs, "input_elements": elements[0], "right_elements": elements[1]}
+    return {"valid": valid}, sums, dense
 
 
 def _squeeze(x: torch.Tensor, xi: str, other: torch.Tensor, oi: str) -> tuple[torch.Tensor, str]:
@@ -114,16 +137,15 @@ def _leading(oi: str, *operands: tuple[str, torch.Tensor, Tag | None]) -> str:
 
 
 def _nonzeros_at(
-    x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str, graded: bool = False
+    rec: Recorder, x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str, graded: bool = False
 ) -> torch.Tensor:
     """Nonzeros (`graded`: unit events) of `x` per index in `keep`, summed over the others.
 
     float64, of size 1 where `x` has no such index.
     """
     gone = [i for i, c in enumerate(letters) if c not in keep]
-    measured = tag.measured if gone == [1] and tag is not None and not graded else None
-    whole = measured is not None and measured.numel == x.numel() and x.is_contiguous()
-    known = measured.positions(x) if measured is not None and whole else None
+    measured = rec.measured(x) if gone == [1] and not graded else None
+    known = measured.positions(x) if measured is not None else None
     if known is not None:
         ones = known.reshape(x.shape[:1] + x.shape[2:])
     else:

@@ -15,6 +15,7 @@ import torch
 from snn_energy.profiling.kinds import ValueSet
 
 ATTRIBUTE = "_snn_energy_tag"
+COUNTED = "_snn_energy_counts"
 # how time and batch lie in a tensor's leading dimensions: (T, B, …) or folded, (B, T, …) or folded,
 # (B, …) with time further behind, not known
 TIME_MAJOR, SAMPLE_MAJOR, SAMPLES_ALONE, UNKNOWN_ORDER = 0, 1, 2, 3
@@ -22,12 +23,16 @@ CURRENT = ValueSet(None)  # known by identity: what a synapse made is a current,
 
 
 class Measured:
-    """What was counted of one tensor: its nonzeros (or unit events) per leading index, and per position."""
+    """What was counted of one tensor: its nonzeros (or unit events) per leading index, and per position.
 
-    __slots__ = ("channels", "lead", "maps", "numel", "rows", "units")
+    It rides on the tensor, and on views of all its memory, until something is written there.
+    """
 
-    def __init__(self, x: torch.Tensor, lead: int) -> None:
+    __slots__ = ("channels", "epoch", "lead", "maps", "numel", "rows", "units", "version")
+
+    def __init__(self, x: torch.Tensor, lead: int, epoch: int = 0) -> None:
         self.numel, self.lead = x.numel(), lead
+        self.epoch, self.version = epoch, x._version
         self.channels = x.shape[lead] if x.dim() > lead else 1
         self.rows: torch.Tensor | None = None  # float64, flat over the `lead` leading dimensions
         self.maps: torch.Tensor | None = None  # summed over channels: (leading, positions)
@@ -47,10 +52,10 @@ class Measured:
 
 
 class Tag:
-    """The history of a tensor in one forward pass.  Never changed once made."""
+    """The history of a tensor in one forward pass.  Never changed once made, but for the pass it holds in."""
 
     __slots__ = (
-        "clock", "constant", "drivers", "epoch", "measured", "order", "sites", "sources", "still", "synapse",
+        "clock", "constant", "drivers", "epoch", "order", "sites", "sources", "still", "synapse",
         "values", "version",
     )  # fmt: skip
 
@@ -65,7 +70,6 @@ class Tag:
         sites: int = 0,  # of a still tensor: the sites that it went through, a bit each
         order: int = TIME_MAJOR,
         constant: bool = False,  # made from parameters and numbers alone
-        measured: Measured | None = None,
         version: int = 0,  # of the tensor when tagged: a later in-place change voids the tag
         clock: int = 0,  # writes seen through aliases of other tensors, until then
     ) -> None:
@@ -78,9 +82,23 @@ class Tag:
         self.sites = sites
         self.order = order
         self.constant = constant
-        self.measured = measured
         self.version = version
         self.clock = clock
+
+    def same(self, other: Tag) -> bool:
+        """Do both know the same?"""
+        return (
+            self.sources == other.sources
+            and self.drivers == other.drivers
+            and self.synapse is other.synapse
+            and self.values is other.values
+            and self.still == other.still
+            and self.sites == other.sites
+            and self.order == other.order
+            and self.constant == other.constant
+            and self.version == other.version
+            and self.clock == other.clock
+        )
 
     def but(self, **fields: Any) -> Tag:
         """The same with other `fields`."""
@@ -89,22 +107,25 @@ class Tag:
             setattr(changed, name, fields[name] if name in fields else getattr(self, name))
         return changed
 
-    def knowing(self, values: ValueSet | None, measured: Measured | None) -> Tag:
-        """The same, knowing more."""
-        return self.but(
-            values=self.values if values is None else values,
-            measured=self.measured if measured is None else measured,
-        )
-
     def forgetting(self, version: int) -> Tag:
         """What remains known of a tensor that was written to since."""
-        return self.but(synapse=None, values=None, still=False, sites=0, measured=None, version=version)
+        return self.but(synapse=None, values=None, still=False, sites=0, version=version)
 
 
 def attach(x: torch.Tensor, tag: Tag) -> None:
     """Put `tag` on `x`."""
     version = x._version
     x.__dict__[ATTRIBUTE] = tag if tag.version == version else tag.but(version=version)
+
+
+def carry(x: torch.Tensor, out: Any) -> None:
+    """What was counted of `x` holds of `out`, too, if it is a view of the same memory.
+
+    Both are alive, so the same address is the same memory; whoever reads the counts looks whether `out` shows
+    all of it in the same order.
+    """
+    if isinstance(out, torch.Tensor) and out.data_ptr() == x.data_ptr():
+        out.__dict__[COUNTED] = x.__dict__[COUNTED]
 
 
 def union(*names: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,4 +1,7 @@
-"""Operations over nonzero weights: what a netlist that leaves out zero weights executes."""
+"""Operations that zero weights save: what a netlist that leaves them out does not execute.
+
+They are counted, not what is left, so that calls with and without zeros at one place add up.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +18,41 @@ from snn_energy.profiling.tally import Reading, Tally
 if TYPE_CHECKING:
     from snn_energy.profiling.synapses import Layer
 
-_ATTRIBUTE = "_snn_energy_zeros"
+ATTRIBUTE = "_snn_energy_zeros"
 
 
 def zeros_in(weight: torch.Tensor) -> bool:
-    """Has the weight a zero?  Looked at once per version."""
-    known = weight.__dict__.get(_ATTRIBUTE)
+    """Has the weight a zero?  Looked at once per version; `memory` forgets it where versions do not tell."""
+    known = weight.__dict__.get(ATTRIBUTE)
     if known is None or known[0] != weight._version:
         known = weight._version, int(torch.count_nonzero(weight)) < weight.numel()
-        weight.__dict__[_ATTRIBUTE] = known
+        weight.__dict__[ATTRIBUTE] = known
     return bool(known[1])
 
 
 def pruned(
     row: Tally, layer: Layer, weight: torch.Tensor, x: torch.Tensor, tag: Tag, values: ValueSet, lead: int
 ) -> None:
-    """Count the synapses of nonzero weight that exist, and those that events reach."""
+    """Count the synapses of zero weight that exist, and those that events reach."""
     shape, order = tuple(x.shape[:lead]), tag.order
-    every = _reached(layer, weight, torch.ones_like(x[:1]), 1)
-    each = int(every.sum()) * x.shape[0] // max(1, math.prod(shape))
-    row.read("valid_unpruned", Reading(shape, None, each, order=order))
+    if layer.convolve is None:
+        every = int((weight == 0).sum()) * (x.numel() // max(1, x.shape[-1]))
+    else:
+        every = int(_reached(layer, weight, torch.ones_like(x[:1]), 1).sum()) * x.shape[0]
+    row.read("valid_pruned", Reading(shape, None, every // max(1, math.prod(shape)), order=order))
     events = _reached(layer, weight, ones_where_nonzero(x, values), lead)
     graded = _reached(layer, weight, units(x, values), lead) if values.graded else None
-    row.read("events_unpruned", Reading(shape, events, 1, values.unit or 1.0, graded, order))
+    row.read("events_pruned", Reading(shape, events, 1, values.unit or 1.0, graded, order))
 
 
 def _reached(layer: Layer, weight: torch.Tensor, counts: torch.Tensor, lead: int) -> torch.Tensor:
-    """Σ over inputs of `counts` × synapses of nonzero weight, per leading index: float64, exact."""
-    kept = (weight != 0).double()
+    """Σ over inputs of `counts` × synapses of zero weight, per leading index: float64, exact."""
+    gone = (weight == 0).double()
     if layer.convolve is None:
-        found = counts.double() @ kept.sum(0)
+        found = counts.double() @ gone.sum(0)
         return row_counts(found.unsqueeze(-1) if found.dim() <= lead else found, lead)
     if layer.op.startswith("conv_transpose"):
-        kept = kept.sum(1, keepdim=True)
+        gone = gone.sum(1, keepdim=True)
     else:
-        kept = kept.unflatten(0, (layer.details["groups"], -1)).sum(1)
-    return row_counts(layer.convolve(counts.double(), kept), lead)
+        gone = gone.unflatten(0, (layer.details["groups"], -1)).sum(1)
+    return row_counts(layer.convolve(counts.double(), gone), lead)

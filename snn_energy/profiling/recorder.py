@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-import itertools
+from collections import deque
 from collections.abc import Iterable
+from itertools import chain, count
 from types import CodeType, FrameType
 from typing import Any
 
@@ -14,30 +15,39 @@ from torch import nn
 from snn_energy.profiling.fanout import FanOut
 from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.measure import ones_where_nonzero, position_counts, row_counts, units, values_of
+from snn_energy.profiling.measure import counts_of, ones_where_nonzero, units, values_of
 from snn_energy.profiling.memory import Constants
-from snn_energy.profiling.provenance import ATTRIBUTE, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.settled import Settled
 from snn_energy.profiling.tally import Reading, Tally, located
 
+_PASSES = count(1)  # of all profiles: a tensor may outlive the one that tagged it
 _CALL = nn.Module._call_impl.__code__
-_EPOCHS = itertools.count(1)  # of all sessions: what one left on a tensor that was kept is void in the next
+VARIANTS = 4  # of a call at one place that are remembered: a first step often differs from the others
 
 
 class Recorder:
     """Collects tallies while a model runs; `flush` closes each forward pass."""
 
     def __init__(self, model: nn.Module, neurons: Iterable[nn.Module] = ()) -> None:
-        self.tallies: dict[tuple[str, str, Any], Tally] = {}
+        self.tallies: dict[tuple[str, str, Any], Tally] = {}  # by row, variant and place
         self.sites: dict[tuple[str, str], int] = {}
         self.layout = Layout(1, None)
         self.epoch = self.first = 0  # this pass, and the session's first
         self.paths: list[str] = [""]
-        self.frame: FrameType | None = None
         self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
+        self.place: Any = ()  # that calls the function that runs now
+        self.touched: list[Tally] = []  # rows of the call that runs now
+        self.looked = False  # has this call depended on values?
+        self.settled: dict[Any, deque[Settled]] = {}  # by place: calls that count the same each time
+        self.lasting: dict[Any, list[Tag]] = {}  # by place: what is known of its results, if it stays the same
         self.called: set[str] = set()
+        self.idle: dict[str, None] = {}  # modules in which products of constants alone ran, in order
         self.plain: Tag = Tag(0)  # nothing is known
-        self.fixed: Tag = Tag(0)  # of a constant
+        self.fixed: Tag = Tag(0, constant=True, still=True)  # of a constant
         self.constants = Constants(model, neurons)
+        self.given: tuple[torch.Tensor, Tag] = torch.empty(0), self.plain  # the network's input
+        self.input_stands: bool | None = None  # is it the same at every step?  None: not looked at yet
         self.sums: list[torch.Tensor] = []  # of what comparisons saw: one NaN makes a sum NaN
         self.swallowed = False  # did a comparison of this pass see NaN, which is gone behind it?
 
@@ -45,12 +55,21 @@ class Recorder:
 
     def begin(self, layout: Layout) -> None:
         """Start a forward pass."""
-        self.layout, self.epoch = layout, next(_EPOCHS)
+        if layout != self.layout:
+            self.settled.clear()
+        self.layout, self.epoch = layout, next(_PASSES)
         self.first = self.first or self.epoch
         self.plain = Tag(self.epoch)
-        self.fixed = Tag(self.epoch, constant=True, still=True)
+        for tag in (self.fixed, *chain.from_iterable(self.lasting.values())):
+            tag.epoch = self.epoch
         self.sums, self.swallowed = [], False
-        self.constants.begin(first=self.epoch == self.first)
+        self.watched: torch.Tensor | None = None
+        self.constants.begin(self.epoch == self.first)
+
+    def give(self, x: torch.Tensor, tag: Tag) -> None:
+        """`x` is the network's input."""
+        self.mark(x, tag)
+        self.given, self.input_stands = (x, x.__dict__[ATTRIBUTE]), None
 
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""
@@ -64,33 +83,37 @@ class Recorder:
             self.swallowed = bool(torch.stack(self.sums).isnan().any())
             self.sums = []
         active = [tally for tally in self.tallies.values() if tally.calls]
+        for tally in active:
+            tally.close_plan(self.layout)
         known = located(self.layout, (tally.pending for tally in active))
         for tally in active:
             tally.flush(self.layout, known)
 
     # -- sites ----------------------------------------------------------------------------------------------
 
+    def enter(self, frame: FrameType | None) -> Any:
+        """The place that calls a function now: the module, and the lines from its `forward` inwards."""
+        where: list[Any] = [self.paths[-1]]
+        while frame is not None and frame.f_code is not _CALL:
+            code = frame.f_code
+            self.codes[id(code)] = code
+            where += (id(code), frame.f_lasti)
+            frame = frame.f_back
+        self.place = tuple(where)
+        return self.place
+
     def tally(self, op: str, variant: str = "") -> Tally:
         """The tally of the operation that runs now, told apart from others by the line that called it."""
-        path = self.paths[-1]
-        key = (path, op, (variant, self._site()))
+        key = (op, variant, self.place)
         found = self.tallies.get(key)
         if found is None:
+            path = self.paths[-1]
             site = self.sites.get((path, op), 0)
             self.sites[path, op] = site + 1
             found = self.tallies[key] = Tally(path, op, site, 1 << len(self.tallies))
         found.calls += 1
+        self.touched.append(found)
         return found
-
-    def _site(self) -> tuple[Any, ...]:
-        frame = self.frame
-        chain: list[int] = []
-        while frame is not None and frame.f_code is not _CALL:
-            code = frame.f_code
-            self.codes[id(code)] = code
-            chain += (id(code), frame.f_lasti)
-            frame = frame.f_back
-        return tuple(chain)
 
     # -- tags -----------------------------------------------------------------------------------------------
 
@@ -142,14 +165,48 @@ class Recorder:
     def unseen(self, note: str = "", elements: int = 0) -> None:
         """A tensor that no visible operation made is work that nobody counted: say so."""
         note = note or "a tensor made out of sight (scripted or traced code, numpy, a custom kernel)"
+        place, self.place = self.place, (self.paths[-1],)
         tally = self.tally("uncounted", f"unseen {note}")
+        self.place, self.looked = place, True
         tally.fixed.setdefault("note", note)
         tally.add(output_elements=elements)
+
+    def numbers_came_back(self, first: int, args: Any, kwargs: Any) -> bool:
+        """May numbers among the arguments come from an activation?  Then a row says that their past is lost."""
+        back = self.constants.came_back(first, args, kwargs)
+        if back:
+            self.unseen("a tensor made from numbers, after numbers were taken out of another")
+        return back
 
     def compared(self, x: torch.Tensor) -> None:
         """`x` is about to be compared, rounded or cast: NaN in it would leave no trace."""
         if x.is_floating_point():
             self.sums.append(x.sum().double())
+        self.watched = x
+
+    def settle(self, place: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tag: Tag, name: str) -> Tag:
+        """The tag of a call's result; calls that would count the same again are remembered."""
+        known = self.lasting.setdefault(place, [])
+        last = next((one for one in known if one.same(tag)), tag)
+        if last is tag and len(known) < VARIANTS:
+            known.append(tag)
+        if not self.looked and all(row.plan is not None for row in self.touched):
+            given = Settled.of(self, name, args, kwargs, last)
+            if given is not None:
+                self.settled.setdefault(place, deque(maxlen=VARIANTS)).appendleft(given)
+        return last
+
+    def again(self, place: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tag | None:
+        """Count a call as one like it was counted before; the tag of its result, or None if there was none."""
+        for call in self.settled.get(place, ()):
+            if call.name == name and call.matches(args, kwargs, self.epoch, self.constants.clock):
+                if call.watched >= 0:
+                    self.compared(args[call.watched])
+                for row in call.rows:
+                    row.calls += 1
+                    row.again()
+                return call.tag
+        return None
 
     def uncounted(self, function: str, out: Any) -> None:
         """No rule covers `function`: a row that says so."""
@@ -176,7 +233,7 @@ class Recorder:
     def look_at(self, out: Any) -> None:
         """Say so where a module hands out a tensor that no visible operation made."""
         if isinstance(out, torch.Tensor):
-            if ATTRIBUTE not in out.__dict__:
+            if self.constants.exposed or ATTRIBUTE not in out.__dict__:
                 self.tag(out)
         elif isinstance(out, (tuple, list)):
             for item in out:
@@ -188,28 +245,22 @@ class Recorder:
 
     def values(self, x: torch.Tensor, tag: Tag | None, known: ValueSet | None) -> ValueSet:
         """The values of operand `x`; not looked at again once its site has met some without a unit."""
-        if known is not None and known.values is None and not known.counts:
+        if known is not None and not known.countable:
             return known
         if tag is None:
             return REAL  # parameters and constants are weights
         if tag.values is not None:
             return tag.values
-        found = values_of(x)
-        self.learn(x, tag, values=found)
+        found, self.looked = values_of(x), True
+        self.mark(x, (self.tag(x) or tag).but(values=found))  # for the next operation that reads it
         return found
-
-    def learn(
-        self, x: torch.Tensor, tag: Tag, values: ValueSet | None = None, measured: Measured | None = None
-    ) -> None:
-        """Add what was just found out about `x` to its tag, for the next operation that reads it."""
-        latest = self.tag(x) or tag
-        self.mark(x, latest.knowing(values, measured))
 
     def rows(
         self, x: torch.Tensor, tag: Tag | None, values: ValueSet, lead: int, factor: int = 1
     ) -> Reading:
         """Nonzeros of `x` per leading index, times `factor`."""
-        measured, shape = self._measured(x, tag, values), tuple(x.shape[:lead])
+        self.looked = True
+        measured, shape = self.measured(x, values), tuple(x.shape[:lead])
         if measured is not None:
             size = measured.per_lead().numel()
             if x.dim() and size == x.shape[0]:
@@ -219,46 +270,39 @@ class Recorder:
             else:
                 measured = None
         if measured is None:
-            measured = self._measure(x, tag, values, lead)
+            measured = self._measure(x, values, lead)
         graded = measured.units.per_lead() if values.graded and measured.units is not None else None
         order = TIME_MAJOR if tag is None else tag.order
         return Reading(shape, measured.per_lead(), factor, values.unit or 1.0, graded, order)
 
-    def maps(
-        self, x: torch.Tensor, tag: Tag | None, values: ValueSet
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def maps(self, x: torch.Tensor, values: ValueSet) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Nonzeros of (N, C, *spatial) summed over channels, (N, positions), and the same of unit events."""
-        measured = self._measured(x, tag, values)
+        measured = self.measured(x, values)
         if measured is None or measured.positions(x) is None:
-            measured = self._measure(x, tag, values, 1)
+            measured = self._measure(x, values, 1)
         found = measured.positions(x)
         assert found is not None
         return found, None if measured.units is None else measured.units.maps
 
-    def _measured(self, x: torch.Tensor, tag: Tag | None, values: ValueSet) -> Measured | None:
-        """What was counted of this tensor before, if it shows all of it in the same order."""
-        known = tag.measured if tag is not None else None
-        if known is None or known.numel != x.numel() or not x.is_contiguous():
+    def measured(self, x: torch.Tensor, values: ValueSet | None = None) -> Measured | None:
+        """What was counted of this tensor before, if it shows all of it in the same order, unchanged."""
+        known: Measured | None = x.__dict__.get(COUNTED)
+        if known is None or known.epoch != self.epoch or known.version != x._version or self.constants.clock:
             return None
-        return None if values.graded and known.units is None else known
+        if known.numel != x.numel() or not x.is_contiguous():
+            return None
+        return None if values is not None and values.graded and known.units is None else known
 
-    def _measure(self, x: torch.Tensor, tag: Tag | None, values: ValueSet, lead: int) -> Measured:
+    def _measure(self, x: torch.Tensor, values: ValueSet, lead: int) -> Measured:
         """Count `x`, and keep the result for the next operation that reads it."""
-        fresh = _counted(x, ones_where_nonzero(x, values), lead)
+        fresh = Measured(x, lead, self.epoch)
+        fresh.maps, fresh.rows = counts_of(x, lead, lambda part: ones_where_nonzero(part, values))
         if values.graded:
-            fresh.units = _counted(x, units(x, values), lead)
-        if tag is not None and x.is_contiguous():
-            self.learn(x, tag, measured=fresh)
+            fresh.units = Measured(x, lead, self.epoch)
+            fresh.units.maps, fresh.units.rows = counts_of(x, lead, lambda part: units(part, values))
+        if x.is_contiguous():
+            x.__dict__[COUNTED] = fresh
         return fresh
-
-
-def _counted(x: torch.Tensor, counts: torch.Tensor, lead: int) -> Measured:
-    fresh = Measured(x, lead)
-    if lead == 1 and x.dim() > 2:
-        fresh.maps = position_counts(counts, 1)
-    else:
-        fresh.rows = row_counts(counts, lead)
-    return fresh
 
 
 @functools.lru_cache(maxsize=256)

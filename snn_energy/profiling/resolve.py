@@ -79,6 +79,11 @@ class Count:
         steps = (total, *(0 for _ in self.by_step[1:])) if self.by_step else ()
         return Count(total, steps, squares)
 
+    def in_passes(self, passes: int) -> Count:
+        """The count of `passes` sets of samples, each with this one."""
+        squares = None if self.square_sum is None else passes * self.square_sum
+        return Count(passes * self.total, tuple(passes * s for s in self.by_step), squares)
+
     def times(self, factor: int) -> Count:
         """The count where each counted one is `factor` of them."""
         if factor == 1:
@@ -86,12 +91,18 @@ class Count:
         squares = None if self.square_sum is None else factor**2 * self.square_sum
         return Count(factor * self.total, tuple(factor * s for s in self.by_step), squares)
 
+    def less(self, part: Count) -> Count:
+        """What is left without `part`; its spread over samples is not known."""
+        same = len(self.by_step) == len(part.by_step)
+        steps = tuple(a - b for a, b in zip(self.by_step, part.by_step, strict=True)) if same else ()
+        return Count(self.total - part.total, steps, None)
+
 
 ZERO = Count()
 # count -> the operands, left or right, whose unit events it can count
 SIDES = {
     "events": "l",
-    "events_unpruned": "l",
+    "events_pruned": "l",
     "input": "l",
     "left": "l",
     "right": "r",
@@ -142,14 +153,14 @@ class Candidates:
 
 
 def _weighted(c: Candidates) -> Decided:
-    pruned = "valid_unpruned" in c.row.counts
+    pruned = "valid_pruned" in c.row.counts
     if c.left.event_driven:
         units, events = c.unit_events("events", c.left), c["events"]
         if not pruned:
             return Decided(units, events)
-        kept = c.unit_events("events_unpruned", c.left), c["events_unpruned"], ZERO, ZERO
-        return Decided(units, events, unpruned=kept)
-    kept = (ZERO, ZERO, c["valid_unpruned"], c["events_unpruned"])
+        met = units.less(c.unit_events("events_pruned", c.left)), events.less(c["events_pruned"])
+        return Decided(units, events, unpruned=(*met, ZERO, ZERO))
+    kept = (ZERO, ZERO, c["valid"].less(c["valid_pruned"]), c["events"].less(c["events_pruned"]))
     return Decided(macs=c["valid"], nonzero=c["events"], unpruned=kept if pruned else None)
 
 
@@ -249,11 +260,12 @@ def _unit_total(c: Candidates, name: str, values: ValueSet, nonzero: int) -> int
 
 
 def _canonical(row: OpRow) -> OpRow:
-    """`row` without the counts of an operand that has turned out real, where its nonzeros do not matter.
+    """`row` without the counts of an operand whose values have no unit, where its nonzeros do not matter.
 
-    They were counted until its first real batch only, so they depend on the order of the batches.
+    They were counted until its first such batch only, so they depend on the order of the batches.
     """
-    left, right = (row.input_kind == "real", row.right_kind == "real")
+    left = bool(row.input_kind) and not value_set(row.input_kind, row.input_values).countable
+    right = bool(row.right_kind) and not value_set(row.right_kind or "", row.right_values).countable
     void: set[str] = set()
     if row.op in SUMS and left:
         void = {"events"}
@@ -271,7 +283,7 @@ def _void_units(row: OpRow) -> set[str]:
     """Unit events of operands without a unit: they were counted until the unit was lost."""
     left = not value_set(row.input_kind, row.input_values).unit
     right = not value_set(row.right_kind or "real", row.right_values).unit
-    void = {"events_units", "events_unpruned_units", "left_units", "input_units"} if left else set()
+    void = {"events_units", "events_pruned_units", "left_units", "input_units"} if left else set()
     if right:
         void |= {"right_units", "right_input_units"}
     lost = (left or right) if not row.weight_elements else (left and right)

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import datetime
 import functools
+import gc
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -108,7 +109,7 @@ def profile(
         aliases=_aliases(model),
         environment=_environment(),
         class_names=tuple(class_names),
-        notes=guard.notes,
+        notes=(*guard.notes, *_of_constants(recorder)),
     )
 
 
@@ -145,7 +146,10 @@ def record_spikes(
 
 def _stacked(name: str, calls: list[torch.Tensor], layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
     """Single-step calls become one (T, B, …) tensor; repeated multi-step calls stay apart."""
-    single = calls[0].shape[:1] == (layout.batch,) and not layout.steps_in_tensors
+    looped = not layout.steps_in_tensors
+    if layout.steps is not None and layout.steps > 1:  # of neurons that do not say how time lies in tensors
+        looped |= not len(calls) % layout.steps and calls[0].shape[:2] != (layout.steps, layout.batch)
+    single = calls[0].shape[:1] == (layout.batch,) and looped
     if single:
         steps = layout.steps or len(calls)
         repeats = max(1, len(calls) // steps)
@@ -184,6 +188,18 @@ def undisturbed(model: nn.Module, place: torch.device) -> Iterator[torch.device]
             module._memories.update(memory)
 
 
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """No search for circles of garbage while a pass runs: what a pass leaves has none, and the search is long."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
 def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
 
@@ -215,8 +231,8 @@ def _forward(
     """One watched forward pass from fresh neurons; returns its output and T."""
     recorder.begin(layout)
     order = layout.input_order(x.shape)
-    recorder.mark(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
-    with watch:
+    recorder.give(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
+    with watch, no_collection():
         outs = _run(model, x, layout)
     recorder.look_at(outs)
     recorder.flush()
@@ -265,6 +281,14 @@ def _refuse(recorder: Recorder) -> None:
         raise UncountedError(
             f"no counting rule for {'; '.join(missing)}; without strict they are listed as uncounted"
         )
+
+
+def _of_constants(recorder: Recorder) -> tuple[str, ...]:
+    """A note on products of constants alone: an inference does not need them, but a reader may miss them."""
+    if not recorder.idle:
+        return ()
+    names = ", ".join(name or "(model)" for name in recorder.idle)
+    return (f"products of constants alone are prepared once and not counted: in {names}",)
 
 
 def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]:

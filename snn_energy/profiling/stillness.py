@@ -1,10 +1,14 @@
 """Whether a layer's input is the same at every time step, so that its products can be charged once.
 
 The values decide.  Where a tensor came from says only which are worth comparing: those made from the
-network's input without state and without chance.
+network's input without state and without chance.  Steps that are called one by one do the same arithmetic, so
+equal is equal to the bit; steps that lie in one tensor may be summed in another order, and are equal but for
+rounding, if the network's own input was the same to the bit.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
@@ -15,17 +19,33 @@ from snn_energy.profiling.tally import Tally
 ROUNDING = 1e-5  # of the largest magnitude: what sums in another order leave behind a layer
 
 
-def repeats(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, lead: tuple[int, ...]) -> None:
-    """Note for each step of this call whether its input is that of the first step."""
+@dataclass(frozen=True)
+class First:
+    """What a layer met at its first call of a pass."""
+
+    x: torch.Tensor
+    version: int
+    weight: torch.Tensor
+    weight_version: int
+    clock: int  # of writes that versions do not show
+
+
+def repeats(
+    rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, lead: tuple[int, ...], weight: torch.Tensor
+) -> None:
+    """Note for each step of this call whether its input and its weights are those of the first step."""
     if not tag.still:
         row.repeats.append(False)
         return
     groups = _groups(rec, lead, tag.order)
     if groups is None:
         row.repeats.append(False)
-        row.fixed.setdefault("note", "whether the input repeats over time could not be told: charged as executed")
+        row.fixed.setdefault(
+            "note", "whether the input repeats over time could not be told: charged as executed"
+        )
         return
-    row.repeats.extend([_same(row, x, groups, rec.layout.batch, tag)] * groups)
+    same = _steps_alike(rec, x, groups, tag) if groups > 1 else True
+    row.repeats.extend([same and _as_first(rec, row, x, weight)] * groups)
 
 
 def _groups(rec: Recorder, lead: tuple[int, ...], order: int) -> int | None:
@@ -38,28 +58,49 @@ def _groups(rec: Recorder, lead: tuple[int, ...], order: int) -> int | None:
     return None
 
 
-def _same(row: Tally, x: torch.Tensor, groups: int, batch: int, tag: Tag) -> bool:
-    """Are all steps in `x` alike, and like the first step of this pass?"""
-    exact = tag.sites == 0
-    if groups > 1:
-        if tag.order == SAMPLE_MAJOR:
-            steps = x.reshape(batch, groups, -1).unbind(1)
-        else:
-            steps = x.reshape(groups, -1).unbind(0)
-        return all(_alike(steps[0], step, exact) for step in steps[1:])
-    if row.first_input is None:
-        row.first_input = x, x._version
+def _steps_alike(rec: Recorder, x: torch.Tensor, groups: int, tag: Tag) -> bool:
+    """Are all steps that lie in `x` alike?"""
+    batch = rec.layout.batch
+    shape, axis = ((batch, groups, -1), 1) if tag.order == SAMPLE_MAJOR else ((groups, batch, -1), 0)
+    first, *others = x.reshape(shape).unbind(axis)
+    if all(torch.equal(first, step) for step in others):
         return True
-    first, version = row.first_input
-    if first._version != version:  # changed since: there is nothing to compare with
+    if tag.sites == 0 or not x.is_floating_point() or not _input_stands(rec):
         return False
-    return x is first or (x.shape == first.shape and _alike(first, x, exact))
+    limit = ROUNDING * first.abs().max()
+    return all(bool((first - step).abs().max() <= limit) for step in others)
 
 
-def _alike(a: torch.Tensor, b: torch.Tensor, exact: bool) -> bool:
-    """Equal; behind another layer, equal but for rounding."""
-    if torch.equal(a, b):
+def _input_stands(rec: Recorder) -> bool:
+    """Is the network's own input the same at every step, to the bit?  Looked at once a pass."""
+    if rec.input_stands is None:
+        x, tag = rec.given
+        lead = tuple(x.shape[: rec.layout.leading(x.shape, tag.order)])
+        groups = _groups(rec, lead, tag.order)
+        unchanged = x._version == tag.version and not rec.constants.torn_since(x, tag.clock)
+        exact = tag.but(sites=0)
+        rec.input_stands = (
+            unchanged and groups is not None and (groups == 1 or _steps_alike(rec, x, groups, exact))
+        )
+    return rec.input_stands
+
+
+def _as_first(rec: Recorder, row: Tally, x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Are input and weights those of the first call in this pass?"""
+    memory = rec.constants
+    first = row.first
+    if first is None:
+        row.first = First(x, x._version, weight, weight._version, memory.ticks)
         return True
-    if exact or not a.is_floating_point():
+    if first.x._version != first.version or first.weight._version != first.weight_version:
+        return False  # changed since: there is nothing to compare with
+    if memory.torn_since(first.x, first.clock) or memory.torn_since(first.weight, first.clock):
         return False
-    return bool((a - b).abs().max() <= ROUNDING * a.abs().max())
+    return _equal(x, first.x) and _equal(weight, first.weight)
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """The same memory, or the same values in the same shape."""
+    if a is b or (a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()):
+        return True
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

@@ -32,26 +32,18 @@ def per_axis(value: Any, axes: int) -> tuple[int, ...]:
     return value * axes if len(value) == 1 else value
 
 
-def batched(call: Call, x: torch.Tensor, axes: int) -> torch.Tensor:
-    """`x` as (N, C, *spatial), of one sample where it came without samples."""
-    if x.dim() > axes + 1:
-        return x
-    one, tag = x.unsqueeze(0), call.tag(x) or call.rec.plain
-    call.rec.mark(one, tag.but(measured=None))
-    return one
-
-
 def conv(call: Call) -> Tag:
     """conv1d/2d/3d: every event costs one accumulate per existing tap and output channel of its group."""
-    x, weight, out = call["input"], call["weight"], call.run()
+    given, out = call.arguments(), call.run()
+    x, weight = given["input"], given["weight"]
     axes = weight.dim() - 2
     layer = _convolution_layer(
-        tuple(x.shape[-axes:]),
-        tuple(out.shape[-axes:]),
-        tuple(weight.shape),
-        *(_hashable(call.get(name, default)) for name, default in _ATTRIBUTES),
+        x.shape[-axes:],
+        out.shape[-axes:],
+        weight.shape,
+        *[_hashable(given.get(name, default)) for name, default in _ATTRIBUTES],
     )
-    return weighted(call, layer, weight, call.get("bias"), x, out)
+    return weighted(call, layer, weight, given.get("bias"), x, out)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -65,10 +57,11 @@ def _convolution_layer(
     groups: int,
 ) -> Layer:
     """A convolution whose attributes are as they were given."""
+    sizes, outputs, weight = tuple(sizes), tuple(outputs), tuple(weight)
     axes, name = len(weight) - 2, f"conv{len(weight) - 2}d"
 
     def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        return getattr(F, name)(counts, kept, None, stride, padding, dilation, groups)  # type: ignore[no-any-return]
+        return getattr(F, name)(counts, kept, None, stride, padding, dilation, groups)
 
     taps_apart = per_axis(dilation, axes)
     if padding == "same":
@@ -94,7 +87,7 @@ def conv_transpose(call: Call) -> Tag:
     shape = geometry(sizes, outputs, tuple(weight.shape), stride, before, dilation, groups, transposed=True)
 
     def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)  # type: ignore[no-any-return]
+        return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)
 
     layer = Layer(name, shape.fan, shape.dense, shape.details, again)
     return weighted(call, layer, weight, call.get("bias"), x, out)
@@ -140,20 +133,22 @@ def weighted(
 ) -> Tag:
     """Count a layer with weights; `variant` tells layers apart that one function holds."""
     rec, tag, row = call.rec, call.tag(x) or call.rec.plain, call.row(layer.op, variant)
-    maps = x if layer.convolve is None else batched(call, x, len(layer.fan.axes))
+    rec.looked = True
+    batched = x if layer.convolve is None or x.dim() > len(layer.fan.axes) + 1 else x.unsqueeze(0)
     values = rec.values(x, tag, row.left)
     row.see_left(values)
     row.merge_sources(tag.sources)
     lead = rec.layout.leading(x.shape, tag.order) if layer.convolve is None else 1
-    key = layer, maps.shape, tag.order, lead, bias is None
+    key = layer, batched.shape, tag.order, lead, bias is None
     if row.plan is not None and row.plan.key == key:
         row.again()
     else:
-        _by_shape(rec, row, key, layer, weight, bias, maps, out)
-    _events(rec, row, maps, tag, values, layer.fan, lead)
+        _by_shape(rec, row, key, layer, weight, bias, batched, out)
+    if values.countable or not row.all_nonzero(batched):
+        _events(rec, row, batched, tag, values, layer.fan, lead)
     if zeros_in(weight):
-        pruned(row, layer, weight, maps, tag, values, lead)
-    repeats(rec, row, maps, tag, tuple(maps.shape[:lead]))
+        pruned(row, layer, weight, batched, tag, values, lead)
+    repeats(rec, row, batched, tag, tuple(batched.shape[:lead]), weight)
     return call.known(row=row, synapse=row, order=tag.order)
 
 
@@ -174,15 +169,16 @@ def _by_shape(
             "bias_elements": 0 if bias is None else bias.numel(),
             "details": dict(layer.details),
         }
-    width = x.shape[-1] if layer.is_linear else x.shape[1]
-    each = layer.fan.total * width * (rows // max(1, math.prod(shape)))
+    width, size = x.shape[-1] if layer.is_linear else x.shape[1], max(1, math.prod(shape))
+    valid = Reading(shape, None, layer.fan.total * width * (rows // size), order=order)
     sums = {
         "dense_macs": layer.dense * rows,
         "input_elements": x.numel(),
         "output_elements": out.numel(),
         "bias_adds": 0 if bias is None else out.numel(),
     }
-    row.remember(key, {"valid": Reading(shape, None, each, order=order)}, sums)
+    dense = {"events": valid, "input": Reading(shape, None, x.numel() // size, order=order)}
+    row.remember(key, {"valid": valid}, sums, dense)
 
 
 def _events(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueSet, fan: FanOut, lead: int) -> None:
@@ -195,7 +191,7 @@ def _events(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueS
             "events", Reading(counts.lead, counts.values, uniform, counts.unit, counts.units, counts.order)
         )
         return
-    maps, units = rec.maps(x, tag, values)
+    maps, units = rec.maps(x, values)
     reach = fan_weights(fan, x.device)
     (events, inputs), shape, unit = reach @ maps.double().T, tuple(x.shape[:1]), values.unit or 1.0
     graded = (None, None) if units is None else reach @ units.double().T

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.measure import without_zeros
 from snn_energy.profiling.profile import OpRow
 from snn_energy.profiling.provenance import TIME_MAJOR, union
 from snn_energy.profiling.resolve import SIDES, SYNAPTIC, ZERO, Count, ratio
@@ -59,16 +60,16 @@ def located(layout: Layout, pending: Iterable[dict[str, list[Reading]]]) -> dict
                 alike.setdefault(place, {})[id(values)] = values
         if reading.values is None and (*place, 0) not in known:
             known[*place, 0] = _ones(layout, *place)
-    for (lead, order), values in alike.items():
-        block, grid = torch.stack(tuple(values.values())).long(), layout.split(lead, order)
+    for (lead, order), found_here in alike.items():
+        block, grid = torch.stack(tuple(found_here.values())).long(), layout.split(lead, order)
         if grid is None:
             found = [Located(total) for total in block.sum(1).tolist()]
         else:  # further leading dimensions belong to the sample
-            by_both = block.reshape(len(values), *grid.shape, -1).sum(3)
+            by_both = block.reshape(len(found_here), *grid.shape, -1).sum(3)
             steps, samples = by_both.sum(grid.batch_axis + 1), by_both.sum(grid.step_axis + 1)
             rows = zip(steps.tolist(), samples.tolist(), strict=True)
             found = [Located(sum(by_step), by_step, by_sample) for by_step, by_sample in rows]
-        known.update({(lead, order, key): one for key, one in zip(values, found, strict=True)})
+        known.update({(lead, order, key): one for key, one in zip(found_here, found, strict=True)})
     return known
 
 
@@ -102,8 +103,9 @@ class Tally:
         self.calls = 0  # in this pass
         self.pending: dict[str, list[Reading]] = {}
         self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
-        self.first_input: tuple[torch.Tensor, int] | None = None  # and its version
+        self.first: Any = None  # what the layer met at its first call of this pass
         self.plan: Plan | None = None
+        self.sparse = False  # has a real operand had zeros?
         self.last: weakref.ref[torch.Tensor] | None = None  # what an addition gave at its last call
 
     def see_left(self, values: ValueSet) -> None:
@@ -126,29 +128,71 @@ class Tally:
         for name, value in sums.items():
             mine[name] = mine.get(name, 0) + value
 
-    def remember(self, key: Any, readings: dict[str, Reading], sums: dict[str, int]) -> None:
-        """Count what shapes alone decide, and keep it for the next call of the same `key`."""
+    def remember(
+        self,
+        key: Any,
+        readings: dict[str, Reading],
+        sums: dict[str, int],
+        dense: dict[str, Reading] | None = None,
+    ) -> None:
+        """Count what shapes alone decide, and keep it for the next call of the same `key`.
+
+        `dense`: what they decide besides where no operand has a zero (`all_nonzero`).
+        """
         self.settle_plan()
-        self.plan = Plan(key, readings, sums)
+        self.plan = Plan(key, readings, sums, dense or {})
         self.again()
 
     def again(self) -> None:
         """Count what the last call counted."""
-        plan = self.plan
-        assert plan is not None
-        plan.calls += 1
-        for name, reading in plan.readings.items():
+        self.plan.calls += 1  # type: ignore[union-attr]
+
+    def uniform(self, key: Any, **sums: int) -> None:
+        """Totals that shapes alone decide: those of the last call, if it had the same `key`."""
+        if self.plan is not None and self.plan.key == key:
+            self.plan.calls += 1
+        else:
+            self.remember(key, {}, sums)
+
+    def all_nonzero(self, *operands: torch.Tensor) -> bool:
+        """Count real operands by their shapes, if none of them has a zero; not asked again once one had."""
+        if self.sparse or not all(map(without_zeros, operands)):
+            self.sparse = True
+            return False
+        for name, reading in self.plan.dense.items():  # type: ignore[union-attr]
             self.read(name, reading)
+        return True
 
     def settle_plan(self) -> None:
-        """Add the totals of the calls that went by the plan."""
-        if self.plan is not None:
-            self.add(**{name: value * self.plan.calls for name, value in self.plan.sums.items()})
-            self.plan = None
+        """Add what the calls that went by the plan have counted; another plan begins."""
+        plan = self.plan
+        if plan is None:
+            return
+        for name, reading in plan.readings.items():
+            self.pending.setdefault(name, []).extend([reading] * plan.calls)
+        for counts, passes in plan.passes.values():
+            for name, count in counts.items():
+                self.counts[name] = self.counts.get(name, ZERO) + count.in_passes(passes)
+        self.add(**{name: value * (plan.calls + plan.before) for name, value in plan.sums.items()})
+        self.plan = None
+
+    def close_plan(self, layout: Layout) -> None:
+        """Close a pass for the calls that went by the plan."""
+        plan = self.plan
+        if plan is None or not plan.calls:
+            return
+        if any(name in self.pending for name in plan.readings):
+            for name, reading in plan.readings.items():
+                self.pending[name] = [*self.pending.get(name, ()), *[reading] * plan.calls]
+        elif plan.readings:
+            key = plan.calls, layout.steps, layout.batch
+            counts, passes = plan.passes.get(key) or (_alike(plan, layout), 0)
+            plan.passes[key] = counts, passes + 1
+        plan.before += plan.calls
+        plan.calls = 0
 
     def flush(self, layout: Layout, known: dict[Place, Located]) -> None:
         """Close a pass: readings become counts."""
-        self.settle_plan()
         graded = self.op in SYNAPTIC and any(v is not None and v.graded for v in (self.left, self.right))
         for name, readings in self.pending.items():
             events = _count(readings, layout, known)
@@ -162,7 +206,7 @@ class Tally:
         self.sums["calls"] = self.sums.get("calls", 0) + self.calls * layout.batch
         self.before = self.left, self.right
         self.calls, self.pending, self.repeats = 0, {}, []
-        self.first_input = self.last = None
+        self.first = self.last = None
 
     def _unit(self, name: str, operands: tuple[ValueSet | None, ValueSet | None]) -> float:
         """What one unit event of the count `name` stands for, if `operands` are its operands."""
@@ -187,6 +231,7 @@ class Tally:
 
     def row(self, steps: int) -> OpRow:
         """The row, but for what `resolve` derives from it."""
+        self.settle_plan()
         counts = dict(self.counts)
         given, right_given = counts.pop("input", ZERO), counts.pop("right_input", ZERO)
         for name in ("input_units", "right_input_units"):  # as their namesakes: no spread over samples
@@ -235,7 +280,19 @@ class Plan:
     key: Any
     readings: dict[str, Reading]
     sums: dict[str, int]
-    calls: int = 0
+    dense: dict[str, Reading]
+    calls: int = 0  # in this pass
+    before: int = 0  # in passes before
+    # (calls in a pass, T, B) -> what one such pass counts, and how many there were
+    passes: dict[tuple[int, int | None, int], tuple[dict[str, Count], int]] = field(default_factory=dict)
+
+
+def _alike(plan: Plan, layout: Layout) -> dict[str, Count]:
+    """What a pass counts in which every call went by the plan."""
+    known: dict[Place, Located] = {}
+    for reading in plan.readings.values():
+        known[reading.lead, reading.order, 0] = _ones(layout, reading.lead, reading.order)
+    return {name: _count([r] * plan.calls, layout, known) for name, r in plan.readings.items()}
 
 
 def _count(readings: list[Reading], layout: Layout, known: dict[Place, Located]) -> Count:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exact import exact
 from spiking_nets import NEURONS, Convolutions, OneNeuron, captured, frames, gated, images, lively
 from torch import nn
 
@@ -41,7 +42,7 @@ def statten_case(kind: str = "images", **fields: Any) -> Case:
 
 @functools.cache
 def convolutions() -> nn.Module:
-    return lively(Convolutions(), images(batch=16))
+    return exact(lively(Convolutions(), images(batch=16)))
 
 
 CASES: dict[str, Case] = {
@@ -83,10 +84,13 @@ def test_spike_for_spike(name: str, form: Any, tmp_path: Path) -> None:
     assert (runner.form, runner.class_names) == (form, list("abcde"))
 
 
+ALIKE = ("identical", "identical but for ties")  # a sigmoid is rounded otherwise in each library
+
+
 def test_staa_neurons(tmp_path: Path) -> None:
     model = gated()
     found = export_onnx(model, tmp_path, images(batch=7).numpy())
-    assert found.verdict == "identical" and [c.name for c in found.neurons] == ["lif"]
+    assert found.verdict in ALIKE and [c.name for c in found.neurons] == ["lif"]
     assert found.details["functions"] == ["STAALIF"]
     proto = onnx.load(tmp_path / "model.onnx")
     sizes = {t.name: int(np.prod(t.dims)) for t in proto.graph.initializer}
@@ -109,7 +113,7 @@ def test_staa_neurons_step_by_step(fields: dict[str, Any], tmp_path: Path) -> No
     model, x = gated(**fields), images(batch=7)
     found = export_onnx(model, tmp_path, x.numpy(), form="single-step")
     (check,) = found.neurons
-    assert found.verdict == "identical" and 0 < check.spikes < check.compared
+    assert found.verdict in ALIKE and 0 < check.spikes < check.compared
     assert found.details["functions"] == ["STAALIFStep"]
     runner = OnnxModel(tmp_path / "model.onnx")
     state = None
@@ -232,7 +236,7 @@ def test_debug_outputs(tmp_path: Path) -> None:
     export_onnx(model, tmp_path, x, debug_outputs=True)
     out = OnnxModel(tmp_path / "model.onnx").run(x)
     assert list(out)[1:] == [node.name for node in graph.neurons]
-    assert out["block.0.attn.q_lif"].shape == (12, 48, 3, 5)
+    assert out["block.0.attn.q_lif"].shape == (12, 48, 8, 5)
 
 
 @pytest.fixture(scope="module")
@@ -261,12 +265,12 @@ def test_int8(exported: Path) -> None:
 
 
 def test_wrong_shapes_say_what_is_right(exported: Path) -> None:
-    with pytest.raises(DataError, match=r"\(2, 3, 20, 12\).*\(B, 3, 12, 20\)"):
-        verify_dir(exported, np.zeros((2, 3, 20, 12)))
-    with pytest.raises(DataError, match=r"\(3, 12, 20\).*\(B, 3, 12, 20\)"):
-        OnnxModel(exported / "model.onnx").run(np.zeros((3, 12, 20)))
+    with pytest.raises(DataError, match=r"\(2, 3, 20, 32\).*\(B, 3, 32, 20\)"):
+        verify_dir(exported, np.zeros((2, 3, 20, 32)))
+    with pytest.raises(DataError, match=r"\(3, 32, 20\).*\(B, 3, 32, 20\)"):
+        OnnxModel(exported / "model.onnx").run(np.zeros((3, 32, 20)))
     with pytest.raises(DataError, match="at least one"):
-        verify_dir(exported, np.zeros((0, 3, 12, 20)))
+        verify_dir(exported, np.zeros((0, 3, 32, 20)))
 
 
 def test_corrupted_files_are_found(exported: Path, tmp_path: Path) -> None:

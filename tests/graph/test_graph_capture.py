@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from exact import exact
 from spiking_nets import (
     NEURONS,
     Convolutions,
@@ -65,30 +66,30 @@ STATTENS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", STATTENS)
 def test_statten(name: str) -> None:
     model, graph = captured(**STATTENS[name])
-    assert graph.inputs[0].shape == ("B", 3, 12, 20)
+    assert graph.inputs[0].shape == ("B", 3, 32, 20)
     assert_holds(graph, model, images(batch=5))
     names = [node.name for node in graph.neurons]
     assert names[:2] == ["patch_embed.proj_lif", "patch_embed.proj_lif1"]
     assert "block.0.attn.q_lif" in names and names[-1] == "head_lif"
-    assert graph["block.0.attn.q_conv"].shape == ("T", "B", 48, 3, 5)
+    assert graph["block.0.attn.q_conv"].shape == ("T", "B", 48, 8, 5)
 
 
 def test_frames() -> None:
     model, graph = captured("frames", dvs_mode=True)
-    assert graph.inputs[0].shape == ("B", "T", 3, 12, 20)
+    assert graph.inputs[0].shape == ("B", "T", 3, 32, 20)
     assert_holds(graph, model, frames(batch=2))
 
 
 def test_attention_keeps_its_form() -> None:
     _, graph = captured()
     products = graph.of_type(n.MatMul)
-    assert [node.shape for node in products] == [("T/2", "B", 3, 16, 16), ("T/2", "B", 3, 30, 16)]
+    assert [node.shape for node in products] == [("T/2", "B", 3, 16, 16), ("T/2", "B", 3, 80, 16)]
     scale = graph[products[1].inputs[1]]
-    assert isinstance(scale, n.Scale) and scale.factor == 1 / 3
+    assert isinstance(scale, n.Scale) and scale.factor == 1 / 8
 
 
 def test_convolutions_of_every_kind() -> None:
-    model = lively(Convolutions(), images(batch=16))
+    model = exact(lively(Convolutions(), images(batch=16)))
     graph = capture(model, images())
     assert_holds(graph, model, images(batch=6))
     conv = graph["conv2"]
@@ -108,7 +109,7 @@ def test_neurons(name: str) -> None:
 
 
 def test_spikingjelly_step_mode_layers() -> None:
-    model = lively(Unrolled(), images(batch=16))
+    model = exact(lively(Unrolled(), images(batch=16)))
     graph = capture(model, images())
     assert_holds(graph, model, images(batch=2))
     assert [node.op for node in graph][:4] == ["Input", "Expand", "Conv", "Norm"]

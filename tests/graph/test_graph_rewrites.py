@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exact import exact
 from spiking_nets import STATTEN, Convolutions, Unrolled, captured, gated, images, lively, statten
 from torch import nn
 
@@ -32,7 +33,7 @@ def attention() -> Graph:
 
 @pytest.fixture(scope="module")
 def convolutions() -> Graph:
-    return capture(lively(Convolutions(), images(batch=16)), images())
+    return capture(exact(lively(Convolutions(), images(batch=16))), images())
 
 
 def random_norm(channels: int, rng: np.random.Generator, **fields: Any) -> n.Norm:
@@ -107,10 +108,10 @@ def test_direct_attention_needs_spikes(attention: Graph) -> None:
 
 def test_the_number_of_steps_is_free(attention: Graph) -> None:
     """Captured at T = 6 and run at T = 4, it computes what the same weights compute at T = 4."""
-    model = create_model("statten", **{**STATTEN, "T": 4})
+    model = exact(create_model("statten", **{**STATTEN, "T": 4}))
     model.load_state_dict(statten().state_dict())
     with torch.no_grad():
-        logits = model.eval()(images())
+        logits = model(images())
     assert torch.equal(run(with_steps(attention, 4), images())[attention.outputs[0]], logits)
 
 
@@ -126,7 +127,7 @@ def test_chunks_and_single_steps() -> None:
 )
 def test_a_tightened_neuron_computes_the_same_bits(fields: dict[str, Any]) -> None:
     node = capture(gated(**fields), images())["lif"]
-    x = torch.randn(3, 7, 8, 6, 10, generator=torch.Generator().manual_seed(2))
+    x = torch.randn(3, 7, 8, 16, 10, generator=torch.Generator().manual_seed(2))
     row = () if node.table is None else (torch.from_numpy(node.table[1:2]),)
     for before, inputs in ((node.body, (x,)), (node.step, (x[0], x[1], *row))):
         after = tighten(before)

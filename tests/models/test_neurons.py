@@ -39,7 +39,7 @@ def test_spikes_membrane_and_gradient(steps: int, tau: float, threshold: float, 
     (grad,) = torch.autograd.grad((spikes * weight).sum(), x)
     assert torch.equal(spikes, expected)
     assert torch.equal(v, node.v)
-    torch.testing.assert_close(grad, expected_grad, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-5, atol=2e-6)  # sums of terms near 1 may cancel
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -206,9 +206,9 @@ def test_an_image_is_a_sequence_of_itself_and_logits_are_the_mean_over_steps():
 
 
 def test_no_call_sees_the_one_before():
-    model, x = small(), torch.randn(B, C, H, W)
+    model, x = small().double(), torch.randn(B, C, H, W, dtype=torch.float64)
     first = model(x)
-    model(torch.randn(B + 1, C, W, H))
+    model(torch.randn(B + 1, C, W, H, dtype=torch.float64))
     assert torch.equal(model(x), first)
     reset(model)
     assert torch.equal(model(x), first)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from exact import exact, exact_images
 from networks import lively
 from torch import nn
 
+from snn_energy.models.staa_neuron import GlobalContext, StepAttention
 from snn_energy.models.zoo import create_model, find, list_models
 from snn_energy.profiling import Profile, profile
 from snn_energy.profiling.resolve import SYNAPTIC
@@ -19,18 +22,19 @@ TRANSFORMER = {"embed_dims": 32, "num_heads": 4, "depths": 1}
 STAGED = {"embed_dims": 64, "num_heads": (1, 2, 4), "depths": (1, 1, 1)}
 
 
-def small(name: str, **more: Any) -> tuple[nn.Module, torch.Tensor]:
-    """The named architecture with few channels, and two small images; event streams keep their channels."""
+def small(name: str, width: int = 48, **more: Any) -> tuple[nn.Module, torch.Tensor]:
+    """The named architecture with few channels, and two small images, `width` wide where not square; event
+    streams keep their channels."""
     torch.manual_seed(0)
     config = find(name).resolve().Config
     known = {field.name for field in dataclasses.fields(config)}
     staged = name.endswith(("qkformer", "maxformer"))
     fields = {**SMALL, **(STAGED if staged else TRANSFORMER), **more}
-    fields |= {"img_size_h": 32, "img_size_w": 48} if not staged else {}
+    fields |= {"img_size_h": 32, "img_size_w": width} if not staged else {}
     model = create_model(name, **{key: value for key, value in fields.items() if key in known})
     gates_awake(lively(model))
     channels = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).in_channels
-    size = (64, 64) if name.endswith("qkformer") else (32, 48)
+    size = (64, 64) if name.endswith("qkformer") else (32, width)
     batch = (2, 4, channels, *size) if getattr(model.config, "dvs_mode", False) else (2, channels, *size)
     return model, torch.rand(batch)
 
@@ -69,16 +73,53 @@ def wide(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size > 1)
 
 
-@pytest.mark.parametrize("name", ["staa-resnet20", "staa-vgg13", "decoupled", "statten-maxformer"])
+def exact_case(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """The same with sums that are exact, and 5 samples, one of them black."""
+    model, x = small(name, width=64)
+    x = exact_images(5, *x.shape[1:])
+    x[4] = 0
+    return exact(model), x
+
+
+REAL_OPERANDS = ["staa-resnet20", "staa-vgg13", "decoupled", "statten-maxformer"]
+
+
+@pytest.mark.parametrize("name", REAL_OPERANDS)
+def test_sums_of_exact_networks_are_exact(name: str) -> None:
+    """Currents and spikes in float32 are those in float64, but inside gates, which have no effect."""
+    model, x = exact_case(name)
+    gates = [m for m in model.modules() if isinstance(m, GlobalContext | StepAttention)]
+    inside = {id(m) for gate in gates for m in gate.modules() if m is not gate}
+    single: dict[str, list[torch.Tensor]] = {}
+    double: dict[str, list[torch.Tensor]] = {}
+
+    def note(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: object, out: torch.Tensor) -> None:
+            (single if out.dtype == torch.float32 else double).setdefault(path, []).append(out)
+
+        return hook
+
+    for path, module in model.named_modules():
+        if path and id(module) not in inside:
+            module.register_forward_hook(note(path))
+    with torch.no_grad():
+        model(x)
+        model.double()(x.double())
+    assert len(single) > 60 and set(single) <= set(double)
+    for path, outputs in single.items():
+        for ours, wider in zip(outputs, double[path], strict=True):
+            assert torch.equal(ours.double(), wider), path
+
+
+@pytest.mark.parametrize("name", REAL_OPERANDS)
 def test_real_operands_are_counted_alike_in_any_order_batches_and_shards(name: str) -> None:
-    """Floating sums inside the model differ from batch to batch; the counts must not."""
-    model, x = small(name)
-    x = torch.cat([x, torch.rand_like(x), torch.zeros_like(x[:1])])  # 5 samples, one of them black
+    model, x = exact_case(name)
     order = torch.tensor([3, 0, 4, 2, 1])
     whole = profile(model, [x])
     one_by_one = profile(model, x[order].split(1))
     shards = [profile(model, [x[:1], x[1:3]]), profile(model, [x[3:]])]
     assert any(row.input_kind == "real" and row.mac for row in whole.rows)
+    assert sum(0 < row.output_nonzero < row.output_elements for row in whole.neurons) > len(whole.neurons) / 2
     for other in (one_by_one, Profile.merge(shards), Profile.merge(reversed(shards))):
         assert other.samples == 5
         assert counts(other) == counts(whole)

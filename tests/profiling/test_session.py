@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from exact import exact
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
@@ -21,6 +22,7 @@ class Net(nn.Module):
         self.lif = neuron.LIFNode(v_threshold=threshold, step_mode="m")
         self.dropout = nn.Dropout(0.5)
         self.head = layer.Linear(80, 3, step_mode="m")
+        exact(self).train()
         self.function = function
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

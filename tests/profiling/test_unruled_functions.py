@@ -137,7 +137,6 @@ HIDDEN: dict[str, Two] = {
     "traced": lambda a, b: torch.jit.trace(lambda p, q: p + q, (a, b), check_trace=False)(a, b),
     "numpy": lambda a, b: torch.from_numpy(a.numpy() + b.numpy()),
     "set_": lambda a, b: filled(a),
-    "weights of nobody": lambda a, b: F.linear(a[:, :5], W),
 }
 
 
@@ -198,8 +197,8 @@ def test_every_function_of_torch_is_counted_or_reported_unless_it_only_asks() ->
     for function in get_testing_overrides():
         if watch._handler(function) is _pass:
             silent.add(function.__name__.strip("_"))
-    assert silent <= ASIDE
-    assert not silent & (OPERATIONS.keys() | TAKES_OUT | MAKES) - {
+    assert silent <= ASIDE | {"bool"}  # `if x:`
+    assert not silent & (OPERATIONS.keys() | TAKES_OUT | MAKES.keys()) - {
         "float",
         "int",
         "bool",

@@ -153,7 +153,7 @@ def test_a_run_that_cannot_be_writes_nothing(
 
 def test_a_diverging_run_says_so(tmp_path: Path) -> None:
     recipe = replace(load_recipe("digits-statten", TINY), lr=1e30, warmup_epochs=0, optimizer="sgd")
-    with pytest.raises(SnnEnergyError, match="loss became (nan|inf) in epoch"):
+    with pytest.raises(SnnEnergyError, match=r"loss became (nan|inf) in epoch"):
         train(recipe, tmp_path, device="cpu")
 
 

@@ -136,7 +136,7 @@ def test_tuning_brings_a_network_nearer_to_its_netlist() -> None:
 
 @pytest.mark.slow
 def test_training_in_a_netlists_numbers_ends_on_its_grid(tmp_path: Path) -> None:
-    """Whatever the run comes to: the checkpoint is a plain one, its weights and thresholds are its netlist's."""
+    """Whatever the run comes to: the checkpoint is a plain one, and its weights are its netlist's."""
     first = read_checkpoint(TRAINED).recipe
     recipe = recipe_from_dict(
         first | {"quantize": "loihi", "init": str(TRAINED), "epochs": 2, "lr": 1e-3, "batch_size": 96}
