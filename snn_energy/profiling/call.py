@@ -1,9 +1,9 @@
 """One call of a torch function: its arguments by torch's names, its result, and what is known of both.
 
 A counting rule is a function of a `Call`.  It reads operands (`call["input"]`), counts in rows
-(`call.row("add")`) and returns what is known of the result (`call.known(...)`), or None for what follows from
-the operands alone.  The engine has bound the arguments, runs the function once, whatever the rule does, and
-marks the result.  docs/extending.md shows how to write one.
+(`call.row("add")`) and returns what is known of the result (`call.known(...)`; a tuple where it has several
+results), or None for what follows from the operands alone.  The engine has bound the arguments, runs the
+function once, whatever the rule does, and marks the result.  docs/extending.md shows how to write one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.measure import row_counts
-from snn_energy.profiling.operations import ALIASES, OPERATIONS, REVERSED, Operation
+from snn_energy.profiling.operations import ALIASES, OPERATIONS, OTHERWISE, REVERSED, Operation
 from snn_energy.profiling.provenance import ATTRIBUTE, CURRENT, TIME_MAJOR, Tag, union
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.tally import Reading, Tally
 
-Rule = Callable[["Call"], Tag | None]
+Rule = Callable[["Call"], Tag | tuple[Tag, ...] | None]
 
 
 class Call:
@@ -64,13 +64,13 @@ class Call:
     def arguments(self) -> dict[str, Any]:
         """All arguments that were given, by torch's names."""
         if self._bound is None:
-            args = self.args[::-1] if self.name in REVERSED and len(self.args) == 2 else self.args
-            bound = dict(zip(self.operation.parameters, args, strict=False))
-            if self.kwargs:
-                for name, value in self.kwargs.items():
-                    bound[ALIASES.get(name, name)] = value
-                if self.name == "rsub" and len(self.args) < 2:  # torch.rsub(input, other=) is other - input
-                    bound["input"], bound["other"] = bound["other"], bound["input"]
+            parameters = OTHERWISE.get((self.name, len(self.args)), self.operation.parameters)
+            bound = dict(zip(parameters, self.args, strict=False))
+            for name, value in self.kwargs.items():
+                bound[name if name in parameters else ALIASES.get(name, name)] = value
+            if self.name in REVERSED:
+                first, second = parameters[:2]
+                bound[first], bound[second] = bound[second], bound[first]
             self._bound = bound
         return self._bound
 
@@ -186,6 +186,8 @@ class Call:
             raise ValueError(f"like({name!r}): none of its arguments is an activation")
         same = Call(self.rec, lambda **_: self.run(), name, operation, (), arguments, tags)
         known = RULES[name](same)
+        if isinstance(known, tuple):  # of its first result
+            return known[0]
         return same.known() if known is None else known
 
     def constant(self, x: torch.Tensor) -> torch.Tensor:

@@ -80,11 +80,14 @@ def recurrent(call: Call) -> Tag:
 
     Layers run once more, one at a time, for the states between them.
     """
-    out, name, args, func = call.run(), call.name, call.args, call.func
-    if len(args) < 9 or not isinstance(args[3], bool):
+    out, name, func = call.run(), call.name, call.func
+    if call.get("batch_sizes") is not None or not isinstance(call.get("has_biases"), bool):
         call.rec.uncounted(f"{name} of a packed sequence", out)
         return call.known()
-    x, state, weights, biased, layers, _, _, both, batch_first = args[:9]
+    x, state, weights, biased, layers, both, batch_first = (
+        call[key]
+        for key in ("input", "hx", "params", "has_biases", "num_layers", "bidirectional", "batch_first")
+    )
     directions = 2 if both else 1
     each = len(weights) // (layers * directions)
     if each % 2:
@@ -108,7 +111,7 @@ def recurrent(call: Call) -> Tag:
 def recurrent_cell(call: Call) -> Tag:
     """lstm_cell, gru_cell, rnn_tanh_cell, rnn_relu_cell: one step of one layer."""
     call.run()
-    x, state, *weights = call.args
+    x, state, *weights = (call.get(key) for key in call.operation.parameters)
     state = state[0] if isinstance(state, (tuple, list)) else state
     name = call.name.removesuffix("_cell")
     _cell(call, name, x, state, [w for w in weights if w is not None], "")
@@ -148,7 +151,7 @@ def bilinear(call: Call) -> Tag:
     """bilinear: x₁ with the weight (one synapse per output and input of x₂), then the result with x₂."""
     out, a, b, weight = call.run(), call["input1"], call["input2"], call["weight"]
     lead = "abcdefgh"[: a.dim() - 1]
-    between = _known(call, torch.einsum(f"{lead}i,kij->{lead}kj", a, weight))
+    between = _known(call, torch.einsum(f"{lead}i,kij->{lead}kj", a, weight), CURRENT)
     contract(call, a, weight, None, (lead + "i", "kij", lead + "kj"), "weight")
     row = contract(call, between, b, out, (lead + "kj", lead + "j", lead + "k"), "input")
     row.add(bias_adds=0 if call.get("bias") is None else out.numel())

@@ -14,12 +14,22 @@ from snn_energy.profiling.measure import ones_where_nonzero, row_counts
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.tally import Reading, Tally
 
+# functions whose result holds nothing but the outcome of a comparison, whatever its type
+CHOICES = frozenset(
+    """
+    gt ge lt le eq ne greater greater_equal less less_equal not_equal argmax argmin
+    """.split()
+)
 MASKS = (BINARY.values, EMPTY.values)
 
 
 def add(call: Call) -> Tag:
     """add, sub: an accumulate where both operands are nonzero; a real one counts as nonzero everywhere."""
     a, b = call.pair()
+    if isinstance(b, (int, float)) and not b:  # sum([x, y]) begins with 0 + x
+        tag = call.tag(a)
+        call.run()
+        return call.known() if tag is None else tag
     rec, row, tags = call.rec, call.row("add"), (call.tag(a), call.tag(b))
     sets = rec.values(a, tags[0], row.left), rec.values(b, tags[1], row.right)
     row.see_left(sets[0])
@@ -34,7 +44,7 @@ def add(call: Call) -> Tag:
         if all(counted):
             both = ones_where_nonzero(a, sets[0]) * ones_where_nonzero(b, sets[1])
             row.read("coincident", Reading(shape[:lead], row_counts(both, lead), order=call.order))
-    _uniform(call, row, shape, lead, bool(call.kwargs) and call.get("alpha", 1) != 1)
+    _uniform(call, row, shape, lead, bool(call.kwargs or call.args[2:]) and call.get("alpha", 1) != 1)
     last = None if row.last is None else row.last()
     onto_itself = last is not None and (a is last or b is last)
     out = call.run()  # only now: an in-place addition changes its operand
@@ -98,12 +108,22 @@ def mul(call: Call) -> Tag:
 
 
 def div(call: Call) -> Tag:
-    """div: by a constant a scale; of a constant a reciprocal; of two activations a product."""
+    """div: by a constant a scale; of a constant a reciprocal; of two activations a product.
+
+    Rounding the quotient is a comparison per element, as any rounding.
+    """
     a, b = call.pair()
     tags = call.tag(a), call.tag(b)
     if tags[1] is None:
-        return scale(call, a)
-    return special(call) if tags[0] is None else _multiply(call, a, b, tags)
+        known = scale(call, a)
+    else:
+        known = special(call) if tags[0] is None else _multiply(call, a, b, tags)
+    if "floor" not in call.name and call.kwargs.get("rounding_mode") is None:
+        return known
+    row, out = call.row("compare", call.name), call.run()
+    row.uniform(out.shape, pool_cmp=out.numel(), input_elements=out.numel())
+    row.fixed.setdefault("details", {"function": call.name})
+    return known.but(values=None)
 
 
 def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor, tags: tuple[Tag | None, Tag | None]) -> Tag:
@@ -123,8 +143,10 @@ def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor, tags: tuple[Tag | No
 
 def power(call: Call) -> Tag:
     """x² is a product of a tensor with itself; other powers, and activations as exponents, are special functions."""
-    x, exponent = call["input"], call.get("exponent", 2)
+    x, exponent = call["input"], call.get("exponent", call.get("other", 2))
     tag = call.tag(x)
+    if isinstance(exponent, torch.Tensor) and exponent.dim() == 0 and call.tag(exponent) is None:
+        exponent = exponent.item()
     square = isinstance(exponent, (int, float)) and exponent == 2 and tag is not None
     return _multiply(call, x, x, (tag, tag)) if square else special(call)
 
@@ -166,7 +188,8 @@ def scale(call: Call, x: torch.Tensor) -> Tag:
 
 def reduce(call: Call) -> Tag:
     """sum, mean: one accumulate per event, or per element of a real operand; a mean scales its output."""
-    x, row = call["input"], call.row(call.name)
+    x, is_mean = call["input"], call.name.endswith("mean")
+    row = call.row("mean" if is_mean else "sum")
     values = call.values(x, row.left)
     row.see_left(values)
     shape, elements, valid = x.shape, x.numel(), {"valid": call.evenly(x)}
@@ -180,9 +203,9 @@ def reduce(call: Call) -> Tag:
         row.again()
     else:
         sums = {"input_elements": elements, "output_elements": outputs}
-        row.remember(key, valid, {**sums, "scale_muls": outputs if call.name == "mean" else 0})
+        row.remember(key, valid, {**sums, "scale_muls": outputs if is_mean else 0})
     call.describe(row, x, out)
-    known = call.known(COUNTS if values.counts and call.name == "sum" else None, row=row)
+    known = call.known(COUNTS if values.counts and not is_mean else None, row=row)
     row.merge_sources(known.sources)
     return known
 
@@ -194,6 +217,7 @@ def norm(call: Call) -> Tag:
     folded = fixed_statistics and tag is not None and tag.synapse is not None
     elements = x.numel()
     out = call.run()
+    out = out if isinstance(out, torch.Tensor) else out[0]
     if call.get("training", False):  # running statistics, which the next training would read
         for name in ("running_mean", "running_var"):
             call.rec.constants.touch(call.get(name))
@@ -211,41 +235,42 @@ def norm(call: Call) -> Tag:
     return call.known(REAL if tag is None else None, row=row, sources=())
 
 
-def compare(call: Call) -> Tag:
-    """ReLU, clamp, >, maximum, amax …: one comparison per element."""
+def compare(call: Call) -> Tag | tuple[Tag, ...]:
+    """ReLU, clamp, >, maximum, amax …: one comparison per element, of the result where it is the larger."""
     return _compared(call, event=False)
 
 
-def quantise(call: Call) -> Tag:
+def quantise(call: Call) -> Tag | tuple[Tag, ...]:
     """sign, round, floor …: a comparison per element makes events of a current."""
     return _compared(call, event=True)
 
 
-def _compared(call: Call, event: bool) -> Tag:
+def _compared(call: Call, event: bool) -> Tag | tuple[Tag, ...]:
     x, row = next(call.live()), call.row("compare", call.name)
-    elements = x.numel()
-    if event:
+    elements, chosen = x.numel(), call.name in CHOICES
+    if event or chosen:
         call.rec.compared(x)
     out = call.run()
-    row.uniform(x.shape, pool_cmp=elements, input_elements=elements)
     row.fixed.setdefault("details", {"function": call.name})
-    is_mask = isinstance(out, torch.Tensor) and out.dtype == torch.bool
-    if is_mask and not event:
-        call.rec.compared(x)
-    known = call.known(BINARY if is_mask else None, row=row, event=event or is_mask)
-    whole = any(tag.values is not None and tag.values.counts for tag in call.tags) and _whole(out)
-    return known.but(values=COUNTS) if whole and known.values is None else known
+    if not isinstance(out, torch.Tensor):  # values, and their places
+        row.uniform(x.shape, pool_cmp=elements, input_elements=elements)
+        return tuple(call.known(row=row, event=not one.is_floating_point()) for one in out)
+    elements = max(elements, out.numel())
+    row.uniform((x.shape, out.shape), pool_cmp=elements, input_elements=elements)
+    is_mask = out.dtype == torch.bool
+    known = call.known(BINARY if is_mask else None, row=row, event=event or is_mask or chosen)
+    counts = not chosen and any(tag.values is not None and tag.values.counts for tag in call.tags)
+    return known.but(values=COUNTS) if counts and known.values is None and _whole(out) else known
 
 
-def _whole(x: Any) -> bool:
-    """Is `x` a tensor of whole numbers?"""
-    return isinstance(x, torch.Tensor) and (not x.is_floating_point() or bool((x == x.round()).all()))
+def _whole(x: torch.Tensor) -> bool:
+    """Does `x` hold whole numbers only?"""
+    return not x.is_floating_point() or bool((x == x.round()).all())
 
 
 def special(call: Call) -> Tag:
     """exp, softmax, GELU …: elements evaluated, in their own column."""
-    shape, row = next(call.live()).shape, call.row("special", call.name)
-    call.run()
+    row, shape = call.row("special", call.name), call.run().shape
     row.uniform(shape, special_evals=shape.numel(), input_elements=shape.numel())
     row.fixed.setdefault("details", {"function": call.name})
     return call.known(row=row, sources=())

@@ -76,10 +76,10 @@ class _Watch(TorchFunctionMode):
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
             place = rec.enter(sys._getframe(2))
-            known = rec.again(place, name, args, kwargs)
-            if known is not None:
+            before = rec.again(place, name, args, kwargs)
+            if before is not None:
                 out = func(*args, **kwargs)
-                rec.mark(out, known)
+                rec.mark(out, before)
                 return out
             tags: list[Tag] = []
             _collect(rec, args, tags)
@@ -103,6 +103,10 @@ class _Watch(TorchFunctionMode):
                 known = _gap(call, error)
             out = call.run()
             known = known or call.known()
+            if isinstance(known, tuple):  # one for each result
+                for one, tag in zip(out, known, strict=False):
+                    rec.mark(one, tag)
+                return out
             if ours and not writes and "out" not in kwargs:  # a user's rule may read what we do not see
                 known = rec.settle(place, args, kwargs, known, name)
             rec.mark(out, known)
@@ -141,6 +145,9 @@ class _Watch(TorchFunctionMode):
             ):
                 return otherwise(func, args, kwargs)
             out = func(*args, **kwargs)
+            if out.dtype != x.dtype:  # the same bits read as another type
+                rec.mark(out, tag.but(values=None, synapse=None))
+                return out
             rec.mark(out, tag)
             if COUNTED in x.__dict__:
                 carry(x, out)

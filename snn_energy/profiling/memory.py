@@ -102,6 +102,10 @@ class Constants:
         """Was an activation written into the memory of this constant?"""
         return storage(x) in self.live
 
+    def was_touched(self, x: torch.Tensor) -> bool:
+        """Did a visible operation write to the memory of this constant?"""
+        return storage(x) in self.touched
+
     def wrote(self, target: Any, live: bool) -> None:
         """A visible operation wrote to `target`; `live`: an activation took part."""
         if not isinstance(target, torch.Tensor):

@@ -13,7 +13,7 @@ import torch
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.elementwise import MASKS, scale
 from snn_energy.profiling.kinds import BINARY, ValueSet
-from snn_energy.profiling.operations import MAKES
+from snn_energy.profiling.operations import ALIASES, MAKES
 from snn_energy.profiling.provenance import (
     COUNTED,
     CURRENT,
@@ -29,10 +29,12 @@ from snn_energy.profiling.provenance import (
 def view(call: Call, order: int | None = None) -> Tag:
     """The same elements in another shape or order: everything known of them stays known."""
     x = call["input"]
-    tag = call.tag(x)
+    tag, dtype = call.tag(x), x.dtype
     out = call.run()
     if tag is None:  # a constant, shaped like an activation
         return call.rec.fixed
+    if out.dtype != dtype:  # the same bits read as another type
+        return tag.but(values=None, synapse=None)
     if COUNTED in x.__dict__:
         carry(x, out)
     return tag if order in (None, tag.order) else tag.but(order=order)
@@ -145,6 +147,16 @@ def widen(call: Call) -> Tag:
     return known.but(order=TIME_MAJOR) if grown else known
 
 
+def broadcast_together(call: Call) -> Tag | tuple[Tag, ...]:
+    """broadcast_tensors, meshgrid, atleast_2d …: each result is one of the operands, widened."""
+    operands, tags, found = list(call.tensors()), [], call.run()
+    for x, out in zip(operands, (found,) if isinstance(found, torch.Tensor) else found, strict=True):
+        tag = call.tag(x)
+        known = call.rec.fixed if tag is None else tag.but(values=_subset(tag.values))
+        tags.append(known.but(order=TIME_MAJOR) if out.dim() > x.dim() else known)
+    return tags[0] if isinstance(found, torch.Tensor) else tuple(tags)
+
+
 def repeat_interleave(call: Call) -> Tag:
     """Each entry several times in a row: along the batch, its steps lie together."""
     x, dim, batch = call["input"], call.get("dim"), call.rec.layout.batch
@@ -196,15 +208,23 @@ def stack(call: Call) -> Tag:
 
 def where(call: Call) -> Any:
     """Elements of one tensor or number or of another; without these, places."""
-    if "input" not in call.arguments():
+    given = call.arguments()
+    if hasattr(call.func, "__objclass__"):  # the method: x.where(condition, other)
+        given = dict(zip(("input", "condition", "other"), call.args, strict=False)) | call.kwargs
+        given = {ALIASES.get(name, name): value for name, value in given.items()}
+    if "input" not in given:
         return fresh(call)
-    choices = [call["input"], call["other"]]
+    choices = [given["input"], given["other"]]
     call.run()
     tags = [tag for tag in map(call.tag, choices) if tag is not None]
     if not tags:  # an activation chooses between constants
         return call.known(_together(call, choices), event=True)
     known = call.known(_together(call, choices))
-    return known if any(tag.values is CURRENT for tag in tags) or known.values is not CURRENT else known.but(values=None)
+    return (
+        known
+        if any(tag.values is CURRENT for tag in tags) or known.values is not CURRENT
+        else known.but(values=None)
+    )
 
 
 def _together(call: Call, choices: Sequence[Any]) -> ValueSet | None:
@@ -250,12 +270,19 @@ def blank(call: Call) -> Tag:
 
 def write(call: Call) -> Tag:
     """x[...] = y, copy_, fill_: `x` now also holds y, or y alone.  Without in-place, x stays what it is."""
-    target = call.args[0] if call.args else call["input"]
-    result = call.run()
-    if result is not target and call.name != "setitem":
-        return call.known()
+    target = call["input"]
+    call.run()
     known = _copied(call, target) if _replaces(call) else call.known()
-    call.rec.mark(target, known)
+    if call.name == "setitem":  # which has no result to be marked
+        call.rec.mark(target, known)
+    return known
+
+
+def write_at(call: Call) -> Tag:
+    """index_put, scatter: as any write; where entries are added up, arithmetic that no rule covers."""
+    known = write(call)
+    if call.get("accumulate") or call.get("reduce"):
+        call.rec.uncounted(f"{call.name} that adds up", call.result)
     return known
 
 
@@ -266,19 +293,19 @@ def _replaces(call: Call) -> bool:
     """Does the write leave nothing of what was there before?"""
     if call.name != "setitem":
         return call.name in ("copy", "fill", "zero")
-    index = call.args[1]
-    return all(isinstance(i, (slice, type(...))) and i in _WHOLE for i in (index if isinstance(index, tuple) else (index,)))
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    return all(isinstance(i, (slice, type(...))) and i in _WHOLE for i in index)
 
 
 def _copied(call: Call, target: torch.Tensor) -> Tag:
     """What is known of a tensor that holds nothing but the last argument."""
-    given = (*call.args[1:], *call.kwargs.values())
-    source: Any = 0 if call.name == "zero" else given[0] if call.name != "setitem" else call.args[2]
-    if call.name == "copy":
-        source = call.kwargs.get("src", source)
+    if call.name == "setitem":
+        source = call.args[2]
+    else:
+        source = call.get("value", call.get("src", 0))
     tag = call.tag(source)
     if tag is None:
-        known = isinstance(source, (int, float))
+        known = isinstance(source, (int, float)) and target.is_floating_point()
         return call.rec.plain.but(values=_with(ValueSet(), source) if known else None)
     values = tag.values
     if target.dtype != source.dtype:
@@ -292,6 +319,8 @@ def convert(call: Call) -> Tag:
     tag = call.tag(x)
     if tag is None:
         return call.rec.fixed
+    if not isinstance(out, torch.Tensor):  # x.type(): a name
+        return tag
     if not out.is_floating_point() and (tag.values is None or tag.values is CURRENT):
         call.rec.compared(x)
     if out is x or (tag.values is not None and tag.values.values in MASKS):

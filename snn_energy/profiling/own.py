@@ -41,7 +41,7 @@ def watched(rule: Rule) -> Rule:
     """`rule`, checked after each call.  Raises `ConfigError` for counts that could not be right."""
 
     @functools.wraps(rule)
-    def run(call: Call) -> Tag | None:
+    def run(call: Call) -> Tag | tuple[Tag, ...] | None:
         call.rec.looked = True  # it may ask torch for values by itself: no call stands for another
         own = OwnCall(call)
         known = rule(own)

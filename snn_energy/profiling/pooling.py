@@ -21,13 +21,13 @@ def avg_pool(call: Call) -> Tag:
     fan, axes = _windows(call, out)
     values = call.values(x, row.left)
     row.see_left(values)
-    batched = x if x.dim() > axes + 1 else x.unsqueeze(0)
-    maps, _ = call.rec.maps(batched, values)
+    maps_in = x if x.dim() > axes + 1 else x.unsqueeze(0)
+    maps, _ = call.rec.maps(maps_in, values)
     events, inputs = (fan_weights(fan, x.device) @ maps.double().T).unbind()
-    shape, order = tuple(batched.shape[:1]), call.order
+    shape, order = tuple(maps_in.shape[:1]), call.order
     row.read("events", Reading(shape, events, order=order))
     row.read("input", Reading(shape, inputs, order=order))
-    row.read("valid", Reading(shape, None, fan.total * batched.shape[1], order=order))
+    row.read("valid", Reading(shape, None, fan.total * maps_in.shape[1], order=order))
     row.add(input_elements=x.numel(), output_elements=out.numel(), scale_muls=out.numel())
     call.describe(row, x, out, fan_out=fan.total / math.prod(x.shape[-axes:]))
     known = call.known(row=row)
@@ -35,7 +35,7 @@ def avg_pool(call: Call) -> Tag:
     return known
 
 
-def max_pool(call: Call) -> Tag:
+def max_pool(call: Call) -> Tag | tuple[Tag, ...]:
     """max_pool1d/2d/3d, adaptive or not: one comparison less than elements in the window, per output."""
     x, out, row = call["input"], call.run(), call.row("max_pool")
     pooled = out[0] if isinstance(out, tuple) else out
@@ -49,7 +49,7 @@ def max_pool(call: Call) -> Tag:
     kept = values is not None and (values.counts or values.values in MASKS)
     known = call.known(values if kept else None, row=row)
     row.merge_sources(known.sources)
-    return known
+    return known if pooled is out else (known, call.known(row=row, event=True))  # and their places
 
 
 def _windows(call: Call, out: torch.Tensor) -> tuple[FanOut, int]:

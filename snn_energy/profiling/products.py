@@ -187,6 +187,17 @@ def matmul(call: Call) -> Tag:
     return _current(call, contract(call, a, b, out, matmul_letters(a.dim(), b.dim())))
 
 
+def inner(call: Call) -> Tag:
+    """inner: Σ over the last dimension of both; one without dimensions is a factor, and not covered."""
+    out, a, b = call.run(), call["input"], call["other"]
+    n, m = a.dim() - 1, b.dim() - 1
+    if min(n, m) < 0:
+        call.rec.uncounted("inner with a tensor without dimensions", out)
+        return call.known()
+    mine, others = string.ascii_lowercase[:n], string.ascii_lowercase[n : n + m]
+    return _current(call, contract(call, a, b, out, (mine + "K", others + "K", mine + others)))
+
+
 def _current(call: Call, row: Tally) -> Tag:
     """What is known of a product: a current, which no norm can be folded into."""
     return call.known(row=row, synapse=row).but(synapse=None)
@@ -195,10 +206,10 @@ def _current(call: Call, row: Tally) -> Tag:
 def matmul_add(call: Call) -> Tag:
     """addmm, baddbmm, addmv: β·input + α·(a @ b); the addition counts as a bias."""
     out = call.run()
-    a, b = (call[name] for name in call.operation.parameters[1:])
+    a, b = (call[name] for name in call.operation.parameters[1:3])
     row = contract(call, a, b, out, matmul_letters(a.dim(), b.dim()))
-    row.add(bias_adds=out.numel() if call.kwargs.get("beta", 1) else 0)
-    row.add(scale_muls=out.numel() if call.kwargs.get("alpha", 1) != 1 else 0)
+    row.add(bias_adds=out.numel() if call.get("beta", 1) else 0)
+    row.add(scale_muls=out.numel() if call.get("alpha", 1) != 1 else 0)
     return _current(call, row)
 
 

@@ -33,7 +33,7 @@ class Recorder:
         self.tallies: dict[tuple[str, str, Any], Tally] = {}  # by row, variant and place
         self.sites: dict[tuple[str, str], int] = {}
         self.layout = Layout(1, None)
-        self.epoch = 0
+        self.epoch = self.first = 0  # this pass, and the session's first
         self.paths: list[str] = [""]
         self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
         self.place: Any = ()  # that calls the function that runs now
@@ -57,13 +57,14 @@ class Recorder:
         """Start a forward pass."""
         if layout != self.layout:
             self.settled.clear()
-        first, self.layout, self.epoch = not self.epoch, layout, next(_PASSES)
+        self.layout, self.epoch = layout, next(_PASSES)
+        self.first = self.first or self.epoch
         self.plain = Tag(self.epoch)
         for tag in (self.fixed, *chain.from_iterable(self.lasting.values())):
             tag.epoch = self.epoch
         self.sums, self.swallowed = [], False
         self.watched: torch.Tensor | None = None
-        self.constants.begin(first)
+        self.constants.begin(self.epoch == self.first)
 
     def give(self, x: torch.Tensor, tag: Tag) -> None:
         """`x` is the network's input."""
@@ -130,7 +131,7 @@ class Recorder:
         if tag is not None and tag.constant and tag.version == x._version:  # made in an earlier pass, and kept
             self.mark(x, self.fixed)
             return None
-        if tag is None and id(x) not in self.constants.demoted:
+        if (tag is None or tag.epoch < self.first) and id(x) not in self.constants.demoted:
             self.unseen(elements=x.numel())
         self.mark(x, self.plain)
         return self.plain
@@ -144,6 +145,9 @@ class Recorder:
             tag = tag.but(clock=memory.ticks)
         else:
             live = not tag.constant or memory.is_live(x)
+            if not live and tag.version != x._version and not memory.was_touched(x):
+                self.unseen("a constant that was written to out of sight (set_, a custom kernel)", x.numel())
+                live = True
             tag = tag.forgetting(x._version).but(clock=memory.ticks, constant=not live)
         x.__dict__[ATTRIBUTE] = tag
         return None if tag.constant else tag

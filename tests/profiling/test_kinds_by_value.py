@@ -66,6 +66,10 @@ def mask_of(s: torch.Tensor) -> torch.Tensor:
 
 HALF = torch.tensor(0.37)
 CHANGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "index_fill": lambda s: s.index_fill(1, torch.tensor([1, 2]), 0.37),
+    "index_fill_": lambda s: s.clone().index_fill_(1, torch.tensor([1, 2]), 0.37),
+    "floor_divide": lambda s: torch.floor_divide(s * 5, 2),
+    "nan_to_num": lambda s: torch.nan_to_num(s * 0.37 + 1),
     "masked_fill": lambda s: s.masked_fill(mask_of(s), 0.37),
     "masked_fill_": lambda s: s.clone().masked_fill_(mask_of(s), 0.37),
     "masked_fill keyword": lambda s: torch.masked_fill(input=s, mask=mask_of(s), value=0.37),
@@ -195,16 +199,15 @@ def test_no_change_of_spikes_keeps_a_kind_that_its_values_deny(change: str) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: s.index_fill(1, torch.tensor([1, 2]), 0.37),
-        lambda s: s.clone().index_fill_(1, torch.tensor([1, 2]), 0.37),
         lambda s: torch.cumsum(s, 3),
+        lambda s: s.index_add(1, torch.tensor([1, 2]), s[:, :2], alpha=0.37),
         lambda s: s.lerp(s.roll(1, 0), 0.3),
         lambda s: torch.addcmul(s, s.roll(1, 0), s, value=0.2),
         lambda s: F.interpolate(s, scale_factor=2, mode="bilinear"),
-        lambda s: torch.floor_divide(s * 5, 2),
+        lambda s: torch.fmod(s * 5, 2),
         lambda s: torch.remainder(s * 5, 3),
         lambda s: F.alpha_dropout(s, 0.3, training=True),
-        lambda s: torch.nan_to_num(s),
+        lambda s: torch.cumprod(s + 1, 1),
         lambda s: torch.fft.ifft(torch.fft.fft(s)).real,
     ],
 )
