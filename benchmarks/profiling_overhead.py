@@ -12,8 +12,8 @@ plain passes just before (the figure to trust on a busy machine, and the one in 
 resident memory of a fresh process that profiles, over one that only runs the model.  `scaling`: seconds of a
 plain and a profiled batch as T, the tokens and the samples grow, and the profiled ones over what growth in
 proportion to the smallest size would give.  `against`: this version and that of another checkout (the folder
-OTHER) take turns, each in a process of its own: before and after a change in one run.  A tool that is not installed, or fails on a model, is named with
-the reason that it gives.
+OTHER) take turns, each in a process of its own: before and after a change in one run.  A tool that is not
+installed, or fails on a model, is named with the reason that it gives.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def serve(name: str) -> None:
 
 
 def against(other: str, name: str, rounds: int) -> None:
-    """This version and another one, in turns: the median ratio of a profiled pass to the plain one before it."""
+    """This version and another one, in turns: the median ratio of a profiled pass to the plain one before."""
     here, there = Path(__file__).resolve().parents[1], Path(other).resolve()
     children = {}
     for label, tree in (("this", here), (str(there), there)):

@@ -27,7 +27,19 @@ Rule = Callable[["Call"], Tag | tuple[Tag, ...] | None]
 class Call:
     """A torch function about to run.  `name` is the function's, without underscores."""
 
-    __slots__ = ("_bound", "args", "failed", "func", "kwargs", "name", "operation", "ran", "rec", "result", "tags")
+    __slots__ = (
+        "_bound",
+        "args",
+        "failed",
+        "func",
+        "kwargs",
+        "name",
+        "operation",
+        "ran",
+        "rec",
+        "result",
+        "tags",
+    )
 
     def __init__(
         self,
@@ -111,7 +123,7 @@ class Call:
     def row(self, op: str, variant: str = "", decided_as: str = "") -> Tally:
         """The row `op` of the module that runs now; `variant` tells rows of one call apart.
 
-        `decided_as`: how candidates become ACs and MACs (a key of `resolve.DECISIONS`), for a row of your own.
+        `decided_as`: how candidates become ACs and MACs (of `resolve.DECISIONS`), for a row of your own.
         """
         tally = self.rec.tally(op, variant)
         if decided_as:
@@ -234,11 +246,17 @@ class Call:
     ) -> Tag:
         """What is known of the result: where it came from follows from the operands, the rest is given.
 
-        `values`: its values, where they are certain.  `event`: a comparison or rounding made events of what may
-        have been a current.  `synapse`: the row of the layer with weights whose sums these are.
+        `values`: its values, where they are certain.  `event`: a comparison or rounding made events of what
+        may have been a current.  `synapse`: the row of the layer with weights whose sums these are.
         """
         first, *others = self.tags
-        drivers, found, still, sites, latest = first.drivers, first.sources, first.still, first.sites, first.order
+        drivers, found, still, sites, latest = (
+            first.drivers,
+            first.sources,
+            first.still,
+            first.sites,
+            first.order,
+        )
         current = first.values is CURRENT
         for tag in others:
             drivers, found = union(drivers, tag.drivers), union(found, tag.sources)

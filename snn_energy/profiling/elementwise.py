@@ -16,9 +16,21 @@ from snn_energy.profiling.tally import Reading, Tally
 
 # functions whose result holds nothing but the outcome of a comparison, whatever its type
 CHOICES = frozenset(
-    """
-    gt ge lt le eq ne greater greater_equal less less_equal not_equal argmax argmin
-    """.split()
+    [
+        "gt",
+        "ge",
+        "lt",
+        "le",
+        "eq",
+        "ne",
+        "greater",
+        "greater_equal",
+        "less",
+        "less_equal",
+        "not_equal",
+        "argmax",
+        "argmin",
+    ]
 )
 MASKS = (BINARY.values, EMPTY.values)
 
@@ -142,7 +154,7 @@ def _multiply(call: Call, a: torch.Tensor, b: torch.Tensor, tags: tuple[Tag | No
 
 
 def power(call: Call) -> Tag:
-    """x² is a product of a tensor with itself; other powers, and activations as exponents, are special functions."""
+    """x² is a product of a tensor with itself; other powers, and activations as exponents, are special."""
     x, exponent = call["input"], call.get("exponent", call.get("other", 2))
     tag = call.tag(x)
     if isinstance(exponent, torch.Tensor) and exponent.dim() == 0 and call.tag(exponent) is None:
@@ -178,7 +190,9 @@ def scale(call: Call, x: torch.Tensor) -> Tag:
     row, shape = call.row("scale"), x.shape
     out = call.run()
     elements = out.numel()
-    row.uniform((shape, out.shape), scale_muls=elements, input_elements=shape.numel(), output_elements=elements)
+    row.uniform(
+        (shape, out.shape), scale_muls=elements, input_elements=shape.numel(), output_elements=elements
+    )
     if not row.fixed:
         call.describe(row, x, out)
     known = call.known(row=row)
@@ -211,7 +225,7 @@ def reduce(call: Call) -> Tag:
 
 
 def norm(call: Call) -> Tag:
-    """Norms: batch norm right behind a layer with weights is folded into it; any other is one MAC per element."""
+    """Norms: batch norm right behind a layer with weights is folded into it; others cost a MAC per element."""
     x, tag, row = call["input"], call.tag(call["input"]), call.row("norm")
     fixed_statistics = call.name == "batch_norm" and not call.get("training", False)
     folded = fixed_statistics and tag is not None and tag.synapse is not None

@@ -70,7 +70,7 @@ class _Watch(TorchFunctionMode):
     def _counter(self, name: str, raw: str) -> Any:
         """Counts calls of a function that may do work."""
         rec, rule, operation = self.recorder, self.rules.get(name), OPERATIONS.get(name, _ANY)
-        writes = raw.endswith("_") and not raw.endswith("__") or name == "setitem" or raw.startswith("__i")
+        writes = (raw.endswith("_") and not raw.endswith("__")) or name == "setitem" or raw.startswith("__i")
         makes, draws = MAKES.get(name), name in DRAWS
         ours = rule is not None and rule is RULES.get(name)
 
@@ -210,6 +210,8 @@ class _Watch(TorchFunctionMode):
 def _target(args: Any, kwargs: Any) -> Any:
     """What a function that writes writes to."""
     return kwargs["out"] if "out" in kwargs else args[0] if args else next(iter(kwargs.values()), None)
+
+
 def _gap(call: Call, error: Exception) -> Tag:
     """A rule that fails is a gap in the count, not in the model."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
@@ -353,7 +355,7 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
 
 
 def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor, order: int) -> int | None:
-    """How time lies in a neuron's tensors, None where they are of one step: as it says itself, else by shape."""
+    """How time lies in a neuron's tensors, None for those of one step: as it says itself, else by shape."""
     mode, shape, layout = getattr(module, "step_mode", None), tuple(spikes.shape), rec.layout
     if mode is not None or type(module).__name__.endswith("PSN"):
         return TIME_MAJOR if len(shape) > 1 and mode != "s" else None

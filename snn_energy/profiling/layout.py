@@ -20,7 +20,7 @@ from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, UNKNOWN_OR
 
 @dataclass(frozen=True)
 class Grid:
-    """How leading dimensions divide into steps (or groups of steps) and samples: their sizes in memory's order."""
+    """How leading dimensions divide into (groups of) steps and samples: their sizes in memory's order."""
 
     shape: tuple[int, int]
     step_axis: int = 0
@@ -96,12 +96,7 @@ class Layout:
     def inner(self, shape: Sequence[int], lead: int, order: int = TIME_MAJOR) -> tuple[int, ...]:
         """The shape of one sample and step; the first `lead` dimensions may be time and batch."""
         second = self.steps if order == SAMPLE_MAJOR else self.batch
-        if (
-            lead > 1
-            and len(shape) > 1
-            and shape[1] == second
-            and shape[0] != self.batch * (self.steps or 0)
-        ):
+        if lead > 1 and len(shape) > 1 and shape[1] == second and shape[0] != self.batch * (self.steps or 0):
             return tuple(shape[2:])
         return tuple(shape[1:])
 

@@ -203,7 +203,7 @@ def fingerprint(x: torch.Tensor) -> int:
 
 
 def norms_of(tensors: list[torch.Tensor]) -> list[float]:
-    """Σ |x| over some thousand elements of each: weights are many, and these tell whether one was overwritten."""
+    """Σ |x| over some thousand elements of each, which tell whether it was overwritten."""
     some = [t.detach().reshape(-1)[:: t.numel() // SAMPLED + 1] for t in tensors]
     return [float(n) for n in torch._foreach_norm(some, 1)] if some else []
 

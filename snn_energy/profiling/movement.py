@@ -123,7 +123,7 @@ def alpha_dropout(call: Call) -> Tag:
 
 
 def _subset(values: ValueSet | None) -> ValueSet | None:
-    """What stays known of the values where some elements may be gone: no more than zeros and ones, or a bound."""
+    """What stays known of values where some elements may be gone: no more than zeros and ones, or a bound."""
     if values is None or values is CURRENT or values.counts or values.values in MASKS:
         return values
     return None
@@ -200,7 +200,7 @@ def join(call: Call, order: int | None = None) -> Tag:
 
 
 def stack(call: Call) -> Tag:
-    """Tensors along a new dimension: of steps in front, they lie time first; behind the batch, sample first."""
+    """Tensors along a new dimension: steps in front lie time first, those behind the batch sample first."""
     dim = call.get("dim", 0)
     behind = dim == 1 and (call.rec.layout.steps or 1) > 1
     return join(call, TIME_MAJOR if dim == 0 else SAMPLE_MAJOR if behind else None)
@@ -261,7 +261,7 @@ def draw(call: Call) -> Tag:
 
 
 def blank(call: Call) -> Tag:
-    """zeros_like and the like: constants that only borrow a shape, unless their numbers come from activations."""
+    """zeros_like and the like: constants that borrow a shape, unless their numbers come from activations."""
     call.run()
     first = MAKES.get(call.name)
     back = first is not None and call.rec.numbers_came_back(first, call.args, call.kwargs)

@@ -22,11 +22,16 @@ class Operation:
     parameters: tuple[str, ...] = ("input",)
 
 
+def _names(text: str) -> list[str]:
+    """The words of a text, so that tables below read as text."""
+    return text.split()
+
+
 _CONV = "input weight bias stride padding dilation groups"
 _TRANSPOSED = "input weight bias stride padding output_padding groups dilation"
 _POOL = "input kernel_size stride padding"
-_HEADS = """query key value embed_dim_to_check num_heads in_proj_weight in_proj_bias bias_k bias_v add_zero_attn
-    dropout_p out_proj_weight out_proj_bias training key_padding_mask need_weights attn_mask
+_HEADS = """query key value embed_dim_to_check num_heads in_proj_weight in_proj_bias bias_k bias_v
+    add_zero_attn dropout_p out_proj_weight out_proj_bias training key_padding_mask need_weights attn_mask
     use_separate_proj_weight q_proj_weight k_proj_weight v_proj_weight"""
 _GATES = "linear special mul add"
 
@@ -242,7 +247,7 @@ OPERATIONS: Mapping[str, Operation] = {
     for name in names.split()
 }
 # functions whose operands stand in the reverse of their arithmetic
-REVERSED = frozenset("radd rsub rmul rdiv rtruediv rfloordiv rpow rmatmul rand ror rxor".split())
+REVERSED = frozenset(_names("radd rsub rmul rdiv rtruediv rfloordiv rpow rmatmul rand ror rxor"))
 # torch's other orders of parameters: (function, arguments by position) -> their names
 OTHERWISE: Mapping[tuple[str, int], tuple[str, ...]] = {
     (name, len(names.split())): tuple(names.split())
@@ -271,7 +276,7 @@ ALIASES: Mapping[str, str] = {
 }  # fmt: skip
 
 ASIDE = frozenset(  # questions about a tensor, not work on it
-    """
+    _names("""
     size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex ndimension
     get_device data_ptr untyped_storage storage element_size len hash repr str format index
     backward register_hook is_same_size has_names is_nonzero result_type can_cast is_tensor
@@ -279,24 +284,36 @@ ASIDE = frozenset(  # questions about a tensor, not work on it
     is_storage is_pinned retain_grad deepcopy reduce_ex equal allclose
     has_torch_function get_default_dtype finfo iinfo promote_types broadcast_shapes requires_grad
     is_grad_enabled is_inference_mode_enabled is_autocast_enabled contains
-    """.split()
+    """)
 )
-TAKES_OUT = frozenset("tolist numpy array dlpack dlpack_device item float int".split())  # values leave torch
+TAKES_OUT = frozenset(_names("tolist numpy array dlpack dlpack_device item float int"))  # values leave torch
 # functions that make a tensor from numbers, or put numbers into one: where the first of these stands
 MAKES: Mapping[str, int] = {
-    **dict.fromkeys("tensor as_tensor asarray scalar_tensor frombuffer".split(), 0),
-    **dict.fromkeys("full full_like new_tensor fill where add radd iadd sub rsub isub subtract".split(), 1),
-    **dict.fromkeys("mul rmul imul multiply div truediv rdiv rtruediv itruediv divide pow rpow ipow".split(), 1),
-    **dict.fromkeys("true_divide floor_divide floordiv rfloordiv ifloordiv".split(), 1),
-    **dict.fromkeys("new_full setitem masked_fill".split(), 2),
+    **dict.fromkeys(_names("tensor as_tensor asarray scalar_tensor frombuffer"), 0),
+    **dict.fromkeys(_names("full full_like new_tensor fill where add radd iadd sub rsub isub subtract"), 1),
+    **dict.fromkeys(
+        _names("mul rmul imul multiply div truediv rdiv rtruediv itruediv divide pow rpow ipow"), 1
+    ),
+    **dict.fromkeys(_names("true_divide floor_divide floordiv rfloordiv ifloordiv"), 1),
+    **dict.fromkeys(_names("new_full setitem masked_fill"), 2),
 }
-NUMBERS = ("data", "obj", "s", "buffer", "fill_value", "value", "input", "other", "exponent")  # their keywords
+NUMBERS = (
+    "data",
+    "obj",
+    "s",
+    "buffer",
+    "fill_value",
+    "value",
+    "input",
+    "other",
+    "exponent",
+)  # their keywords
 # made by chance: no constants, though nothing of the input is in them
 DRAWS = frozenset(
-    """
+    _names("""
     rand randn randint normal bernoulli poisson binomial multinomial rand_like randn_like randint_like
     uniform random exponential cauchy geometric log_normal
-    """.split()
+    """)
 )
 
 

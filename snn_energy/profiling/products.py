@@ -83,13 +83,13 @@ def _count(
     both_units = _spread(_rows(ua * ub, n), shape) if graded else None
     unit = (va.unit or 1.0) * (vb.unit or 1.0)
     row.read("coincident", Reading(shape, both, 1, unit, both_units, order))
-    for side, given, counts, units, values, letters in (
+    for side, given, counts, graded_counts, values, letters in (
         ("left", "input", ca, ua, va, ai),
         ("right", "right_input", cb, ub, vb, bi),
     ):
         rows, unit = _rows(counts, n), values.unit or 1.0
         everywhere = _spread(rows, shape)
-        unit_rows = _rows(units, n) if values.graded else None
+        unit_rows = _rows(graded_counts, n) if values.graded else None
         unit_everywhere = None if unit_rows is None else _spread(unit_rows, shape)
         others = math.prod(s for c, s in size.items() if c not in letters and c not in lead)
         row.read(side, Reading(shape, everywhere, others, unit, unit_everywhere, order))
@@ -137,7 +137,13 @@ def _leading(oi: str, *operands: tuple[str, torch.Tensor, Tag | None]) -> str:
 
 
 def _nonzeros_at(
-    rec: Recorder, x: torch.Tensor, letters: str, values: ValueSet, tag: Tag | None, keep: str, graded: bool = False
+    rec: Recorder,
+    x: torch.Tensor,
+    letters: str,
+    values: ValueSet,
+    tag: Tag | None,
+    keep: str,
+    graded: bool = False,
 ) -> torch.Tensor:
     """Nonzeros (`graded`: unit events) of `x` per index in `keep`, summed over the others.
 

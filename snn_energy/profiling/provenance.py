@@ -7,7 +7,6 @@ constants.  It never decides a kind by itself: what it carries was read from val
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -63,7 +62,9 @@ class Tag:
         self,
         epoch: int,  # the pass; tags of earlier passes are void
         sources: tuple[str, ...] = (),  # neurons, or "input", seen through views and pools
-        drivers: tuple[Any, ...] = (),  # tallies of the synapses whose sum this is, through norms, adds, pools
+        drivers: tuple[
+            Any, ...
+        ] = (),  # tallies of the synapses whose sum this is, through norms, adds, pools
         synapse: Any = None,  # the tally of the layer with weights that made it, through views only
         values: ValueSet | None = None,  # the values, where they were read; CURRENT for what a synapse made
         still: bool = False,  # made without state or chance from the input: worth comparing over the steps

@@ -40,7 +40,9 @@ class Recorder:
         self.touched: list[Tally] = []  # rows of the call that runs now
         self.looked = False  # has this call depended on values?
         self.settled: dict[Any, deque[Settled]] = {}  # by place: calls that count the same each time
-        self.lasting: dict[Any, list[Tag]] = {}  # by place: what is known of its results, if it stays the same
+        self.lasting: dict[
+            Any, list[Tag]
+        ] = {}  # by place: what is known of its results, if it stays the same
         self.called: set[str] = set()
         self.idle: dict[str, None] = {}  # modules in which products of constants alone ran, in order
         self.plain: Tag = Tag(0)  # nothing is known
@@ -74,7 +76,9 @@ class Recorder:
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""
         for name in self.constants.changed_out_of_sight():
-            self.unseen(f"{name} was written to out of sight (a numpy view, or memory shared with other code)")
+            self.unseen(
+                f"{name} was written to out of sight (a numpy view, or memory shared with other code)"
+            )
         if self.layout.steps is None:
             self.layout.steps = max(
                 (t.calls for t in self.tallies.values() if "state_elements" in t.fixed), default=1
@@ -128,7 +132,9 @@ class Recorder:
             return self._written(x, tag)
         if self.constants.holds(x):
             return None
-        if tag is not None and tag.constant and tag.version == x._version:  # made in an earlier pass, and kept
+        if (
+            tag is not None and tag.constant and tag.version == x._version
+        ):  # made in an earlier pass, and kept
             self.mark(x, self.fixed)
             return None
         if (tag is None or tag.epoch < self.first) and id(x) not in self.constants.demoted:
@@ -172,7 +178,7 @@ class Recorder:
         tally.add(output_elements=elements)
 
     def numbers_came_back(self, first: int, args: Any, kwargs: Any) -> bool:
-        """May numbers among the arguments come from an activation?  Then a row says that their past is lost."""
+        """May numbers among the arguments come from an activation?  Then a row says that it is lost."""
         back = self.constants.came_back(first, args, kwargs)
         if back:
             self.unseen("a tensor made from numbers, after numbers were taken out of another")
@@ -197,7 +203,7 @@ class Recorder:
         return last
 
     def again(self, place: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tag | None:
-        """Count a call as one like it was counted before; the tag of its result, or None if there was none."""
+        """Count a call as one like it was before; the tag of its result, or None if there was none."""
         for call in self.settled.get(place, ()):
             if call.name == name and call.matches(args, kwargs, self.epoch, self.constants.clock):
                 if call.watched >= 0:
@@ -255,9 +261,7 @@ class Recorder:
         self.mark(x, (self.tag(x) or tag).but(values=found))  # for the next operation that reads it
         return found
 
-    def rows(
-        self, x: torch.Tensor, tag: Tag | None, values: ValueSet, lead: int, factor: int = 1
-    ) -> Reading:
+    def rows(self, x: torch.Tensor, tag: Tag | None, values: ValueSet, lead: int, factor: int = 1) -> Reading:
         """Nonzeros of `x` per leading index, times `factor`."""
         self.looked = True
         measured, shape = self.measured(x, values), tuple(x.shape[:lead])

@@ -18,13 +18,13 @@ from torch import nn
 from snn_energy.errors import ConfigError, DataError, UncountedError
 from snn_energy.profiling import layout as layouts
 from snn_energy.profiling import sanity
+from snn_energy.profiling.call import Rule
 from snn_energy.profiling.instrument import instrumented
-from snn_energy.profiling.labels import count_correct, read_labels
 from snn_energy.profiling.kinds import COUNTS, ValueSet
+from snn_energy.profiling.labels import count_correct, read_labels
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.neurons import is_neuron
 from snn_energy.profiling.profile import OpRow, Profile
-from snn_energy.profiling.call import Rule
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED, resolve
@@ -190,7 +190,7 @@ def undisturbed(model: nn.Module, place: torch.device) -> Iterator[torch.device]
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """No search for circles of garbage while a pass runs: what a pass leaves has none, and the search is long."""
+    """No search for circles of garbage while a pass runs: it leaves none, and the search is long."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -205,7 +205,7 @@ def _copy(value: Any) -> Any:
 
 
 def _declared(x: torch.Tensor, kind: str, number: int) -> ValueSet | None:
-    """What the user states of the input's values.  Raises `ConfigError`, or `DataError` where they deny it."""
+    """What the user states of the input's values.  Raises `ConfigError`; `DataError` where they deny it."""
     if kind not in INPUT_KINDS:
         raise ConfigError(f"input_kind = {kind!r}: must be one of {', '.join(map(repr, INPUT_KINDS))}")
     if not kind:

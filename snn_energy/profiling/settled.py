@@ -25,13 +25,21 @@ class Settled:
     __slots__ = ("args", "kwargs", "name", "rows", "tag", "watched")
 
     def __init__(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], rows: tuple[Tally, ...], tag: Tag, watched: int
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        rows: tuple[Tally, ...],
+        tag: Tag,
+        watched: int,
     ) -> None:
         self.name, self.args, self.kwargs, self.rows, self.tag = name, args, kwargs, rows, tag
         self.watched = watched  # the argument that is looked through for NaN, or -1
 
     @classmethod
-    def of(cls, rec: Recorder, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tag: Tag) -> Settled | None:
+    def of(
+        cls, rec: Recorder, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tag: Tag
+    ) -> Settled | None:
         """The call that just ran, or None if others like it cannot be told by their arguments."""
         given = [entry for entry in map(_described, args) if entry is not None]
         named = {key: entry for key, value in kwargs.items() if (entry := _described(value)) is not None}

@@ -129,7 +129,13 @@ class Layer:
 
 
 def weighted(
-    call: Call, layer: Layer, weight: torch.Tensor, bias: Any, x: torch.Tensor, out: torch.Tensor, variant: str = ""
+    call: Call,
+    layer: Layer,
+    weight: torch.Tensor,
+    bias: Any,
+    x: torch.Tensor,
+    out: torch.Tensor,
+    variant: str = "",
 ) -> Tag:
     """Count a layer with weights; `variant` tells layers apart that one function holds."""
     rec, tag, row = call.rec, call.tag(x) or call.rec.plain, call.row(layer.op, variant)
@@ -153,7 +159,14 @@ def weighted(
 
 
 def _by_shape(
-    rec: Recorder, row: Tally, key: Any, layer: Layer, weight: torch.Tensor, bias: Any, x: torch.Tensor, out: torch.Tensor
+    rec: Recorder,
+    row: Tally,
+    key: Any,
+    layer: Layer,
+    weight: torch.Tensor,
+    bias: Any,
+    x: torch.Tensor,
+    out: torch.Tensor,
 ) -> None:
     """What follows from shapes alone: the same for every call of `key`."""
     _, _, order, lead, _ = key
@@ -181,7 +194,9 @@ def _by_shape(
     row.remember(key, {"valid": valid}, sums, dense)
 
 
-def _events(rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueSet, fan: FanOut, lead: int) -> None:
+def _events(
+    rec: Recorder, row: Tally, x: torch.Tensor, tag: Tag, values: ValueSet, fan: FanOut, lead: int
+) -> None:
     """Σ fan-out over nonzero inputs, and the nonzeros themselves; unit events beside both."""
     uniform = fan.uniform
     if uniform is not None:

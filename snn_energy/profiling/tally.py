@@ -95,7 +95,10 @@ class Tally:
         self.left: ValueSet | None = None
         self.right: ValueSet | None = None
         self.out: ValueSet | None = None
-        self.before: tuple[ValueSet | None, ValueSet | None] = (None, None)  # operands, at the last pass's end
+        self.before: tuple[ValueSet | None, ValueSet | None] = (
+            None,
+            None,
+        )  # operands, at the last pass's end
         self.sources: tuple[str, ...] = ()
         self.feeds: dict[str, None] = {}
         self.static: bool | None = None
@@ -222,7 +225,12 @@ class Tally:
             self.counts[key] = self.counts.get(name, ZERO)
             self.bases[name] = self._unit(name, self.before)
         finer = [
-            Reading(r.lead, r.values if r.units is None else r.units, r.factor * ratio(r.unit, unit), order=r.order)
+            Reading(
+                r.lead,
+                r.values if r.units is None else r.units,
+                r.factor * ratio(r.unit, unit),
+                order=r.order,
+            )
             for r in readings
         ]
         before = self.counts[key].times(ratio(self.bases[name], unit))

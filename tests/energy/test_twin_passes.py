@@ -150,9 +150,7 @@ def test_the_profile_may_say_which_addition_adds_up_over_steps() -> None:
         assert additions_in_one_pass(said, (), Profile((said,), SAMPLES, 3)) == adds
     chain = dataclasses.replace(said, details={"accumulates": True})
     assert additions_in_one_pass(chain, (), Profile((chain,), SAMPLES, 1)) == 15
-    blocks = row(
-        "add", SAMPLES * 6 * 5, (5,), SAMPLES * 6 * 5, (5,)
-    )  # of two blocks
+    blocks = row("add", SAMPLES * 6 * 5, (5,), SAMPLES * 6 * 5, (5,))  # of two blocks
     blocks = dataclasses.replace(blocks, details={"accumulates": True})
     assert additions_in_one_pass(blocks, (), Profile((blocks,), SAMPLES, 3)) == 10
 

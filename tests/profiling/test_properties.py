@@ -121,7 +121,9 @@ def test_silence_costs_nothing() -> None:
     nn.init.zeros_(model.head.bias)
     measured = profile(model, [torch.zeros(3, 2, 2, 4, 6)])
     assert all(row.ac == row.mac == 0 for row in measured.rows if row.input_kind == "binary")
-    head = next(row for row in measured.rows if row.name == "head")  # reads a current: real, whatever its values
+    head = next(
+        row for row in measured.rows if row.name == "head"
+    )  # reads a current: real, whatever its values
     assert (head.input_kind, head.input_nonzero) == ("real", 0) and head.mac == head.valid_macs > 0
     assert set(measured.dead) == {"lif", "qkv"} and measured.saturated == ()
 
