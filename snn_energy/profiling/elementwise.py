@@ -225,7 +225,7 @@ def reduce(call: Call) -> Tag:
 
 
 def norm(call: Call) -> Tag:
-    """Norms: batch norm right behind a layer with weights is folded into it; others cost a MAC per element."""
+    """Norms: batch norm right behind a layer with weights is folded into it; others one MAC per element."""
     x, tag, row = call["input"], call.tag(call["input"]), call.row("norm")
     fixed_statistics = call.name == "batch_norm" and not call.get("training", False)
     folded = fixed_statistics and tag is not None and tag.synapse is not None

@@ -297,17 +297,8 @@ MAKES: Mapping[str, int] = {
     **dict.fromkeys(_names("true_divide floor_divide floordiv rfloordiv ifloordiv"), 1),
     **dict.fromkeys(_names("new_full setitem masked_fill"), 2),
 }
-NUMBERS = (
-    "data",
-    "obj",
-    "s",
-    "buffer",
-    "fill_value",
-    "value",
-    "input",
-    "other",
-    "exponent",
-)  # their keywords
+# their keywords
+NUMBERS = tuple(_names("data obj s buffer fill_value value input other exponent"))
 # made by chance: no constants, though nothing of the input is in them
 DRAWS = frozenset(
     _names("""

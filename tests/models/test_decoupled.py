@@ -144,7 +144,8 @@ def test_all_weights_see_spikes():
     assert [name for name in real.name if not any(a in name for a in allowed)] == []
     attention = ops[ops.name.str.contains(r"attention\d\.\d$") & (ops.op == "matmul")]
     assert len(attention) == 12
-    assert (attention.input_kind != "real").all()
+    assert (attention.mac == 0).all()  # the second product of each: a current by the spikes of one side
+    assert ((attention.input_kind != "real") | (attention.right_kind != "real")).all()
 
 
 def test_no_call_sees_the_one_before_and_time_is_the_mean():

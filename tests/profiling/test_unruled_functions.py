@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.overrides import get_testing_overrides
 
 from snn_energy.profiling import profile
-from snn_energy.profiling.instrument import _pass, _Watch
 from snn_energy.profiling.operations import ASIDE, MAKES, OPERATIONS, TAKES_OUT
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.rules import RULES
+from snn_energy.profiling.watch import Watch, _pass
 
 W = torch.linspace(-1, 1, 15).reshape(3, 5)
 Two = Callable[[Tensor, Tensor], object]
@@ -192,7 +192,7 @@ def test_a_question_about_a_tensor_is_no_work(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_every_function_of_torch_is_counted_or_reported_unless_it_only_asks() -> None:
     """What a call of it is sent to: only names that were looked at one by one may pass."""
-    watch = _Watch(Recorder(nn.Identity()), RULES)
+    watch = Watch(Recorder(nn.Identity()), RULES)
     silent = set()
     for function in get_testing_overrides():
         if watch._handler(function) is _pass:
