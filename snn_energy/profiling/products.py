@@ -71,7 +71,7 @@ def _count(
         row.again()
     else:
         row.remember(key, *_by_shape(ai, bi, lead, size, order))
-    if not va.countable and not vb.countable and row.all_nonzero(a, b):
+    if not va.countable and not vb.countable and row.all_nonzero(rec.without_zeros, a, b):
         return
     keep = lead + "".join(c for c in ai if c in bi and c not in lead)
     ca, cb = _nonzeros_at(rec, *left, keep), _nonzeros_at(rec, *right, keep)

@@ -27,7 +27,7 @@ class Measured:
     It rides on the tensor, and on views of all its memory, until something is written there.
     """
 
-    __slots__ = ("channels", "epoch", "lead", "maps", "numel", "rows", "units", "version")
+    __slots__ = ("channels", "epoch", "full", "lead", "maps", "numel", "rows", "units", "version")
 
     def __init__(self, x: torch.Tensor, lead: int, epoch: int = 0) -> None:
         self.numel, self.lead = x.numel(), lead
@@ -36,6 +36,7 @@ class Measured:
         self.rows: torch.Tensor | None = None  # float64, flat over the `lead` leading dimensions
         self.maps: torch.Tensor | None = None  # summed over channels: (leading, positions)
         self.units: Measured | None = None  # the same of unit events, where events are graded
+        self.full = False  # known to have no zero; then nothing else may have been counted
 
     def per_lead(self) -> torch.Tensor:
         """`rows`, from `maps` where only these were counted."""

@@ -15,7 +15,7 @@ from torch import nn
 from snn_energy.profiling.fanout import FanOut
 from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.measure import counts_of, ones_where_nonzero, units, values_of
+from snn_energy.profiling.measure import counts_of, ones_where_nonzero, units, values_of, without_zeros
 from snn_energy.profiling.memory import Constants
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.settled import Settled
@@ -293,9 +293,23 @@ class Recorder:
         known: Measured | None = x.__dict__.get(COUNTED)
         if known is None or known.epoch != self.epoch or known.version != x._version or self.constants.clock:
             return None
-        if known.numel != x.numel() or not x.is_contiguous():
+        if known.full or known.numel != x.numel() or not x.is_contiguous():
             return None
         return None if values is not None and values.graded and known.units is None else known
+
+    def without_zeros(self, x: torch.Tensor) -> bool:
+        """Is every element of `x` nonzero?  Looked at once, unless something is written there."""
+        known: Measured | None = x.__dict__.get(COUNTED)
+        here = known is not None and known.epoch == self.epoch and known.version == x._version
+        if here and known.full and known.numel == x.numel() and not self.constants.clock:  # type: ignore[union-attr]
+            return True
+        if not without_zeros(x):
+            return False
+        if not here and x.is_contiguous():
+            found = Measured(x, 1, self.epoch)
+            found.full = True
+            x.__dict__[COUNTED] = found
+        return True
 
     def _measure(self, x: torch.Tensor, values: ValueSet, lead: int) -> Measured:
         """Count `x`, and keep the result for the next operation that reads it."""

@@ -150,7 +150,7 @@ def weighted(
         row.again()
     else:
         _by_shape(rec, row, key, layer, weight, bias, batched, out)
-    if values.countable or not row.all_nonzero(batched):
+    if values.countable or not row.all_nonzero(rec.without_zeros, batched):
         _events(rec, row, batched, tag, values, layer.fan, lead)
     if zeros_in(weight):
         pruned(row, layer, weight, batched, tag, values, lead)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 
 from snn_energy.profiling.kinds import ValueSet
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.measure import without_zeros
 from snn_energy.profiling.profile import OpRow
 from snn_energy.profiling.provenance import TIME_MAJOR, union
 from snn_energy.profiling.resolve import SIDES, SYNAPTIC, ZERO, Count, ratio
@@ -157,9 +156,9 @@ class Tally:
         else:
             self.remember(key, {}, sums)
 
-    def all_nonzero(self, *operands: torch.Tensor) -> bool:
+    def all_nonzero(self, is_full: Callable[[torch.Tensor], bool], *operands: torch.Tensor) -> bool:
         """Count real operands by their shapes, if none of them has a zero; not asked again once one had."""
-        if self.sparse or not all(map(without_zeros, operands)):
+        if self.sparse or not all(map(is_full, operands)):
             self.sparse = True
             return False
         for name, reading in self.plan.dense.items():  # type: ignore[union-attr]
