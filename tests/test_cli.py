@@ -309,3 +309,15 @@ def test_audit_needs_no_model(tmp_path: Path) -> None:
     assert "| A | 6.82 | 7.734 |" in run("audit", path, "--markdown").stdout
     assert "3.2 pJ" in run("audit", path, "--costs", "45nm-int32").stdout
     assert not [p for p in tmp_path.iterdir() if p != path]
+
+
+def test_event_counts_are_declared_on_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
+    counts = np.random.default_rng(3).integers(0, 90, (3, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "counts.npz", x=counts)
+    np.savez(tmp_path / "reals.npz", x=counts / 7)
+    options = ("--out", tmp_path / "p", "--input-kind", "events")
+    assert run("profile", checkpoint, "--input", tmp_path / "counts.npz", *options).returncode == 0
+    first = Profile.load(tmp_path / "p" / "profile.json").rows[0]
+    assert (first.input_kind, first.input_units, first.mac) == ("integer", 4 * int(counts.sum()), 0)
+    line = refused("profile", checkpoint, "--input", tmp_path / "reals.npz", *options)
+    assert "whole numbers" in line and "batch 1" in line

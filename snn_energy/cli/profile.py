@@ -39,6 +39,10 @@ Costs = Annotated[
 Format = Annotated[
     Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
 ]
+InputKind = Annotated[
+    Literal["events"] | None,
+    typer.Option("--input-kind", help="events: the samples are event counts, of any size."),
+]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
 
 
@@ -58,6 +62,7 @@ def profile(
     by: By = "layer",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any operation is not counted.")] = False,
     allow_nonfinite: AllowNonfinite = False,
+    input_kind: InputKind = None,
 ) -> None:
     """Count what one inference does and price it; write profile.json, layers.csv and report.html."""
     names = convention_names(convention)  # before the work, so that a typo costs no time
@@ -79,6 +84,7 @@ def profile(
             chosen.images.batches(batch_size),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
+            input_kind=input_kind or "",
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
