@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 from collections import deque
 from collections.abc import Iterable
@@ -35,7 +36,7 @@ class Recorder:
         self.layout = Layout(1, None)
         self.epoch = self.first = 0  # this pass, and the session's first
         self.paths: list[str] = [""]
-        self.codes: dict[int, CodeType] = {}  # kept, so that the id of each stays its own
+        self.codes: dict[int, tuple[CodeType, dict[int, int]]] = {}  # kept: the id of each stays its own
         self.place: Any = ()  # that calls the function that runs now
         self.touched: list[Tally] = []  # rows of the call that runs now
         self.looked = False  # has this call depended on values?
@@ -99,9 +100,11 @@ class Recorder:
         """The place that calls a function now: the module, and the lines from its `forward` inwards."""
         where: list[Any] = [self.paths[-1]]
         while frame is not None and frame.f_code is not _CALL:
-            code = frame.f_code
-            self.codes[id(code)] = code
-            where += (id(code), frame.f_lasti)
+            code, at = frame.f_code, frame.f_lasti
+            known = self.codes.get(id(code))
+            if known is None:
+                known = self.codes[id(code)] = code, _calls(code)
+            where += (id(code), known[1].get(at, at))
             frame = frame.f_back
         self.place = tuple(where)
         return self.place
@@ -321,6 +324,17 @@ class Recorder:
         if x.is_contiguous():
             x.__dict__[COUNTED] = fresh
         return fresh
+
+
+def _calls(code: CodeType) -> dict[int, int]:
+    """Offsets in `code` that stand for another: {PRECALL: its CALL}.
+
+    Python 3.11 makes a call of a builtin at its CALL at first, and at the PRECALL before it once it has seen
+    the line a few times.  Other versions have one instruction.
+    """
+    listed = list(dis.get_instructions(code)) if "PRECALL" in dis.opmap else []
+    pairs = zip(listed, listed[1:], strict=False)
+    return {one.offset: call.offset for one, call in pairs if one.opname == "PRECALL"}
 
 
 @functools.lru_cache(maxsize=256)

@@ -23,6 +23,7 @@ from snn_energy.profiling.resolve import SYNAPTIC
 from snn_energy.profiling.rules import RULES, foreign_name
 
 _ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
+_OPERANDS = (torch.Tensor, int, float, complex)  # bool is an int
 _TURNS = ("T", "mT", "H", "mH")
 
 
@@ -68,6 +69,7 @@ class Watch(TorchFunctionMode):
         writes = (raw.endswith("_") and not raw.endswith("__")) or name == "setitem" or raw.startswith("__i")
         makes, draws = MAKES.get(name), name in DRAWS
         ours = rule is not None and rule is RULES.get(name)
+        operator = operation.parameters[:2] == ("input", "other") and not writes
 
         def count(func: Any, args: Any, kwargs: Any) -> Any:
             place = rec.enter(sys._getframe(2))
@@ -88,6 +90,9 @@ class Watch(TorchFunctionMode):
                 return constant(func, args, kwargs)
             rec.touched, rec.looked, rec.watched = [], False, None
             call = Call(rec, func, name, operation, args, kwargs, tags)
+            if operator and len(args) == 2 and not isinstance(args[1], _OPERANDS):
+                if call.run() is NotImplemented:  # `x == None`: Python goes on without torch
+                    return NotImplemented
             try:
                 known = uncovered(call) if rule is None else rule(call)
             except SnnEnergyError:
