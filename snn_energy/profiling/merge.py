@@ -68,8 +68,8 @@ def join_rows(a: OpRow, b: OpRow) -> OpRow:
             norm_folded=a.norm_folded and b.norm_folded,
             sources=tuple(dict.fromkeys((*a.sources, *b.sources))),
             feeds=tuple(dict.fromkeys((*a.feeds, *b.feeds))),
-            input_nonzero_by_step=_steps(a.input_nonzero_by_step, b.input_nonzero_by_step),
-            output_nonzero_by_step=_steps(a.output_nonzero_by_step, b.output_nonzero_by_step),
+            input_nonzero_by_step=_steps(a, b, "input_nonzero"),
+            output_nonzero_by_step=_steps(a, b, "output_nonzero"),
             counts={name: parts[0].get(name, ZERO) + parts[1].get(name, ZERO) for name in names},
         )
     )
@@ -115,5 +115,7 @@ def _join_kinds(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[str | None, tup
     return both.kind, both.values
 
 
-def _steps(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    return (Count(0, a) + Count(0, b)).by_step
+def _steps(a: OpRow, b: OpRow, name: str) -> tuple[int, ...]:
+    """The split over steps of both parts' count `name`; none where one part has events and no split."""
+    parts = [Count(getattr(row, name), getattr(row, f"{name}_by_step")) for row in (a, b)]
+    return (parts[0] + parts[1]).by_step

@@ -6,7 +6,7 @@ import dis
 import functools
 from collections import deque
 from collections.abc import Iterable
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from types import CodeType, FrameType
 from typing import Any
 
@@ -333,8 +333,7 @@ def _calls(code: CodeType) -> dict[int, int]:
     the line a few times.  Other versions have one instruction.
     """
     listed = list(dis.get_instructions(code)) if "PRECALL" in dis.opmap else []
-    pairs = zip(listed, listed[1:], strict=False)
-    return {one.offset: call.offset for one, call in pairs if one.opname == "PRECALL"}
+    return {one.offset: call.offset for one, call in pairwise(listed) if one.opname == "PRECALL"}
 
 
 @functools.lru_cache(maxsize=256)

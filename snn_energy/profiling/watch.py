@@ -90,9 +90,9 @@ class Watch(TorchFunctionMode):
                 return constant(func, args, kwargs)
             rec.touched, rec.looked, rec.watched = [], False, None
             call = Call(rec, func, name, operation, args, kwargs, tags)
-            if operator and len(args) == 2 and not isinstance(args[1], _OPERANDS):
-                if call.run() is NotImplemented:  # `x == None`: Python goes on without torch
-                    return NotImplemented
+            strange = operator and len(args) == 2 and not isinstance(args[1], _OPERANDS)
+            if strange and call.run() is NotImplemented:  # `x == None`: Python goes on without torch
+                return NotImplemented
             try:
                 known = uncovered(call) if rule is None else rule(call)
             except SnnEnergyError:

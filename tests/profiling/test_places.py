@@ -1,4 +1,4 @@
-"""A line of the network's code is one row, however often Python has run it, and whatever it compares with."""
+"""A line of code is one row, however often Python has run it, whatever it compares with, in shards too."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def mapped(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def fresh(forward: Forward) -> nn.Module:
     """A network whose forward Python has never run: it adapts each code object on its own."""
-    code = types.FunctionType(forward.__code__.replace(), globals())
-    model = type("Net", (nn.Module,), {"forward": code})()
+    model = nn.Module()
+    model.forward = types.MethodType(types.FunctionType(forward.__code__.replace(), globals()), model)
     torch.manual_seed(0)
     model.f = nn.Linear(5, 3)
     return model
@@ -77,7 +77,8 @@ class Asks(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         v = self.f(x)
-        if v == None or not v != None or v == "reset" or not v == self.Gain():  # noqa: E711
+        given = v != None  # noqa: E711
+        if v == None or v == "reset" or v != self.Gain() or not given:  # noqa: E711
             return v
         v += self.Gain()
         return v + self.Gain()
@@ -92,3 +93,27 @@ def test_what_torch_leaves_to_python_is_no_operation() -> None:
     assert torch.equal(seen[0], model.f(x) + 0.5 + 0.5)
     found: list[OpRow] = [row for row in measured.rows if row.op != "linear"]
     assert [(row.op, row.ac) for row in found] == [("add", 12), ("add", 12)]
+
+
+class WeightFirst(nn.Module):
+    """A weight of five rows in front: with five samples its rows look like samples."""
+
+    T = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.rand(5, 6) + 0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([(self.w @ x[:, t]).sum((1, 2)) for t in range(4)], 1)
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (5, 3), (2, 5, 1), (5, 5)])
+def test_a_split_over_steps_that_one_shard_lacks_is_left_out(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = WeightFirst()
+    batches = [(torch.rand(n, 4, 6, 7) < 0.4).float() for n in sizes]
+    together = profile(model, batches)
+    assert rows(Profile.merge([profile(model, [batch]) for batch in batches])) == rows(together)
+    row = next(row for row in together.rows if row.op == "matmul")
+    assert sum(row.input_nonzero_by_step) in (0, row.input_nonzero)
