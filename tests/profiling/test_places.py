@@ -7,6 +7,7 @@ import functools
 import operator
 import types
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,22 +15,24 @@ from torch import nn
 
 from snn_energy.profiling import OpRow, Profile, profile
 
-Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+Forward = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
-def methods(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def methods(self: Any, x: torch.Tensor) -> torch.Tensor:
     return self.f(x).relu().sigmoid().square()
 
 
-def builtins(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return sum([self.f(x), self.f(x), x[:, :3]])
+def builtins(self: Any, x: torch.Tensor) -> torch.Tensor:
+    total: Any = sum([self.f(x), self.f(x), x[:, :3]])
+    return total
 
 
-def reduced(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return functools.reduce(operator.add, [self.f(x), self.f(x)]).exp()
+def reduced(self: Any, x: torch.Tensor) -> torch.Tensor:
+    both: torch.Tensor = functools.reduce(operator.add, [self.f(x), self.f(x)])
+    return both.exp()
 
 
-def mapped(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def mapped(self: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(list(map(torch.tanh, [self.f(x), self.f(x)])))[0]
 
 
