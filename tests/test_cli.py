@@ -103,7 +103,7 @@ def test_profile_export_verify_report(checkpoint: Path, tmp_path: Path) -> None:
     assert (profile.samples, profile.time_steps, profile.model) == (20, 4, "statten")
     assert f"{profile.energy().mj:.6g} mJ" in done.stdout
     assert f"accuracy {profile.accuracy:.2%}" in done.stdout
-    assert "× less than the dense ANN" in done.stdout and "× less than the 3-bit ANN" in done.stdout
+    assert "than the dense ANN" in done.stdout and "than the 3-bit ANN" in done.stdout
     assert "block.0.attn.q_conv" in done.stdout
     layers = pd.read_csv(tmp_path / "p" / "layers.csv", keep_default_na=False)
     assert layers.ac_total.sum() == sum(row.ac for row in profile.rows) > 0

@@ -184,7 +184,7 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
 
 def _against_twins(measured: Profile, energy: Energy) -> str:
     """The headline's ratios: to the dense ANN, and to the quantised one with data movement."""
-    from snn_energy.energy.analysis import TwinComparison
+    from snn_energy.energy.analysis import TwinComparison, times
     from snn_energy.energy.estimate import estimate
     from snn_energy.energy.quantised import compare_with_quantised
     from snn_energy.energy.twin import dense_twin
@@ -195,6 +195,6 @@ def _against_twins(measured: Profile, energy: Energy) -> str:
         return compared.words
     even = "" if quantised.break_even is None else f", even at a rate of {quantised.break_even:.2%}"
     return (
-        f"{compared.words}; {quantised.ratio:.2f} × less than the {quantised.bits}-bit ANN with data movement"
+        f"{compared.words}; {times(quantised.ratio)} the {quantised.bits}-bit ANN with data movement"
         f" ({quantised.prices.node}; rate {quantised.rate:.2%}{even})"
     )

@@ -66,9 +66,15 @@ class TwinComparison:
         """The ratio in a sentence without a full stop, or which price is missing."""
         if self.ratio is None:
             return f"no ratio to the dense ANN: {missing_prices(self.missing, self.dense.costs)}"
-        least = "at least " if self.at_least else ""
         unpriced = " (its softmax has no price)" if self.at_least else ""
-        return f"{least}{self.ratio:.2f} × less than the dense ANN{unpriced}"
+        return f"{times(self.ratio, self.at_least)} the dense ANN{unpriced}"
+
+
+def times(ratio: float, at_least: bool = False) -> str:
+    """`4.52 × less than` for a ratio above 1, `3.03 × more than` for .33; `at_least`: the ratio is a bound."""
+    if ratio >= 1 or not ratio:
+        return f"{'at least ' if at_least else ''}{ratio:.2f} × less than"
+    return f"{'at most ' if at_least else ''}{1 / ratio:.2f} × more than"
 
 
 def missing_prices(names: Iterable[str], costs: CostTable) -> str:

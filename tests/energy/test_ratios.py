@@ -92,3 +92,10 @@ def test_a_silent_network_takes_infinitely_less() -> None:
 def test_missing_prices_in_words() -> None:
     words = missing_prices(("mac", "special"), load_costs("loihi"))
     assert words == "loihi has no price for MAC and special functions"
+
+
+def test_a_ratio_below_one_is_said_the_other_way_round() -> None:
+    from snn_energy.energy.analysis import times
+
+    assert times(4.516) == "4.52 × less than" and times(4.516, at_least=True) == "at least 4.52 × less than"
+    assert times(0.25) == "4.00 × more than" and times(0.25, at_least=True) == "at most 4.00 × more than"
