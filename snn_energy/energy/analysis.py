@@ -71,7 +71,7 @@ class TwinComparison:
 
 
 def times(ratio: float, at_least: bool = False) -> str:
-    """`4.52 × less than` for a ratio above 1, `3.03 × more than` for .33; `at_least`: the ratio is a bound."""
+    """`4.52 × less than` for a ratio above 1, `3.03 × more than` for .33; `at_least`: it is a bound."""
     if ratio >= 1 or not ratio:
         return f"{'at least ' if at_least else ''}{ratio:.2f} × less than"
     return f"{'at most ' if at_least else ''}{1 / ratio:.2f} × more than"

@@ -32,8 +32,9 @@ class Constants:
         own = {m for neuron in neurons for m in neuron.modules()}
         self.known: dict[int, torch.Tensor] = {}
         self.watched: list[tuple[str, torch.Tensor, bool]] = []  # name, tensor, is it a parameter?
+        looked_at: set[type] = set()
         for path, module in model.named_modules():
-            for name, tensor in _tensors_of(module):
+            for name, tensor in _tensors_of(module, looked_at):
                 if id(tensor) not in self.known:
                     self.known[id(tensor)] = tensor
                     if module not in own:
@@ -129,7 +130,8 @@ class Constants:
 
     def leave(self, model: nn.Module) -> None:
         """Take from the model's tensors what a profile has hung on them."""
-        held = (tensor for module in model.modules() for _, tensor in _tensors_of(module))
+        classes: set[type] = set()
+        held = (tensor for module in model.modules() for _, tensor in _tensors_of(module, classes))
         for tensor in (*held, *self.known.values(), *self.demoted.values()):
             for name in (ATTRIBUTE, COUNTED, ZEROS):
                 tensor.__dict__.pop(name, None)
@@ -219,16 +221,21 @@ def _ready(x: torch.Tensor) -> bool:
 
 
 _MODULES_OWN = frozenset(vars(nn.Module()))  # hooks and the like
+_MAY_HOLD = (torch.Tensor, list, tuple, dict)
 
 
-def _tensors_of(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, buffers and tensors in plain attributes, also of the class, in lists and dictionaries."""
+def _tensors_of(module: nn.Module, looked_at: set[type]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, buffers and tensors in plain attributes, in lists and dictionaries, too.
+
+    Those of its classes only where they are not among the classes already `looked_at`.
+    """
     for registered in (module._parameters, module._buffers):
         yield from ((name, t) for name, t in registered.items() if isinstance(t, torch.Tensor))
-    classes = type(module).__mro__[: -len(nn.Module.__mro__)]
+    classes = [c for c in type(module).__mro__[: -len(nn.Module.__mro__)] if c not in looked_at]
+    looked_at.update(classes)
     for names in (vars(module), *map(vars, classes)):
         for name, value in names.items():
-            if name not in _MODULES_OWN:
+            if isinstance(value, _MAY_HOLD) and name not in _MODULES_OWN:
                 yield from ((name, t) for t in _inside(value))
 
 
