@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 KINDS = ("binary", "scaled", "ternary", "integer", "real")
 LARGEST = 15  # the largest event, in units: beyond it an operand is real
-_ROUNDING = 1e-5  # of a unit: what sums and divisions in float32 leave of whole multiples
+ROUNDING = 1e-5  # of a unit: what sums and divisions in float32 leave of whole multiples
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def grid(values: tuple[float, ...]) -> float | None:
         if top * parts > (LARGEST + 0.5) * smallest:
             return None
         multiples = [m * parts / smallest for m in magnitudes]
-        if all(abs(k - round(k)) <= _ROUNDING * k for k in multiples):
+        if all(abs(k - round(k)) <= ROUNDING * k for k in multiples):
             return smallest / parts
     return None
 

@@ -10,12 +10,11 @@ from collections.abc import Callable
 
 import torch
 
-from snn_energy.profiling.kinds import BINARY, EMPTY, LARGEST, REAL, ValueSet, grid
+from snn_energy.profiling.kinds import BINARY, EMPTY, LARGEST, REAL, ROUNDING, ValueSet, grid
 
 EXACT = 2**24
 _SAMPLE = 96
 _PIECE = 2**17
-_ROUNDING = 1e-5  # of a multiple
 
 
 def values_of(x: torch.Tensor) -> ValueSet:
@@ -72,7 +71,7 @@ def _multiples(x: torch.Tensor, seen: tuple[float, ...]) -> ValueSet:
             found = whole.round()
             if float(found.abs().amax()) > LARGEST:
                 return REAL
-            if bool(((whole - found).abs_() <= _ROUNDING * found.abs()).all()):
+            if bool(((whole - found).abs_() <= ROUNDING * found.abs()).all()):
                 unit /= parts  # type: ignore[operator]
                 break
         else:
