@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -36,6 +36,7 @@ class Neuron:
     module does not say.  `folded`: time and samples share the first axis, sample by sample (sinabs' Squeeze
     layers: sample 0's steps, then sample 1's).  `spikes`: which tensor of the output, in order, holds the
     spikes.  `threshold` and `reset` ("zero", "subtract" or "none"): for whom they concern, None if not said.
+    `states`: how many variables it keeps per element: its membrane, and any current, trace or threshold.
     """
 
     update: Update | Callable[[int], Update]
@@ -44,6 +45,7 @@ class Neuron:
     spikes: int = 0
     threshold: Any = None
     reset: str | None = None
+    states: int = 1
 
     def update_for(self, steps: int) -> Update:
         """What one update costs in a run of `steps` steps."""
@@ -67,6 +69,13 @@ class Framework:
     state: Callable[[nn.Module], tuple[str, ...]] = field(default=lambda module: ())
 
 
+ASSUMED = Update("neuron", 1, 1, graded=True, note="unknown neuron: the update of an LIF is assumed")
+"""What is taken for a neuron whose equation nobody has written down."""
+
+UNSEEN = "synapses inside the neuron are not counted"
+"""The note of a neuron that multiplies with weights in its own `forward`."""
+
+
 def comes_from(module: nn.Module, package: str) -> bool:
     """Is a class of the module's family defined in `package`, or in a part of it?"""
     return any(
@@ -78,3 +87,25 @@ def comes_from(module: nn.Module, package: str) -> bool:
 def family(module: nn.Module) -> list[str]:
     """The names of the module's class and of those that it derives from, nearest first."""
     return [base.__name__ for base in type(module).__mro__]
+
+
+def nearest(module: nn.Module, known: Mapping[str, Update]) -> Update:
+    """The update of the first class of the module's family that is listed; `ASSUMED` for none."""
+    return next((known[name] for name in family(module) if name in known), ASSUMED)
+
+
+def noted(update: Update, *notes: str) -> Update:
+    """The same update with more to say."""
+    return replace(update, note="; ".join(note for note in (update.note, *notes) if note))
+
+
+def every(model: nn.Module) -> Iterator[nn.Module]:
+    """Every module once, by torch's own table: a class may override `modules`."""
+    seen: set[nn.Module] = set()
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            yield module
+            waiting += [child for child in module._modules.values() if child is not None]

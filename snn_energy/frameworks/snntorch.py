@@ -1,0 +1,97 @@
+"""snnTorch 1.0: a call is one step and returns `(spikes, state …)`, or the spikes alone with `init_hidden`.
+
+`u[t] = β u[t-1] + x[t] - reset`, spikes where u > threshold; the reset of a spike comes with the next step.
+Every neuron keeps its state in buffers, also where it is passed by hand, and goes on from there when the next
+call passes none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from snn_energy.frameworks.records import (
+    UNSEEN,
+    Framework,
+    Neuron,
+    Update,
+    comes_from,
+    every,
+    family,
+    nearest,
+    noted,
+)
+
+PACKAGE = "snntorch"
+LSTM = "the gates' sigmoids and tangents are not counted"
+UPDATES: dict[str, Update] = {
+    # u = β u + x
+    "Leaky": Update("lif", 1, 1),
+    # u = (Δt/C) x + (1 - Δt/RC) u
+    "Lapicque": Update("lapicque", 2, 1),
+    # i = α i + x, u = β u + i
+    "Synaptic": Update("cubalif", 2, 2),
+    # e = α e + x, i = β i - x, u = τ (e + i)
+    "Alpha": Update("alpha", 3, 3),
+    # u = β u + x, a spike where |u - the u before| is over the threshold
+    "DeltaLeaky": Update("delta_lif", 1, 2),
+    # u = β u + x + V s; the recurrent current is one more addition
+    "RLeaky": Update("recurrent_lif", 1, 2),
+    # i = α i + x + V s, u = β u + i
+    "RSynaptic": Update("recurrent_cubalif", 2, 3),
+    # c = f c + i g, u = o tanh(c)
+    "SLSTM": Update("slstm", 3, 1, note=LSTM),
+    "SConv2dLSTM": Update("slstm", 3, 1, note=LSTM),
+    # u = e^(-1/τ) u + x for all steps at once, no reset
+    "StateLeaky": Update("lif", 1, 1),
+    # u = relu(w u + x), w a diagonal matrix, for all steps at once, no reset
+    "LeakyParallel": Update("lif", 1, 1),
+}
+AT_ONCE = ("StateLeaky", "LeakyParallel", "AssociativeLeaky")  # take (T, B, …)
+WITH_SYNAPSES = ("RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "LinearLeaky", "LeakyParallel")
+STATES = ("spk", "syn", "syn_exc", "syn_inh", "mem", "mem_prev")
+
+
+def _neuron(module: nn.Module) -> Neuron | None:
+    names = family(module)
+    ours = "SpikingNeuron" in names or "LeakyParallel" in names
+    if not ours or not comes_from(module, PACKAGE):
+        return None
+    at_once = any(name in AT_ONCE for name in names)
+    return Neuron(
+        _update(module, names),
+        time_axis=0 if at_once else None,
+        threshold=getattr(module, "threshold", None),
+        reset="none" if at_once else getattr(module, "reset_mechanism", None),
+        states=max(1, len([name for name in _state(module) if name != "spk"])),
+    )
+
+
+def _update(module: nn.Module, names: list[str]) -> Update:
+    update = nearest(module, UPDATES)
+    if "StateLeaky" in names and not getattr(module, "output", True):  # returns the membrane, without spikes
+        update = Update("leaky_integrator", 1, 1, 0, graded=True)
+    factor = getattr(module, "graded_spikes_factor", None)
+    if factor is not None and bool((factor != 1).any()):
+        update = replace(update, multiplies=update.multiplies + 1, graded=True)
+    return noted(
+        update,
+        UNSEEN if any(name in WITH_SYNAPSES for name in names) else "",
+        "inhibition of all but the strongest is not counted" if getattr(module, "inhibition", False) else "",
+    )
+
+
+def _reset(model: nn.Module) -> None:
+    """Each neuron's own `reset_mem`: `utils.reset(net)` clears those of every network in the process."""
+    for module in every(model):
+        own = getattr(module, "reset_mem", None)
+        if callable(own) and comes_from(module, PACKAGE):
+            own()
+
+
+def _state(module: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name in STATES if name in module._buffers or name in vars(module))
+
+
+FRAMEWORK = Framework("snnTorch", PACKAGE, _neuron, _reset, "snntorch.utils.reset", _state)
