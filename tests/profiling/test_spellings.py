@@ -76,7 +76,7 @@ def check(example: Example, ways: Legal) -> list[str]:
             found.append("another result than the plain call")
         kept = list(flat(list(ways.operands.values())))
         start = 1 if spelling.in_place else 0
-        for before, after in list(zip(kept, place.given, strict=True))[start:]:
+        for before, after in list(zip(kept, place.kept.given, strict=True))[start:]:
             if isinstance(before, torch.Tensor) and not torch.equal(before, after):
                 found.append("an argument was changed")
         found += differences(wanted, totals(by_path.get(f"{path}.call", []), f"{path}.call"))
