@@ -62,7 +62,9 @@ def _neuron(module: nn.Module) -> Neuron | None:
     together = getattr(module, "layer_by_layer", False) or grouped
     return Neuron(
         noted(nearest(module, UPDATES), "steps stand beside one another as channels" if grouped else ""),
-        time_axis="by shape" if together else None,  # (T·B, …): told by T and B
+        time_axis=("by shape" if grouped else 0) if together else None,
+        folded=together and not grouped,
+        steps=getattr(module, "step", None) if together else None,
         threshold=getattr(module, "threshold", None),
         reset="zero",
         states=len(getattr(module, "mems", ())) or len(_state(module)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 TimeAxis = int | Literal["by shape"] | None
 
@@ -33,9 +33,11 @@ class Neuron:
 
     `update`: what a step costs, or a function of T where that depends on T.
     `time_axis`: the axis of time in what it puts out; None where a call is one step; "by shape" where the
-    module does not say.  `folded`: time and samples share the first axis, sample by sample (sinabs' Squeeze
-    layers: sample 0's steps, then sample 1's).  `spikes`: which tensor of the output, in order, holds the
-    spikes.  `threshold` and `reset` ("zero", "subtract" or "none"): for whom they concern, None if not said.
+    module does not say.  `folded`: time and samples share the first axis, sample by sample where `time_axis`
+    is 1 (sinabs' Squeeze layers: sample 0's steps, then sample 1's), step by step where it is 0.
+    `steps`, `samples`: T, or the number of samples, where the module itself states it.
+    `spikes`: which tensor of the output, in order, holds the spikes.
+    `threshold` and `reset` ("zero", "subtract" or "none"): for whom they concern, None if not said.
     `states`: how many variables it keeps per element: its membrane, and any current, trace or threshold.
     """
 
@@ -46,6 +48,23 @@ class Neuron:
     threshold: Any = None
     reset: str | None = None
     states: int = 1
+    steps: int | None = None
+    samples: int | None = None
+
+    def by_step(self, spikes: Tensor, steps: int | None = None) -> Tensor | None:
+        """(T, B, …) of what one call put out; None where a call is one step, or the module does not say.
+
+        `steps`: T, for time and samples on one axis.
+        """
+        if not isinstance(self.time_axis, int):
+            return None
+        if not self.folded:
+            return spikes.movedim(self.time_axis, 0)
+        if steps is None:
+            steps = self.steps or (spikes.shape[0] // self.samples if self.samples else None)
+        if not steps or spikes.shape[0] % steps:
+            return None
+        return spikes.unflatten(0, (steps, -1) if self.time_axis == 0 else (-1, steps)).movedim(self.time_axis, 0)
 
     def update_for(self, steps: int) -> Update:
         """What one update costs in a run of `steps` steps."""

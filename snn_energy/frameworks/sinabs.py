@@ -51,7 +51,15 @@ def _neuron(module: nn.Module) -> Neuron | None:
         threshold=getattr(module, "spike_threshold", None),
         reset="none" if fires is None else "zero" if type(reset).__name__ == "MembraneReset" else "subtract",
         states=len(_state(module)),
+        steps=_stated(module, "num_timesteps"),
+        samples=_stated(module, "batch_size"),
     )
+
+
+def _stated(module: nn.Module, name: str) -> int | None:
+    """What a Squeeze layer was told; -1 stands for the other of its two."""
+    value = getattr(module, name, None)
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _update(module: nn.Module, fires: Any) -> Update:

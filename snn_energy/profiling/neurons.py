@@ -224,7 +224,5 @@ def update_of(module: nn.Module, steps: int) -> Update:
 
 def state_elements(module: nn.Module) -> int:
     """How many state variables a neuron keeps per element: its membrane, and any current or trace."""
-    memories = getattr(module, "_memories", None)
-    if memories is None:
-        return 0 if type(module).__name__ in PARALLEL else 1
-    return len([name for name in memories if name != "v_seq"])
+    facts = facts_of(module)
+    return 1 if facts is None else facts.states
