@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from snn_energy.frameworks.records import (
@@ -83,11 +84,24 @@ def _update(module: nn.Module, names: list[str]) -> Update:
 
 
 def _reset(model: nn.Module) -> None:
-    """Each neuron's own `reset_mem`: `utils.reset(net)` clears those of every network in the process."""
+    """Zeros, as `utils.reset(net)` writes them, which clears every network in the process.
+
+    In place: a network that fetches its first membrane from the layer then meets a tensor that it has had.
+    """
     for module in every(model):
-        own = getattr(module, "reset_mem", None)
-        if callable(own) and comes_from(module, PACKAGE):
-            own()
+        if not comes_from(module, PACKAGE):
+            continue
+        if "DeltaLeaky" in family(module):
+            module.reset_mem()  # to None
+            continue
+        for name in _state(module):
+            held = module._buffers.get(name)
+            if held is not None and held.numel():
+                if held.is_inference():
+                    module._buffers[name] = torch.zeros_like(held)
+                else:
+                    with torch.no_grad():
+                        held.zero_()
 
 
 def _state(module: nn.Module) -> tuple[str, ...]:
