@@ -64,7 +64,9 @@ class Neuron:
             steps = self.steps or (spikes.shape[0] // self.samples if self.samples else None)
         if not steps or spikes.shape[0] % steps:
             return None
-        return spikes.unflatten(0, (steps, -1) if self.time_axis == 0 else (-1, steps)).movedim(self.time_axis, 0)
+        return spikes.unflatten(0, (steps, -1) if self.time_axis == 0 else (-1, steps)).movedim(
+            self.time_axis, 0
+        )
 
     def update_for(self, steps: int) -> Update:
         """What one update costs in a run of `steps` steps."""

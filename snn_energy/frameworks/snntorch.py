@@ -8,6 +8,7 @@ call passes none.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,6 +89,7 @@ def _reset(model: nn.Module) -> None:
 
     In place: a network that fetches its first membrane from the layer then meets a tensor that it has had.
     """
+    module: Any
     for module in every(model):
         if not comes_from(module, PACKAGE):
             continue

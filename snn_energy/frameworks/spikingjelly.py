@@ -59,7 +59,11 @@ OLD = "spikingjelly.clock_driven.neuron"  # until 0.0.0.0.12: MultiStep… takes
 def _neuron(module: nn.Module) -> Neuron | None:
     """A module of SpikingJelly's, or one in its manner: with `v_threshold` and a `surrogate_function`."""
     ours, old = comes_from(module, PACKAGE), comes_from(module, OLD)
-    if not ours and not old and not (hasattr(module, "v_threshold") and hasattr(module, "surrogate_function")):
+    if (
+        not ours
+        and not old
+        and not (hasattr(module, "v_threshold") and hasattr(module, "surrogate_function"))
+    ):
         return None
     return Neuron(
         _update(module),

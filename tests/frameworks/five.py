@@ -18,9 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from exact import STEP, exact_images, on_grid
+from torch import Tensor, nn
 
 T, B, C, H, W, MAPS, K = 5, 3, 2, 6, 7, 4, 9
 FLAT = MAPS * (H - 2) * (W - 2)

@@ -16,6 +16,6 @@ def needed(*packages: str) -> None:
     if not missing:
         return
     said = f"needs {', '.join(missing)}: {INSTALL}"
-    if os.environ.get("FRAMEWORKS") == "installed":
+    if os.environ.get("FRAMEWORKS_INSTALLED"):
         pytest.fail(said, pytrace=False)
     pytest.skip(said, allow_module_level=True)

@@ -1,4 +1,4 @@
-"""BrainCog's nodes, by its own `node.py`: the package around it wants tonic, pygame and more, so that file alone."""
+"""BrainCog's nodes, from its `node.py` alone: the package around it wants tonic, pygame and more."""
 
 from __future__ import annotations
 

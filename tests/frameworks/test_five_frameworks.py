@@ -1,4 +1,4 @@
-"""One network, five frameworks, one number: the same spikes and the same integers, whoever runs the neurons."""
+"""One network, five frameworks, one number: the same spikes and integers, whoever runs the neurons."""
 
 from __future__ import annotations
 

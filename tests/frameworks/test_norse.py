@@ -94,7 +94,8 @@ def test_a_membrane_at_rest_that_is_not_zero_is_one_more_addition() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [norse.SequentialState(norse.LIF()), norse.Lift(norse.LIFCell()), norse.ConstantCurrentLIFEncoder(3)]
+    "module",
+    [norse.SequentialState(norse.LIF()), norse.Lift(norse.LIFCell()), norse.ConstantCurrentLIFEncoder(3)],
 )
 def test_containers_are_no_neurons(module: nn.Module) -> None:
     assert neurons.facts_of(module) is None

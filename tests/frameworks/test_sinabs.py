@@ -111,4 +111,3 @@ def test_state_of_other_batches_is_not_drawn_from() -> None:
     assert torch.equal(net.cell.v_mem, before) and torch.equal(torch.get_rng_state(), random)  # type: ignore[arg-type]
     fc2 = [next(row for row in p.rows if row.name == "fc2") for p in (fresh, again)]
     assert fc2[1].ac == 2 * fc2[0].ac > 0
-

@@ -1,4 +1,4 @@
-"""lava-dl and old SpikingJelly cannot be installed beside us: modules of their names and manners stand in for them.
+"""lava-dl and old SpikingJelly cannot be installed beside us: stand-ins of their names and manners.
 
 lava-dl's SLAYER is not on PyPI, SpikingJelly 0.0.0.0.12 is another version of what we need.
 """
@@ -52,7 +52,13 @@ class Neuron(nn.Module):
 def slayer() -> Iterator[type[nn.Module]]:
     """The class above where lava-dl has its own."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("lava", "lava.lib", "lava.lib.dl", "lava.lib.dl.slayer", "lava.lib.dl.slayer.neuron.cuba"):
+        for name in (
+            "lava",
+            "lava.lib",
+            "lava.lib.dl",
+            "lava.lib.dl.slayer",
+            "lava.lib.dl.slayer.neuron.cuba",
+        ):
             patch.setitem(sys.modules, name, ModuleType(name))
         patch.setattr(Neuron, "__module__", "lava.lib.dl.slayer.neuron.cuba")
         yield Neuron
