@@ -26,7 +26,8 @@ neurons._NEAREST.clear()
 print(neurons.is_neuron(AdaptiveLIF()))
 from my_neurons import Integrate
 
-print(neurons.whose(Integrate()) == ("known", "my_neurons.Integrate"), neurons.facts_of(Integrate()).time_axis == 1)
+print(neurons.whose(Integrate()) == ("known", "my_neurons.Integrate"))
+print(neurons.facts_of(Integrate()).time_axis == 1)
 print({"cumsum", "my_snn::packed_linear"} <= set(rules.rules_with()))
 """
 

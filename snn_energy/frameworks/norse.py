@@ -13,13 +13,11 @@ from torch import nn
 
 from snn_energy.frameworks.records import (
     ASSUMED,
-    UNSEEN,
     Framework,
     Neuron,
     Update,
     comes_from,
     family,
-    noted,
 )
 
 PACKAGE = "norse"
@@ -70,10 +68,11 @@ def _neuron(module: nn.Module) -> Neuron | None:
     weights = {"input_weights", "recurrent_weights"} & module._parameters.keys()
     subtracts = getattr(getattr(p, "reset_method", None), "__name__", "") == "reset_subtract"
     return Neuron(
-        noted(update, UNSEEN if weights else ""),
+        update,
         time_axis=BASES[bases[0]] if bases else None,
         threshold=getattr(p, "v_th", getattr(p, "v_thresh", None)),
         reset="none" if update.compares == 0 else "subtract" if subtracts else "zero",
+        synapses="in forward" if weights else None,
         states=states,
     )
 

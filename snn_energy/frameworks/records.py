@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 TimeAxis = int | Literal["by shape"] | None
+Synapses = Literal["in layers", "in forward"] | None
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Neuron:
     `steps`, `samples`: T, or the number of samples, where the module itself states it.
     `spikes`: which tensor of the output, in order, holds the spikes.
     `threshold` and `reset` ("zero", "subtract" or "none"): for whom they concern, None if not said.
+    `synapses`: where it multiplies with weights, None if nowhere: in layers that it holds, which are counted
+    as layers, or in its own `forward`, of which then the products with weights are counted, and nothing else.
+    `counts`: its spikes are numbers of spikes, of any size.
     `states`: how many variables it keeps per element: its membrane, and any current, trace or threshold.
     """
 
@@ -47,6 +51,8 @@ class Neuron:
     spikes: int = 0
     threshold: Any = None
     reset: str | None = None
+    synapses: Synapses = None
+    counts: bool = False
     states: int = 1
     steps: int | None = None
     samples: int | None = None

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from snn_energy.frameworks.records import (
-    UNSEEN,
     Framework,
     Neuron,
     Update,
@@ -20,7 +19,6 @@ from snn_energy.frameworks.records import (
     every,
     family,
     nearest,
-    noted,
 )
 
 PACKAGE = "sinabs"
@@ -50,6 +48,8 @@ def _neuron(module: nn.Module) -> Neuron | None:
         folded="SqueezeMixin" in names,
         threshold=getattr(module, "spike_threshold", None),
         reset="none" if fires is None else "zero" if type(reset).__name__ == "MembraneReset" else "subtract",
+        synapses="in layers" if hasattr(module, "rec_connect") else None,
+        counts=getattr(fires, "__name__", type(fires).__name__) in ("MultiSpike", "MaxSpike"),
         states=len(_state(module)),
         steps=_stated(module, "num_timesteps"),
         samples=_stated(module, "batch_size"),
@@ -73,8 +73,7 @@ def _update(module: nn.Module, fires: Any) -> Update:
     if getattr(module, "min_v_mem", None) is not None:
         compares += 1
     graded = update.graded or getattr(fires, "__name__", "") != "SingleSpike"
-    update = replace(update, multiplies=multiplies, adds=adds, compares=compares, graded=graded)
-    return noted(update, UNSEEN if hasattr(module, "rec_connect") else "")
+    return replace(update, multiplies=multiplies, adds=adds, compares=compares, graded=graded)
 
 
 def _reset(model: nn.Module) -> None:

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from snn_energy.frameworks.records import (
-    UNSEEN,
     Framework,
     Neuron,
     Update,
@@ -26,7 +25,7 @@ from snn_energy.frameworks.records import (
 )
 
 PACKAGE = "snntorch"
-LSTM = "the gates' sigmoids and tangents are not counted"
+GATES = "the gates' sigmoids and tangents are not counted"
 UPDATES: dict[str, Update] = {
     # u = β u + x
     "Leaky": Update("lif", 1, 1),
@@ -42,16 +41,17 @@ UPDATES: dict[str, Update] = {
     "RLeaky": Update("recurrent_lif", 1, 2),
     # i = α i + x + V s, u = β u + i
     "RSynaptic": Update("recurrent_cubalif", 2, 3),
-    # c = f c + i g, u = o tanh(c)
-    "SLSTM": Update("slstm", 3, 1, note=LSTM),
-    "SConv2dLSTM": Update("slstm", 3, 1, note=LSTM),
+    # c = f c + i g, u = o tanh(c), in a layer that it holds
+    "SLSTM": Update("slstm", 0, 0),
+    # the same, of gates from a convolution that it holds
+    "SConv2dLSTM": Update("slstm", 3, 1, note=GATES),
     # u = e^(-1/τ) u + x for all steps at once, no reset
     "StateLeaky": Update("lif", 1, 1),
-    # u = relu(w u + x), w a diagonal matrix, for all steps at once, no reset
-    "LeakyParallel": Update("lif", 1, 1),
+    # u = relu(w u + V x) for all steps at once, in a layer that it holds, no reset
+    "LeakyParallel": Update("lif", 0, 0),
 }
 AT_ONCE = ("StateLeaky", "LeakyParallel", "AssociativeLeaky")  # take (T, B, …)
-WITH_SYNAPSES = ("RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "LinearLeaky", "LeakyParallel")
+WITH_LAYERS = ("RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "LinearLeaky", "LeakyParallel")
 STATES = ("spk", "syn", "syn_exc", "syn_inh", "mem", "mem_prev")
 
 
@@ -66,6 +66,7 @@ def _neuron(module: nn.Module) -> Neuron | None:
         time_axis=0 if at_once else None,
         threshold=getattr(module, "threshold", None),
         reset="none" if at_once else getattr(module, "reset_mechanism", None),
+        synapses="in layers" if any(name in WITH_LAYERS for name in names) else None,
         states=max(1, len([name for name in _state(module) if name != "spk"])),
     )
 
@@ -79,7 +80,6 @@ def _update(module: nn.Module, names: list[str]) -> Update:
         update = replace(update, multiplies=update.multiplies + 1, graded=True)
     return noted(
         update,
-        UNSEEN if any(name in WITH_SYNAPSES for name in names) else "",
         "inhibition of all but the strongest is not counted" if getattr(module, "inhibition", False) else "",
     )
 

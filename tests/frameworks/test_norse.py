@@ -16,7 +16,6 @@ needed("norse")
 import norse.torch as norse  # noqa: E402
 
 T, B, IN, N, OUT = 6, 3, 5, 7, 2
-SYNAPSES = "synapses inside the neuron are not counted"
 
 # module -> operations per element and step, axis of time, variables per element
 EQUATIONS = {
@@ -62,11 +61,11 @@ def test_a_neuron(name: str) -> None:
     update = facts.update_for(T)
     assert (update.op, update.multiplies, update.adds, update.compares) == costs
     assert facts.states == states and facts.reset == ("none" if costs[3] == 0 else "zero")
-    assert (SYNAPSES in update.note) == ("Recurrent" in name)
+    assert (facts.synapses == "in forward") == ("Recurrent" in name)
 
     expected = by_hand(net, x)
     found = profile(net, [x], batch_dim=1)
-    (row,) = [row for row in found.rows if row.name == "cell"]
+    (row,) = [row for row in found.rows if row.name == "cell" and row.op == costs[0]]
     assert (found.samples, found.time_steps) == (B, T)
     assert row.output_nonzero == int(expected.sum())
     assert expected.any() or name == "Izhikevich"  # which is too slow for so few steps
@@ -75,6 +74,13 @@ def test_a_neuron(name: str) -> None:
     fc2 = next(row for row in found.rows if row.name == "fc2")
     assert (fc2.ac if costs[3] else fc2.mac) == OUT * (int(expected.sum()) if costs[3] else T * B * N)
     assert torch.equal(record_spikes(net, x, batch_dim=1)["cell"], expected)
+    inner = [row for row in found.rows if row.name == "cell" and row.op == "linear"]
+    assert len(inner) == (2 if "Recurrent" in name else 0)
+    for row in inner:
+        if row.mac:  # of the currents that enter
+            assert (row.ac, row.mac) == (0, T * B * N * N)
+        else:  # of the spikes of the step before
+            assert row.ac == N * int(expected[:-1].sum())
 
 
 def by_hand(net: Net, x: Tensor) -> Tensor:

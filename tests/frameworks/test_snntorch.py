@@ -17,7 +17,6 @@ import snntorch as snn  # noqa: E402
 from snntorch import utils  # noqa: E402
 
 T, B, IN, N, OUT = 4, 3, 5, 7, 2
-SYNAPSES = "synapses inside the neuron are not counted"
 
 # class and arguments -> operations per element and step, variables per element, what resets the membrane
 EQUATIONS = [
@@ -35,7 +34,7 @@ EQUATIONS = [
         2,
         "subtract",
     ),
-    (snn.SLSTM, {"input_size": N, "hidden_size": N, "threshold": 0.1}, ("slstm", 3, 1, 1), 2, "none"),
+    (snn.SLSTM, {"input_size": N, "hidden_size": N, "threshold": 0.1}, ("slstm", 0, 0, 1), 2, "none"),
 ]
 
 
@@ -70,7 +69,7 @@ def test_a_neuron_in_a_loop(
     assert (update.op, update.multiplies, update.adds, update.compares) == costs
     assert (facts.states, facts.reset) == (states, reset)
     inside = "recurrent" in costs[0] or costs[0] == "slstm"
-    assert (SYNAPSES in update.note) == inside
+    assert (facts.synapses == "in layers") == inside
 
     expected = spikes_by_hand(net, x)
     assert 0 < expected.sum() < expected.numel()
@@ -84,6 +83,13 @@ def test_a_neuron_in_a_loop(
     fc2 = next(row for row in found.rows if row.name == "fc2")
     assert (fc2.ac, fc2.mac) == (OUT * int(expected.sum()), 0)
     assert torch.equal(record_spikes(net, x, batch_dim=1)["cell"], expected)
+    if "linear_features" in given:  # spikes of the step before
+        inner = next(row for row in found.rows if row.name == "cell.recurrent")
+        assert (inner.ac, inner.mac, inner.dense_macs) == (N * int(expected[:-1].sum()), 0, T * B * N * N)
+        assert inner.ac_by_step == (0, *(N * int(step.sum()) for step in expected[:-1]))
+    if costs[0] == "slstm":  # four gates, of the input and of the state
+        inner = [row.dense_macs for row in found.rows if row.op == "linear" and "lstm" in row.name]
+        assert inner == [4 * T * B * N * N] * 2
 
 
 def spikes_by_hand(net: nn.Module, x: Tensor) -> Tensor:
