@@ -38,11 +38,11 @@ class Batch:
         """The batch with `change` done to each of its input tensors."""
         return dataclasses.replace(self, inputs=_mapped(self.inputs, change))
 
-    def taken(self, count: int, axis: int) -> Batch:
-        """The first `count` samples, which lie along `axis`."""
+    def taken(self, count: int, axis: int, entries: int = 1) -> Batch:
+        """The first `count` samples, which lie along `axis`, with so many `entries` each."""
         size = self.x.shape[axis]
         labels = self.labels if self.labels is None else self.labels[:count]
-        cut = self.mapped(lambda x: x.narrow(axis, 0, count) if _long(x, axis, size) else x)
+        cut = self.mapped(lambda x: x.narrow(axis, 0, count * entries) if _long(x, axis, size) else x)
         return dataclasses.replace(cut, labels=labels)
 
     def part(self, start: int, count: int, axis: int) -> Batch:

@@ -142,7 +142,7 @@ class _Session:
         _fit(batch, layout)
         if most is not None and most - self.samples < layout.batch:
             layout.batch = most - self.samples
-            batch = batch.taken(layout.batch, axis)
+            batch = batch.taken(layout.batch, axis, self.contract.entries)
         self.guard.before(batch, layout)
         outs = self._watched(batch, layout, watch)
         if self.guard.after(outs, suspected=self.recorder.swallowed):
