@@ -83,4 +83,4 @@ def _state(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in STATES if hasattr(module, name))
 
 
-FRAMEWORK = Framework("BrainCog", PACKAGE, _neuron, _reset, "n_reset() of each node", _state)
+FRAMEWORK = Framework("BrainCog", PACKAGE, _neuron, _reset, "n_reset() of its nodes", _state)

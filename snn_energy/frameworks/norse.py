@@ -89,4 +89,4 @@ def _reset(model: nn.Module) -> None:
     """Nothing: whoever passes no state gets neurons at rest."""
 
 
-FRAMEWORK = Framework("Norse", PACKAGE, _neuron, _reset, "state = None")
+FRAMEWORK = Framework("Norse", PACKAGE, _neuron, _reset, "passing no state")

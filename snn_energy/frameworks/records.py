@@ -85,7 +85,8 @@ class Framework:
 
     `package`: its top-level import name; `neuron(module)`: the facts of a module that is one of its neurons,
     else None; `reset(model)`: bring all of its neurons in `model` to rest; `reset_name`: what a user would
-    write for that; `state(module)`: names of the attributes in which a neuron keeps its state, for messages.
+    write for that; `state(module)`: names of the attributes in which a neuron keeps its state, for messages;
+    `called(module)`: a neuron's class in words, left out where that is the package and the class's name.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Framework:
     reset: Callable[[nn.Module], None]
     reset_name: str
     state: Callable[[nn.Module], tuple[str, ...]] = field(default=lambda module: ())
+    called: Callable[[nn.Module], str] | None = None
 
 
 ASSUMED = Update("neuron", 1, 1, graded=True, note="unknown neuron: the update of an LIF is assumed")

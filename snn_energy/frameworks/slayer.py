@@ -51,6 +51,10 @@ def _neuron(module: nn.Module) -> Neuron | None:
     )
 
 
+def _name(module: nn.Module) -> str:
+    return f"slayer.neuron.{type(module).__module__.rpartition('.')[2]}"
+
+
 def _reset(model: nn.Module) -> None:
     """State as in a new neuron, also that of the sums and differences of sigma-delta neurons."""
     for module in every(model):
@@ -66,4 +70,4 @@ def _state(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in module._buffers if name.endswith("_state"))
 
 
-FRAMEWORK = Framework("lava-dl SLAYER", PACKAGE, _neuron, _reset, "a new neuron's state", _state)
+FRAMEWORK = Framework("lava-dl SLAYER", PACKAGE, _neuron, _reset, "states as in new neurons", _state, _name)

@@ -201,6 +201,8 @@ def whose(module: nn.Module) -> tuple[str, str]:
     if _registered(type(module)) is not None:
         return "declared", type(module).__name__
     known = known_neuron(module)
+    if known is not None and known[0].called is not None:
+        return "known", known[0].called(module)
     name = type(module).__name__
     package = "" if known is None else known[0].package
     ours = any(base.__module__.startswith(package) for base in type(module).__mro__) if package else False

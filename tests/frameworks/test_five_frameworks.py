@@ -54,16 +54,16 @@ def registered() -> nn.Module:
     return five.plain()
 
 
-# name -> (network, its input from (T, B, C, H, W), what the user declares)
+# name -> (network, its input from (T, B, C, H, W), what the user has to declare)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], dict[str, Any]]] = {
     "SpikingJelly": (five.spikingjelly, time_first, {}),
-    "snnTorch, loop inside": (snntorch_loop, time_first, {"batch_dim": 1}),
-    "snnTorch, the caller loops": (snntorch_step, time_first, {"batch_dim": 1}),
-    "Norse, cells": (five.norse, time_first, {"batch_dim": 1}),
-    "Norse, LIF": (lambda: five.norse(current=True), time_first, {"batch_dim": 1}),
-    "sinabs": (five.SinabsBatchFirst, batch_first, {"batch_dim": 0, "time_steps": T}),
-    "sinabs, Squeeze": (five.sinabs_squeezed, folded, {"time_steps": T}),
-    "torch, registered": (registered, time_first, {"batch_dim": 1}),
+    "snnTorch, loop inside": (snntorch_loop, time_first, {}),
+    "snnTorch, the caller loops": (snntorch_step, time_first, {"layout": "TB"}),
+    "Norse, cells": (five.norse, time_first, {}),
+    "Norse, LIF": (lambda: five.norse(current=True), time_first, {}),
+    "sinabs": (five.SinabsBatchFirst, batch_first, {}),
+    "sinabs, Squeeze": (five.sinabs_squeezed, folded, {}),
+    "torch, registered": (registered, time_first, {}),
 }
 
 
@@ -129,7 +129,7 @@ def test_two_batches_of_other_sizes_start_from_rest(name: str) -> None:
 def test_declared_steps_do_without_registration() -> None:
     """Plain torch, nothing said of its neurons: the same synaptic operations, and no rates."""
     x = five.frames()
-    found = profile(five.plain(), [x], batch_dim=1, time_steps=T)
+    found = profile(five.plain(), [x], layout="TB", time_steps=T)
     first, _ = five.by_hand(x)
     fc = next(row for row in found.rows if row.op == "linear")
     assert (found.samples, found.time_steps) == (B, T)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from needed import needed
+from spikingjelly.activation_based import neuron as sj
 from torch import Tensor, nn
 
 from snn_energy.profiling import neurons, profile, record_spikes
@@ -151,6 +152,30 @@ def test_other_networks_in_the_process_keep_their_state() -> None:
     assert snn.SpikingNeuron.instances  # the trap stands
     utils.reset(net)
     assert not same(held(other), before)
+
+
+@pytest.mark.parametrize("framework", ["snntorch", "spikingjelly"])
+def test_a_membrane_that_the_network_reads_is_a_current(framework: str) -> None:
+    """What a neuron holds was made in it, and not out of sight."""
+    hidden = framework == "snntorch"
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(IN, N), nn.Linear(N, OUT)
+            self.lif = snn.Leaky(beta=0.9, init_hidden=True) if hidden else sj.LIFNode()
+
+        def forward(self, x: Tensor) -> Tensor:  # (T, B, IN)
+            for now in x:
+                self.lif(self.fc1(now))
+            return self.fc2(self.lif.mem if hidden else self.lif.v)
+
+    torch.manual_seed(0)
+    found = profile(Net(), [2 * torch.rand(T, B, IN)], layout="TB", strict=True)
+    assert [(row.name, row.mac) for row in found.rows if row.op == "linear"] == [
+        ("fc1", T * B * IN * N),
+        ("fc2", B * N * OUT),
+    ]
 
 
 def test_scaled_spikes_are_graded() -> None:

@@ -82,7 +82,7 @@ def test_time_last(slayer: Any, persistent: bool) -> None:
     facts = neurons.facts_of(net.cell)
     assert facts is not None and facts.time_axis == -1 and facts.states == 2
     assert facts.update_for(T).op == "cubalif" and facts.update_for(T).multiplies == 2
-    assert neurons.whose(net.cell)[0] == "known"
+    assert neurons.whose(net.cell) == ("known", "slayer.neuron.cuba")
     with torch.no_grad():
         expected = spikes_of(net.fc1(x).movedim(-1, 0), 0.5, 0.25)
     for _ in range(2):  # from rest each time
