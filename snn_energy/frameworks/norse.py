@@ -73,6 +73,7 @@ def _neuron(module: nn.Module) -> Neuron | None:
         threshold=getattr(p, "v_th", getattr(p, "v_thresh", None)),
         reset="none" if update.compares == 0 else "subtract" if subtracts else "zero",
         synapses="in forward" if weights else None,
+        passed=True,
         states=states,
     )
 

@@ -42,6 +42,7 @@ class Neuron:
     `synapses`: where it multiplies with weights, None if nowhere: in layers that it holds, which are counted
     as layers, or in its own `forward`, of which then the products with weights are counted, and nothing else.
     `counts`: its spikes are numbers of spikes, of any size.
+    `passed`: its state is passed to it and returned; a call without is one from rest.
     `states`: how many variables it keeps per element: its membrane, and any current, trace or threshold.
     """
 
@@ -53,6 +54,7 @@ class Neuron:
     reset: str | None = None
     synapses: Synapses = None
     counts: bool = False
+    passed: bool = False
     states: int = 1
     steps: int | None = None
     samples: int | None = None

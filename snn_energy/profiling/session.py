@@ -17,7 +17,7 @@ from snn_energy.models.at_rest import Rest, at_rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling import sanity
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import Batch, call, read_batches
+from snn_energy.profiling.batches import Batch, Turns, read_batches
 from snn_energy.profiling.call import Rule
 from snn_energy.profiling.contract import Contract, Declared
 from snn_energy.profiling.instrument import instrumented
@@ -134,7 +134,7 @@ class _Session:
         return self._calls(batch)
 
     def _calls(self, batch: Batch) -> list[Any]:
-        return [call(self.rest.model, inputs) for inputs in self.contract.runs(batch)]
+        return list(map(Turns(self.rest.model), self.contract.runs(batch)))
 
     def take(self, batch: Batch, watch: Any, most: int | None, declared: Declared) -> bool:
         """Count one batch; true if profiling should end here."""

@@ -20,7 +20,7 @@ from snn_energy.models.at_rest import Rest
 from snn_energy.models.walk import modules, named_modules
 from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
-from snn_energy.profiling.batches import Batch, call
+from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
 from snn_energy.profiling.layout import declared_steps
 from snn_energy.profiling.neurons import facts_of, named_neurons
@@ -75,6 +75,7 @@ class _Look:
         contract = _contract(self.model, self.told, steps, fact, in_tensors, calls)
         if calls > 1:
             self._ask_for_an_axis(steps)
+            self._ask_for_state()
             seen = self._steps_looked_at(contract)
         assert seen is not None
         if self.declared.check:
@@ -97,7 +98,8 @@ class _Look:
     def _observed(self, inputs: list[Any]) -> Observation:
         self.rest.fresh()
         own = [Batch(x).mapped(torch.clone).inputs for x in inputs]  # a network may write into its input
-        return observe(self.model, [functools.partial(call, self.model, x) for x in own])
+        turns = Turns(self.model)
+        return observe(self.model, [functools.partial(turns, x) for x in own])
 
     def _first_look(self) -> Observation | None:
         """One call of the network; None where it cannot take all steps at once."""
@@ -238,6 +240,15 @@ class _Look:
             raise ConfigError(
                 f"the network makes one step per call, and axis 1 of the input {tuple(x.shape)} is as long "
                 f"as T = {steps}: give layout='BT' if it is time, layout='B' if every step gets all of it"
+            )
+
+    def _ask_for_state(self) -> None:
+        """Neurons whose state is passed round start afresh in every call of a network that passes none on."""
+        found = [path for path, facts in self.facts.items() if facts is not None and facts.passed]
+        if found and not Turns(self.model).passes:
+            raise ConfigError(
+                f"the network makes one step per call, and the state of {found[0]!r} ends with the call: let "
+                "forward(x, state=None) return (out, state), or loop over time inside of it"
             )
 
     # -- checking -------------------------------------------------------------------------------------------

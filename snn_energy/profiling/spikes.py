@@ -12,7 +12,7 @@ from snn_energy.frameworks import Neuron
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import call, read_batches
+from snn_energy.profiling.batches import Turns, read_batches
 from snn_energy.profiling.contract import Declared
 from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.layout import Layout
@@ -49,8 +49,8 @@ def record_spikes(
         ]
         try:
             rest.fresh()
-            for inputs in contract.runs(batch):
-                call(model, inputs)
+            for _ in map(Turns(model), contract.runs(batch)):
+                pass
         finally:
             for handle in handles:
                 handle.remove()

@@ -9,6 +9,7 @@ import torch
 from needed import needed
 from torch import Tensor, nn
 
+from snn_energy.errors import ConfigError
 from snn_energy.profiling import neurons, profile, record_spikes
 
 needed("norse")
@@ -105,3 +106,38 @@ def test_a_membrane_at_rest_that_is_not_zero_is_one_more_addition() -> None:
 )
 def test_containers_are_no_neurons(module: nn.Module) -> None:
     assert neurons.facts_of(module) is None
+
+
+def test_state_is_handed_on_where_a_call_is_one_step() -> None:
+    torch.manual_seed(0)
+    step = norse.SequentialState(
+        nn.Linear(IN, N), norse.LIFBoxCell(), nn.Linear(N, OUT), norse.LIFBoxCell(), nn.Linear(OUT, 3)
+    )
+    x, state, seen = 60 * torch.rand(T, B, IN), None, []
+    hook = step[1].register_forward_hook(lambda module, args, out: seen.append(out[0] != 0))
+    with torch.no_grad():
+        for now in x:
+            _, state = step(now, state)
+        restarted = [step(now) for now in x]
+    hook.remove()
+    expected, from_rest = torch.stack(seen[:T]), torch.stack(seen[T:])
+    assert len(restarted) == T and not torch.equal(expected, from_rest)
+    found = profile(step, [x], layout="TB", strict=True)
+    rows = {row.name: row for row in found.rows}
+    assert (found.samples, found.time_steps) == (B, T)
+    assert rows["1"].output_nonzero == int(expected.sum())
+    assert rows["2"].ac == OUT * int(expected.sum())
+    assert torch.equal(record_spikes(step, x, layout="TB")["1"], expected)
+
+
+def test_state_that_ends_with_a_call_is_said() -> None:
+    class Step(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.cell = nn.Linear(IN, N), norse.LIFCell()
+
+        def forward(self, x: Tensor) -> Tensor:  # (B, IN)
+            return self.cell(self.fc(x))[0]
+
+    with pytest.raises(ConfigError, match=r"one step per call, and the state of 'cell' ends .*state=None"):
+        profile(Step(), [torch.rand(T, B, IN)], layout="TB")

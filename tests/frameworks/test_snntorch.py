@@ -207,3 +207,31 @@ def test_all_steps_at_once() -> None:
     assert rows["cell"].output_nonzero_by_step == tuple(int(step.sum()) for step in expected)
     assert rows["fc2"].ac == OUT * int(expected.sum())
     assert torch.equal(record_spikes(net, x, batch_dim=1)["cell"], expected)
+
+
+@pytest.mark.parametrize("time_steps", [3, T])
+def test_a_still_image_as_in_the_tutorials(time_steps: int) -> None:
+    """The script calls the network T times on the same image and adds up; the first layer is charged once."""
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 3),
+        nn.MaxPool2d(2),
+        snn.Leaky(0.9, init_hidden=True),
+        nn.Flatten(),
+        nn.Linear(3 * 2 * 3, OUT),
+        snn.Leaky(0.9, init_hidden=True, output=True),
+    )
+    torch.manual_seed(0)
+    x, seen = 4 * torch.rand(B, 2, 6, 8), []
+    hook = net[2].register_forward_hook(lambda module, args, out: seen.append(out != 0))
+    with torch.no_grad():
+        for _ in range(time_steps):
+            net(x)
+    hook.remove()
+    found = profile(net, [(x, torch.arange(B) % OUT)], time_steps=time_steps, strict=True)
+    rows = {row.name: row for row in found.rows}
+    assert (found.samples, found.time_steps) == (B, time_steps) and found.accuracy is not None
+    macs = B * 3 * 4 * 6 * 2 * 9
+    assert (rows["0"].mac, rows["0"].mac_executed) == (macs, time_steps * macs)
+    expected = torch.stack(seen)
+    assert rows["2"].output_nonzero_by_step == tuple(int(step.sum()) for step in expected)
+    assert rows["4"].ac == OUT * int(expected.sum()) > 0
