@@ -276,8 +276,9 @@ def _contract(
         facts.append(Fact(loop, "observed" if remarks is not None else "known"))
     facts += [told.fact, reset_in_words(model)]
     time = told.time
+    said = told.remarks if remarks is None else remarks
     return Contract(
-        steps, time, told.batch, in_tensors, calls, tuple(facts), told.remarks if remarks is None else remarks
+        steps, time, told.batch, in_tensors, calls, tuple(facts), said, looked=remarks is not None
     )
 
 
