@@ -111,6 +111,11 @@ def declared_steps(model: nn.Module) -> int | None:
     return None
 
 
+def loops_over_time(model: nn.Module) -> bool:
+    """Does the model declare that it takes all steps and calls its layers step by step (`NirNetwork`)?"""
+    return getattr(model, "loops_over_time", False) is True
+
+
 def infer(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor | None, steps: int | None, batch_dim: int | None
 ) -> Layout:
@@ -121,7 +126,10 @@ def infer(
     from spikingjelly.activation_based import base
 
     stepped = [m for m in model.modules() if isinstance(m, base.StepModule)]
-    multi = any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped
+    own_loop = loops_over_time(model)
+    multi = not own_loop and (any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped)
+    if batch_dim is None and own_loop:
+        batch_dim = getattr(model, "batch_axis", None)
     given = batch_dim is not None or y is not None or steps is not None
     if batch_dim is None:
         batch_dim = _batch_dim(model, x, y, steps, bool(stepped) and multi)

@@ -71,10 +71,16 @@ UPDATES: dict[str, Update] = {
     "STBIFNode": Update("stbif", 0, 1, 2, graded=True),
     "NonSpikingIFNode": Update("integrator", 0, 1, 0, graded=True),
     "NonSpikingLIFNode": Update("leaky_integrator", 1, 1, 0, graded=True),
+    "NirIF": Update("if", 0, 1),  # NIR's: membranes in units of their gain, as models/nir/neurons.py says
+    "NirLIF": Update("lif", 1, 1),
+    "NirCubaLIF": Update("cubalif", 2, 2),
+    "NirI": Update("integrator", 0, 1, 0, graded=True),
+    "NirLI": Update("leaky_integrator", 1, 1, 0, graded=True),
+    "NirCubaLI": Update("cuba_integrator", 2, 2, 0, graded=True),
     "Fire": Update("fire", 0, 0),  # of a STAA neuron, whose membrane arithmetic is counted as it runs
 }
 PARALLEL = ("PSN", "MaskedPSN", "SlidingPSN")  # membranes from a (T, T) weight: T multiply-adds per element
-_NEURON_PACKAGE = "spikingjelly.activation_based.neuron"
+_NEURON_PACKAGES = ("spikingjelly.activation_based.neuron", "snn_energy.models.nir.neurons")
 _REGISTERED: dict[type, Update] = {}
 _NEAREST: dict[type, Update | None] = {}  # for each class that was asked for
 
@@ -134,7 +140,7 @@ def is_neuron(module: nn.Module) -> bool:
     """A spiking neuron: registered, SpikingJelly's, or anything with a threshold and a surrogate gradient."""
     if _registered(type(module)) is not None:
         return True
-    if any(base.__module__.startswith(_NEURON_PACKAGE) for base in type(module).__mro__):
+    if any(base.__module__.startswith(_NEURON_PACKAGES) for base in type(module).__mro__):
         return True
     return hasattr(module, "v_threshold") and hasattr(module, "surrogate_function")
 

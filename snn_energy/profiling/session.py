@@ -237,7 +237,8 @@ def _run(model: nn.Module, x: torch.Tensor, layout: Layout) -> list[Any]:
     from spikingjelly.activation_based import functional
 
     functional.reset_net(model)
-    if layout.steps_in_tensors or layout.steps is None or layouts.declared_steps(model) is not None:
+    known = layouts.declared_steps(model) is not None or layouts.loops_over_time(model)
+    if layout.steps_in_tensors or layout.steps is None or known:
         return [model(x)]
     return [model(x[t] if layout.time_first else x) for t in range(layout.steps)]
 
