@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -42,17 +43,7 @@ class NirNetwork(nn.Module):
         _check_kinds(graph, where, "")
         self.dt, source = _step(graph["metadata"], dt, where)
         self.config = {"dt": self.dt, "dt_from": source}
-        delays = lambda node: bool((delay_steps(node["delay"], self.dt) > 0).all())  # noqa: E731
-
-        def waits(node: dict[str, Any]) -> str | None:
-            if node["type"] == "Delay" and "delay" in node:
-                return "in" if delays(node) else None
-            return "out" if node["type"] in NEURONS else None
-
-        try:
-            wiring = wire(graph, where, waits)
-        except ConfigError as error:
-            raise CheckpointError(f"{where}: {error}") from None
+        wiring = wire(graph, where, functools.partial(_waits, dt=self.dt))
         if len(wiring.inputs) != 1 or not wiring.outputs:
             counts = f"{len(wiring.inputs)} Input and {len(wiring.outputs)} Output nodes"
             raise CheckpointError(
@@ -76,6 +67,7 @@ class NirNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """(T, B, *input_shape) -> (T, B, …).  Raises `DataError` for an input of another shape."""
+        x = x if x.is_floating_point() else x.float()
         if x.dim() < 2 or not same(tuple(x.shape[2:]), self.input_shape) or not len(x):
             wanted = ", ".join(map(str, ("T", "B", *self.input_shape)))
             raise DataError(f"input of shape {tuple(x.shape)}: this network takes ({wanted}), time first")
@@ -164,6 +156,9 @@ class _Builder:
         reset(module)
         if not same(takes, shape):
             net.notes += (f"{name} takes {takes}, is given {shape}: flattened, the last axis fastest",)
+        stated = node.get("input_shape")
+        if stated is not None and tuple(np.asarray(stated).reshape(-1)) != takes[1:]:
+            net.notes += (f"{name} says input_shape = {np.asarray(stated).tolist()}, is given {takes}",)
         decays = [value for part, value in module.named_buffers() if part.startswith("decay")]
         if any(bool((value < 0).any()) for value in decays):
             net.notes += (f"{name}: dt = {net.dt:g} s is longer than a time constant: the steps overshoot",)
@@ -213,6 +208,18 @@ def _check_kinds(graph: Mapping[str, Any], where: str, prefix: str) -> None:
                     "cannot say: the file is no whole network"
                 )
             _check_kinds(node, where, f"{prefix}{name}.")
+
+
+def _waits(node: Mapping[str, Any], dt: float) -> str | None:
+    """What a node can do for a cycle: see `wiring.wire`."""
+    if node["type"] in NEURONS:
+        return "out"
+    if node["type"] != "Delay":
+        return None
+    try:
+        return "in" if bool((delay_steps(node["delay"], dt) > 0).all()) else None
+    except (ConfigError, KeyError):
+        return None  # said where it is built
 
 
 def _step(metadata: Mapping[str, Any], dt: float | None, where: str) -> tuple[float, str]:

@@ -115,26 +115,23 @@ def _cut(
 ) -> tuple[set[tuple[str, str]], set[str]]:
     """Edges that wait a step, so that no cycle is left, and the delays that wait one step less for it.
 
-    Walking from the inputs, the edge that comes back to a node of its own path closes a cycle.  Going back
-    from there, the first node that can wait does.
+    Walking from the inputs, the edge that comes back to a node of its own path closes a cycle.  A delay in it
+    waits, if there is one, else the last neuron before that edge.
     """
     late: set[tuple[str, str]] = set()
     shortened: set[str] = set()
     while (cycle := _cycle(nodes, [pair for pair in pairs if pair not in late], inputs)) is not None:
-        for at in reversed(range(len(cycle))):  # cycle[-1] -> cycle[0] is the edge that came back
-            name, after = cycle[at], cycle[(at + 1) % len(cycle)]
-            if waiting[name] == "out":
-                late.add((name, after))
-                break
-            if waiting[name] == "in":
-                late |= {pair for pair in pairs if pair[1] == name}
-                shortened.add(name)
-                break
+        backwards = list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))[::-1]
+        delays = [name for name, _ in backwards if waiting[name] == "in"]
+        leaving = [pair for pair in backwards if waiting[pair[0]] == "out"]
+        if delays:
+            late |= {pair for pair in pairs if pair[1] == delays[0]}
+            shortened.add(delays[0])
+        elif leaving:
+            late.add(leaving[0])
         else:
             circle = " → ".join((*cycle, cycle[0]))
-            raise CheckpointError(
-                f"{where}: the cycle {circle} has no neuron and no delay: nothing in it waits"
-            )
+            raise CheckpointError(f"{where}: the cycle {circle} has no neuron and no delay, nothing waits")
     return late, shortened
 
 
