@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def chain(shape: tuple[int, ...], gives: tuple[int, ...], **nodes: Any) -> Any:
         "output": nir.Output({"output": np.array(gives)}),
     }
     names = list(inner)
-    return nir.NIRGraph(inner, list(zip(names, names[1:], strict=False)), type_check=False)
+    return nir.NIRGraph(inner, list(itertools.pairwise(names)), type_check=False)
 
 
 def neuron(kind: str, shape: tuple[int, ...] = (), seed: int = 0, **fields: Any) -> Any:

@@ -160,20 +160,29 @@ def same_padding(node: Any, axes: int) -> tuple[int, int] | None:
         return None
     if node.padding == "valid":
         return 0, 0
-    reach = [int(d) * (k - 1) // 2 for d, k in zip(np.broadcast_to(node.dilation, (axes,)), node.weight.shape[2:])]
-    return tuple(([0] + reach)[-2:])
+    reach = [
+        int(d) * (k - 1) // 2
+        for d, k in zip(np.broadcast_to(node.dilation, (axes,)), node.weight.shape[2:], strict=False)
+    ]
+    return tuple(([0, *reach])[-2:])
 
 
 def conv(x, weight, bias, stride, padding, dilation, groups) -> np.ndarray:
     """(C, H, W) -> (O, H', W'), every product of it by itself."""
     outputs, per_group, kh, kw = weight.shape
     x = np.pad(x, [(0, 0), *((p, p) for p in padding)])
-    sizes = [(n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(x.shape[1:], dilation, (kh, kw), stride)]
+    sizes = [
+        (n - d * (k - 1) - 1) // s + 1
+        for n, d, k, s in zip(x.shape[1:], dilation, (kh, kw), stride, strict=False)
+    ]
     out = np.zeros((outputs, *sizes))
     for o, i, j in np.ndindex(out.shape):
         first = o // (outputs // groups) * per_group
         total = bias[o]
         for c, a, b in np.ndindex(per_group, kh, kw):
-            total += weight[o, c, a, b] * x[first + c, i * stride[0] + a * dilation[0], j * stride[1] + b * dilation[1]]
+            total += (
+                weight[o, c, a, b]
+                * x[first + c, i * stride[0] + a * dilation[0], j * stride[1] + b * dilation[1]]
+            )
         out[o, i, j] = total
     return out

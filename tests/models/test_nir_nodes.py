@@ -94,7 +94,10 @@ LAYERS: dict[str, tuple[tuple[int, ...], Any]] = {
         (4, 9, 7),
         lambda: nir.Conv2d((9, 7), weights(6, 2, 3, 2), (2, 1), (1, 0), (1, 2), 2, weights(6)),
     ),
-    "Conv2d of one number": ((2, 9, 7), lambda: nir.Conv2d((9, 7), weights(3, 2, 3, 3), 2, 1, 1, 1, weights(3))),
+    "Conv2d of one number": (
+        (2, 9, 7),
+        lambda: nir.Conv2d((9, 7), weights(3, 2, 3, 3), 2, 1, 1, 1, weights(3)),
+    ),
     "Conv2d same": ((2, 9, 7), lambda: nir.Conv2d((9, 7), weights(3, 2, 5, 3), 1, "same", 1, 1, weights(3))),
     "SumPool2d": ((3, 8, 9), lambda: nir.SumPool2d(np.array([2, 3]), np.array([2, 3]), np.array([0, 1]))),
     "AvgPool2d": ((3, 8, 9), lambda: nir.AvgPool2d(np.array([2, 3]), np.array([1, 3]), np.array([1, 0]))),

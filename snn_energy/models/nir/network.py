@@ -108,7 +108,7 @@ class _Builder:
 
     def run(self) -> None:
         net = self.network
-        self.give(net.input, _declared(self.nodes[net.input]))
+        self.give(net.input, _declared(self.nodes[net.input], self.where))
         waiting = [name for name in net.order if name != net.input]
         while waiting:  # more than one round only where a cycle hides what feeds a node
             ready = [n for n in waiting if any(e.source in net.gives for e in net.sources[n])]
@@ -139,7 +139,7 @@ class _Builder:
         if shape is None:
             raise CheckpointError(f"{self.where}: node {name!r} (Input) does not say its shape")
         if node["type"] in ("Input", "Output"):
-            told = _declared(node)
+            told = _declared(node, self.where)
             if told is not None and not same(told, shape):
                 net.notes += (f"{name} says {told}, is given {shape}",)
             net.takes[name] = net.gives[name] = shape
@@ -236,12 +236,13 @@ def _step(metadata: Mapping[str, Any], dt: float | None, where: str) -> tuple[fl
     return seconds, source
 
 
-def _declared(node: Mapping[str, Any]) -> Shape | None:
+def _declared(node: Mapping[str, Any], where: str) -> Shape | None:
     """The shape that an Input or Output states."""
     stated = node.get("shape")
     if stated is None:
         return None
     sizes = np.asarray(stated).reshape(-1)
     if sizes.dtype.kind not in "iu" or (sizes.size and sizes.min() < 1):
-        raise CheckpointError(f"{node['type']} node of shape {sizes.tolist()}: must be whole numbers above 0")
+        what = f"{node['type']} node of shape {sizes.tolist()}"
+        raise CheckpointError(f"{where}: {what}: must be whole numbers above 0")
     return tuple(int(n) for n in sizes)
