@@ -61,9 +61,11 @@ def elementwise(own: Shape, shape: Shape) -> Shape:
 def silence(x: torch.Tensor, shape: Shape) -> torch.Tensor:
     """Zeros (B, *shape), for a step in which nothing arrives.
 
-    They are no constant but an activation, made from x (B, …): work on them is work of this network's steps.
+    They are no constant, whose products a machine would prepare once, but made from x (B, …), if from none
+    of its elements: a layer that gets them runs in that step as in any other.
     """
-    return F.pad(x.flatten(1)[:, :0], (0, math.prod(shape))).reshape(len(x), *shape)
+    nothing = x.flatten(1)[:, :0].isnan().to(x.dtype)
+    return F.pad(nothing, (0, math.prod(shape))).reshape(len(x), *shape)
 
 
 class Threshold(nn.Module):
