@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
+from snn_energy.models.walk import modules
 from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, UNKNOWN_ORDER
 
 
@@ -125,7 +126,7 @@ def infer(
     """
     from spikingjelly.activation_based import base
 
-    stepped = [m for m in model.modules() if isinstance(m, base.StepModule)]
+    stepped = [m for m in modules(model) if isinstance(m, base.StepModule)]
     own_loop = loops_over_time(model)
     multi = not own_loop and (any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped)
     if batch_dim is None and own_loop:
