@@ -47,8 +47,9 @@ def choose_samples(
 ) -> Samples:
     """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
 
-    `allow_nonfinite`: `input_file` may hold NaN and infinity.  `time_first`: its x is (T, N, …).
-    Raises `DataError` if none of the three is there, `ConfigError` for both of the first two or a bad count.
+    `allow_nonfinite`: `input_file` may hold NaN and infinity.  `time_first`: the network takes (T, B, …), and
+    so is the file's x.  Raises `DataError` if none of the three is there, `ConfigError` for both of the first
+    two, a bad count, and still images for a network that takes frames.
     """
     if data is not None and input_file is not None:
         raise ConfigError(f"--data {data} and --input {input_file}: give one of them")
@@ -62,8 +63,12 @@ def choose_samples(
         if name is None:
             raise DataError("the checkpoint names no data set: give --data NAME or --input FILE.npz")
         loaded = load_data(name)
-        training = Samples(loaded.train, f"{name} (train)", loaded.class_names)
-        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training)
+        if time_first and loaded.test.pixels.dim() != 5:
+            raise ConfigError(
+                f"{name} holds still images; this network takes frames, (T, N, …) in --input FILE.npz"
+            )
+        training = Samples(loaded.train, f"{name} (train)", loaded.class_names, None, time_first)
+        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training, time_first)
     if count is None:
         return samples
     if count > len(samples.images):
