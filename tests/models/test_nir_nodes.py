@@ -36,6 +36,12 @@ def test_neurons_take_euler_steps_of_their_equation(kind: str, shape: tuple[int,
         assert expected.std() > 0.1
 
 
+@pytest.mark.parametrize("shape", [(4, 1, 1), (1, 3, 5), (4, 3, 1)], ids=str)
+def test_parameters_per_channel_or_place(shape: tuple[int, ...], tmp_path) -> None:
+    graph = chain((4, 3, 5), (4, 3, 5), neuron=neuron("CubaLIF", shape))
+    assert agree(load(graph, tmp_path), graph, rng(1).normal(0.5, 1.0, (T, B, 4, 3, 5))).any()
+
+
 @pytest.mark.parametrize("kind", SPIKING)
 def test_v_reset_and_w_in_that_a_file_does_not_have_are_0_and_1(kind: str, tmp_path) -> None:
     import h5py

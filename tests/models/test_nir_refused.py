@@ -81,20 +81,33 @@ def test_nir_is_told_by_its_bytes_too(file: Path) -> None:
 
 
 @pytest.mark.parametrize("part", range(1, 20))
-def test_a_truncated_or_damaged_file(part: int, file: Path) -> None:
+def test_a_truncated_file(part: int, file: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) * part // 20])
     assert "damaged" in refusal(file)
-    spoilt = bytearray(whole)
-    for at in range(len(whole) * part // 20, len(whole) * part // 20 + 40):
-        spoilt[at] ^= 0x5A
-    file.write_bytes(bytes(spoilt))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            snn_energy.load(file)
-    except SnnEnergyError as error:
-        assert "\n" not in str(error)
+
+
+def test_damaged_weights(file: Path) -> None:
+    with h5py.File(file) as opened:
+        chunk = opened[f"{NODES}/fc/weight"].id.get_chunk_info(0)
+    content = bytearray(file.read_bytes())
+    for at in range(chunk.byte_offset, chunk.byte_offset + chunk.size):
+        content[at] ^= 0x5A
+    file.write_bytes(bytes(content))
+    assert "not a NIR file, or a damaged one" in refusal(file)
+
+
+def test_arrays_of_other_things_are_not_read(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened.create_dataset(f"{NODES}/fc/ragged", (2,), h5py.vlen_dtype(np.int32))
+    assert refusal(file).endswith("fc/ragged holds neither numbers nor text")
+
+
+def test_names_that_are_no_text(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        del opened["node/edges"]
+        opened["node/edges"] = np.array([[b"input", b"\xe3"]])
+    assert "an edge names '\ufffd', which is no node" in refusal(file)
 
 
 def change(field: str, value: Any) -> Callable[[Path], None]:
@@ -143,7 +156,13 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         change("node/edges", np.full((2, 3), b"fc", dtype="S5")),
         r"edges of shape \(2, 3\), must be pairs of names",
     ),
-    "no shape": (change(f"{NODES}/input/shape", None), r"node 'input' \(Input\) does not say its shape"),
+    "no shape": (
+        lambda path: (
+            change(f"{NODES}/input/shape", None)(path),
+            change(f"{NODES}/fc/type", "Flatten")(path),
+        ),
+        r"node 'input' \(Input\) does not say its shape",
+    ),
     "shape of nothing": (change(f"{NODES}/input/shape", [0]), r"Input node of shape \[0\]: must be whole"),
     "no output": (
         change(f"{NODES}/output/type", "Input"),
@@ -245,6 +264,35 @@ def test_what_is_taken_otherwise_than_written_is_said(tmp_path: Path) -> None:
     assert model.notes == ("fc takes (12,), is given (4, 3): flattened, the last axis fastest",)
     model = load(net(), tmp_path, dt=1e-3)
     assert model.notes == ("lif: dt = 0.001 s is longer than a time constant: the steps overshoot",)
+
+
+@pytest.mark.parametrize("stated", [(2, 9, 8), (1, 1, 2, 9, 8), (2, 9, 8, 1), None], ids=str)
+def test_an_input_that_says_more_axes_of_length_1_or_nothing(stated: Any, file: Path) -> None:
+    ones = np.ones(4, np.float32)
+    conv = nir.Conv2d((9, 8), np.ones((4, 2, 3, 3), np.float32), 1, 1, 1, 1, ones)
+    nir.write(str(file), chain(stated or (1,), (4, 9, 8), conv=conv))
+    change(f"{NODES}/input/shape", stated)(file)
+    model = snn_energy.load(file)
+    assert model.notes == ()
+    for shape in {(2, 9, 8), stated or (2, 9, 8)}:
+        assert model(torch.zeros(6, 3, *shape)).shape == (6, 3, 4, 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("node", "takes"),
+    [
+        (nir.Linear(np.ones((3, 7))), (7,)),
+        (neuron("LIF", (5, 2)), (5, 2)),
+        (nir.Scale(np.ones((2, 3))), (2, 3)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_input_without_a_shape_is_what_the_first_node_takes(node, takes, file: Path) -> None:
+    gives = (3,) if isinstance(node, nir.Linear) else takes
+    nir.write(str(file), chain((1,), gives, node=node))
+    change(f"{NODES}/input/shape", None)(file)
+    model = snn_energy.load(file, dt=DT)
+    assert model.input_shape == takes and model(torch.zeros(6, 3, *takes)).shape[:2] == (6, 3)
 
 
 def test_dt_of_the_file(tmp_path: Path) -> None:

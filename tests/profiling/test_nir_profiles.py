@@ -171,6 +171,16 @@ def test_pools_and_thresholds(tmp_path: Path) -> None:
     assert (row.ac, row.scale_muls) == (np.count_nonzero(x), T * B * 18)
 
 
+@pytest.mark.parametrize("steps", [[2, 2, 2], [0, 3, 1]], ids=str)
+def test_delays_move_events_and_cost_nothing(steps: list[int], tmp_path: Path) -> None:
+    graph = chain((3,), (5,), wait=nir.Delay(np.array(steps) * 1e-4), fc=nir.Linear(weights(5, 3)))
+    x = events(3)
+    (row,) = snn_energy.profile(load(graph, tmp_path), [torch.as_tensor(x)], strict=True).rows
+    arrived = reference(graph, x)["wait"]
+    assert (row.name, row.ac, row.mac) == ("fc", 5 * np.count_nonzero(arrived), 0)
+    assert row.dense_macs == T * B * 15 and np.count_nonzero(arrived) < np.count_nonzero(x)
+
+
 def test_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

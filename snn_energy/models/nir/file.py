@@ -80,6 +80,7 @@ def _pairs(edges: Any, where: str) -> list[tuple[str, str]]:
 
 def _tree(group: Any, path: Path, depth: int) -> dict[str, Any]:
     import h5py
+    from h5py import h5t as t
 
     if depth > DEEPEST:
         raise CheckpointError(f"{path}: groups in groups, more than {DEEPEST} deep")
@@ -92,6 +93,10 @@ def _tree(group: Any, path: Path, depth: int) -> dict[str, Any]:
             found[name] = _tree(item, path, depth + 1)
         elif item.external or item.is_virtual:
             raise CheckpointError(f"{path}: {item.name} lies in another file")
+        elif item.id.get_type().get_class() not in (t.INTEGER, t.FLOAT, t.STRING, t.ENUM):
+            raise CheckpointError(
+                f"{path}: {item.name} holds neither numbers nor text"
+            )  # HDF5 may crash on it
         else:
             value = item[()]
             found[name] = _text(value) if isinstance(value, bytes) else value
@@ -99,7 +104,7 @@ def _tree(group: Any, path: Path, depth: int) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def arrays(graph: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:

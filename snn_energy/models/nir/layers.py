@@ -42,6 +42,21 @@ def build(node: Mapping[str, Any], shape: Shape, dt: float, shortened: bool = Fa
     return LAYERS[kind](node, shape)
 
 
+def own_shape(node: Mapping[str, Any]) -> Shape | None:
+    """The shape of features that a node's own fields ask for, None where they leave it open."""
+    kind, weight = node["type"], np.shape(node.get("weight", 0))
+    if kind in ("Affine", "Linear"):
+        return weight[-1:] or None
+    if kind.startswith("Conv"):
+        if node.get("input_shape") is None or len(weight) < 2:
+            return None
+        channels = weight[1] * int(np.ravel(node.get("groups", 1))[0])
+        return (channels, *(int(n) for n in np.ravel(node["input_shape"])))
+    fields = [np.shape(node[name]) for name in REQUIRED.get(kind, ()) if name in node]
+    widest = max(fields, key=math.prod, default=())
+    return None if kind.endswith("Pool2d") or math.prod(widest) == 1 else tuple(widest)
+
+
 def same(a: Shape, b: Shape) -> bool:
     """Are they one shape but for axes of length 1?"""
     return [n for n in a if n != 1] == [n for n in b if n != 1]
@@ -110,13 +125,15 @@ class Delay(base.MemoryModule):
         self.register_memory("past", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        before = [silence(x, tuple(x.shape[1:]))] * self.longest if self.past is None else self.past
-        past = [x, *before]  # past[k]: k steps ago
+        past = [x, *(self.past or [])]  # past[k]: k steps ago
         self.past = past[: self.longest]
-        if self.alike:
+        if self.alike and len(past) > self.longest:
             return past[self.longest]
-        index = self.steps.expand_as(x).unsqueeze(0)
-        return torch.stack(past).gather(0, index).squeeze(0)
+        nothing = silence(x, tuple(x.shape[1:]))
+        if self.alike:
+            return nothing
+        index = self.steps.clamp(max=len(past)).expand_as(x).unsqueeze(0)
+        return torch.stack([*past, nothing]).gather(0, index).squeeze(0)
 
 
 def delay_steps(delay: Any, dt: float) -> np.ndarray:
@@ -205,15 +222,13 @@ def _flatten(node: Mapping[str, Any], shape: Shape) -> Built:
 
 
 def _map_of(shape: Shape, axes: int, channels: int | None) -> Shape:
-    """`shape` as (C, spatial axes…): axes of length 1 in front may be too many, or one too few."""
-    found = shape
-    while len(found) > axes + 1 and found[0] == 1:
-        found = found[1:]
-    if len(found) == axes and channels == 1:
-        found = (1, *found)
-    if len(found) != axes + 1 or channels not in (None, found[0]):
-        raise ConfigError(f"takes ({channels or 'C'}, {'N' if axes == 1 else 'H, W'}), gets {shape}")
-    return found
+    """`shape` as (C, spatial axes…): axes of length 1 before or behind may be too many, or one too few."""
+    more = len(shape) - (axes + 1)
+    ways = [shape] if not more else [shape[more:], shape[:-more]] if more > 0 else [(1, *shape)]
+    for found in ways:
+        if len(found) == axes + 1 and same(found, shape) and channels in (None, found[0]):
+            return found
+    raise ConfigError(f"takes ({channels or 'C'}, {'N' if axes == 1 else 'H, W'}), gets {shape}")
 
 
 def _bias(node: Mapping[str, Any], outputs: int) -> torch.Tensor | None:

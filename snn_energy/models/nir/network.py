@@ -14,7 +14,7 @@ from torch import nn
 from snn_energy.errors import CheckpointError, ConfigError, DataError
 from snn_energy.models.neurons import reset
 from snn_energy.models.nir.file import as_graph
-from snn_energy.models.nir.layers import SUPPORTED, Shape, build, delay_steps, same, silence
+from snn_energy.models.nir.layers import SUPPORTED, Shape, build, delay_steps, own_shape, same, silence
 from snn_energy.models.nir.neurons import NEURONS, NirNeuron
 from snn_energy.models.nir.wiring import Edge, wire
 
@@ -108,7 +108,7 @@ class _Builder:
 
     def run(self) -> None:
         net = self.network
-        self.give(net.input, _declared(self.nodes[net.input], self.where))
+        self.give(net.input, self.input_shape())
         waiting = [name for name in net.order if name != net.input]
         while waiting:  # more than one round only where a cycle hides what feeds a node
             ready = [n for n in waiting if any(e.source in net.gives for e in net.sources[n])]
@@ -126,6 +126,13 @@ class _Builder:
                     raise CheckpointError(
                         f"{self.where}: {edge.source!r} gives {given}, {name!r} takes {net.takes[name]}"
                     )
+
+    def input_shape(self) -> Shape | None:
+        """What the Input says, or else what the fields of a node behind it ask for."""
+        net, nodes = self.network, self.nodes
+        stated = _declared(nodes[net.input], self.where)
+        behind = (name for name in net.order if any(e.source == net.input for e in net.sources[name]))
+        return stated or next((own for own in (own_shape(nodes[name]) for name in behind) if own), None)
 
     def fits(self, name: str, given: Shape) -> bool:
         """May features of shape `given` go into a node?  A linear layer takes its inputs from any shape."""
