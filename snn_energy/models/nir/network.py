@@ -35,7 +35,6 @@ class NirNetwork(nn.Module):
     """
 
     time_axis, batch_axis = 0, 1  # of the input and the output
-    loops_over_time = True
 
     def __init__(self, graph: Mapping[str, Any], dt: float | None = None, where: str = "NIR graph") -> None:
         super().__init__()
