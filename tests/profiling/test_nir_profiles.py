@@ -16,6 +16,7 @@ from nir_graphs import chain, load, neuron, reference, rng  # noqa: E402
 
 import snn_energy  # noqa: E402
 from snn_energy.__main__ import main  # noqa: E402
+from snn_energy.errors import ConfigError  # noqa: E402
 from snn_energy.profiling import Profile  # noqa: E402
 
 T, B = 9, 4
@@ -169,6 +170,29 @@ def test_pools_and_thresholds(tmp_path: Path) -> None:
     mean = chain((2, 6, 9), (2, 3, 3), mean=nir.AvgPool2d(*window))
     (row,) = snn_energy.profile(load(mean, tmp_path), [torch.as_tensor(x)], strict=True).rows
     assert (row.ac, row.scale_muls) == (np.count_nonzero(x), T * B * 18)
+
+
+def test_the_contract_is_known(measured) -> None:
+    profile, _ = measured
+    assert profile.contract == (
+        "2 neurons (known: 1 snn_energy.models.nir.NirCubaLIF, 1 snn_energy.models.nir.NirLI) · "
+        "T = 9 (known: the data's) · its own loop (known) · batch axis 1 (known: the network's own) · "
+        "reset by the network itself, at each call (known)"
+    )
+
+
+@pytest.mark.parametrize("said", [{"layout": "BT"}, {"layout": "B"}, {"batch_dim": 0}], ids=str)
+def test_other_axes_are_contradicted(said: dict[str, Any], tmp_path: Path) -> None:
+    (name, value), x = next(iter(said.items())), torch.as_tensor(events(5))
+    model = load(recurrent(), tmp_path)
+    with pytest.raises(
+        ConfigError, match=f"{name} = {value!r} contradicts the network, which takes .* as TB"
+    ):
+        snn_energy.profile(model, [x], **said)
+    right = snn_energy.profile(model, [x], layout="TB", time_steps=T, batch_dim=1)
+    assert (right.time_steps, right.samples) == (T, B)
+    with pytest.raises(ConfigError, match="time_steps = 4 contradicts the input"):
+        snn_energy.profile(model, [x], time_steps=4)
 
 
 @pytest.mark.parametrize("steps", [[2, 2, 2], [0, 3, 1]], ids=str)
