@@ -14,7 +14,7 @@ from torch import nn
 from snn_energy.errors import CheckpointError, ConfigError, DataError
 from snn_energy.models.neurons import reset
 from snn_energy.models.nir.file import as_graph
-from snn_energy.models.nir.layers import SUPPORTED, Shape, build, delay_steps, own_shape, same, silence
+from snn_energy.models.nir.layers import SUPPORTED, Delay, Shape, build, delay_steps, own_shape, same, silence
 from snn_energy.models.nir.neurons import NEURONS, NirNeuron
 from snn_energy.models.nir.wiring import Edge, wire
 
@@ -31,7 +31,8 @@ class NirNetwork(nn.Module):
 
     `graph`: a tree of dicts as `read_nir` gives it (or `nir.NIRGraph.to_dict()`); `dt`: seconds per step, by
     default what the graph's metadata say, else `DT`; `where`: its file, for messages.  `notes` say what was
-    inferred.  Raises `CheckpointError` for a node that is not read, for fields and shapes that cannot be.
+    inferred.  It is not for training: no gradients.  Raises `CheckpointError` for a node that is not read, and
+    for fields and shapes that cannot be.
     """
 
     time_axis, batch_axis = 0, 1  # of the input and the output
@@ -60,9 +61,9 @@ class NirNetwork(nn.Module):
         self.notes: tuple[str, ...] = ()
         _Builder(self, wiring.nodes, wiring.shortened, where).run()
         self.input_shape = self.takes[self.input]
-        if source == "default" and any(isinstance(m, NirNeuron) for m in self.modules()):
+        if source == "default" and any(isinstance(m, NirNeuron | Delay) for m in self.modules()):
             self.notes += (f"dt = {DT:g} s per step, the default; NIR leaves it to the reader: dt=, --dt",)
-        self.eval()
+        self.requires_grad_(False).eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """(T, B, *input_shape) -> (T, B, …).  Raises `DataError` for an input of another shape."""

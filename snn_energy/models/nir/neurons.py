@@ -7,7 +7,8 @@ the parameters broadcast to.  What is constant is folded into one number per ele
 
 so that a leaky membrane takes v ← decay·v + gain·x + drift.  On a machine that measures the membrane from its
 leak and in units of the gain, u = (v - v_leak)/gain, this is u ← decay·u + x: one multiplication and one
-addition, for parameters per element too.  That is what the profiler charges.
+addition, for parameters per element too; what an integrator puts out is read with the gain in the weights.
+That is what the profiler charges.
 
 A neuron fires where its membrane is above v_threshold (not at it), and is then set to v_reset.  A call with a
 fresh state begins at v_reset, an integrator that never fires at v_leak (at 0 if it has none), and every
@@ -25,10 +26,8 @@ from spikingjelly.activation_based import base
 
 from snn_energy.errors import ConfigError
 
-DIGITS = {
-    np.dtype(np.float16): 4,
-    np.dtype(np.float32): 8,
-}  # of a decimal that the type tells from all others
+# how many digits of a decimal number a type keeps, nearly always
+DIGITS = {np.dtype(np.float16): 4, np.dtype(np.float32): 8}
 
 
 class NirNeuron(base.MemoryModule):
