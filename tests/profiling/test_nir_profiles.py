@@ -172,6 +172,37 @@ def test_pools_and_thresholds(tmp_path: Path) -> None:
     assert (row.ac, row.scale_muls) == (np.count_nonzero(x), T * B * 18)
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"", (), "is empty"),
+        (b"nonsense", (), "not a NIR file, or a damaged one"),
+        (None, ("--dt", "0"), "must be seconds per step, above 0"),
+        (None, ("--data", "digits"), "digits holds still images; this network takes frames"),
+        (None, ("--model", "statten"), "a NIR graph is fixed: model = statten cannot be set"),
+        (None, (), "the checkpoint names no data set: give --data NAME or --input FILE.npz"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(
+    content: bytes | None,
+    options: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(recurrent(), tmp_path)
+    if content is not None:
+        (tmp_path / "net.nir").write_bytes(content)
+    command = ["snn-energy", "profile", str(tmp_path / "net.nir"), "--out", str(tmp_path / "out"), *options]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as done:
+        main()
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note:")]
+    assert done.value.code == 2 and len(said) == 1 and message in said[0]
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_contract_is_known(measured) -> None:
     profile, _ = measured
     assert profile.contract == (

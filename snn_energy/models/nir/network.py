@@ -31,8 +31,8 @@ class NirNetwork(nn.Module):
 
     `graph`: a tree of dicts as `read_nir` gives it (or `nir.NIRGraph.to_dict()`); `dt`: seconds per step, by
     default what the graph's metadata say, else `DT`; `where`: its file, for messages.  `notes` say what was
-    inferred.  It is not for training: no gradients.  Raises `CheckpointError` for a node that is not read, and
-    for fields and shapes that cannot be.
+    inferred.  It is not for training: no gradients.  Raises `CheckpointError` for a node that is not read,
+    and for fields and shapes that cannot be.
     """
 
     time_axis, batch_axis = 0, 1  # of the input and the output
