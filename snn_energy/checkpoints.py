@@ -1,4 +1,4 @@
-"""Checkpoints: ours, the official STAtten release's, and bare state dicts, read without running pickled code.
+"""Checkpoints: ours, the official STAtten release's, bare state dicts, NIR files; no pickled code is run.
 
 `load(path)` gives a model in evaluation mode; `read_checkpoint` and `build` are its two halves.
 """
@@ -21,8 +21,9 @@ from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
 from snn_energy.models import official
 from snn_energy.models.flags import flag_of
+from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
-from snn_energy.safe_load import safe_load
+from snn_energy.safe_load import beginning, safe_load
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -39,7 +40,7 @@ class Checkpoint:
     """
 
     path: Path
-    kind: Literal["ours", "official", "bare"]
+    kind: Literal["ours", "official", "bare", "nir"]
     model: str | None
     config: dict[str, Any]
     state_dict: dict[str, torch.Tensor]
@@ -51,6 +52,7 @@ class Checkpoint:
     training_state: dict[str, Any] | None = None
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    graph: dict[str, Any] | None = None  # of a NIR file, as `models.nir.read_nir` gives it
 
 
 def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -> nn.Module:
@@ -58,12 +60,19 @@ def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -
 
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
-    `ema` takes the averaged weights.  Warns of what was inferred or not as stored; raises `CheckpointError`.
+    `ema` takes the averaged weights.  A NIR file gives a `models.nir.NirNetwork` and takes `dt=`, seconds per
+    step.  Warns of what was inferred or not as stored; raises `CheckpointError`.
     """
     checkpoint = read_checkpoint(path, ema=ema)
-    for note in checkpoint.notes:
+    model = build(checkpoint, **overrides)
+    for note in notes_of(checkpoint, model):
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    return build(checkpoint, **overrides)
+    return model
+
+
+def notes_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
+    """What a person should be told of a file, and of what a NIR network made of it."""
+    return (*checkpoint.notes, *(model.notes if isinstance(model, NirNetwork) else ()))
 
 
 def read_checkpoint(
@@ -71,6 +80,8 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
     path = Path(path)
+    if is_nir(path, beginning(path)):
+        return _read_nir(path, ema, allow_nonfinite)
     content = safe_load(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
@@ -92,6 +103,8 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
     Raises `CheckpointError` if a needed field is unknown, or if the weights do not fit the model.
     """
     path = checkpoint.path
+    if checkpoint.graph is not None:
+        return _build_nir(path, checkpoint.graph, overrides)
     name, fields = _resolve(checkpoint, {k: v for k, v in overrides.items() if v is not None})
     model_class = ZOO[name].resolve()
     _check_depth(path, fields.get("depths"), len(checkpoint.state_dict))
@@ -216,6 +229,26 @@ def _describe(
     if told is not None and "dvs_mode" in missing:
         missing.remove("dvs_mode")  # the constructor's default: False
     return Checkpoint(path, kind, "statten", fields, state, missing=tuple(missing), notes=notes)
+
+
+def _read_nir(path: Path, ema: bool, allow_nonfinite: bool) -> Checkpoint:
+    if ema:
+        raise CheckpointError(f"{path}: a NIR file holds no averaged weights; leave --ema out")
+    graph = read_nir(path)
+    if not allow_nonfinite:
+        _check_finite(path, dict(arrays(graph)))
+    return Checkpoint(path, "nir", None, {}, {}, graph=graph)
+
+
+def _build_nir(path: Path, graph: dict[str, Any], overrides: dict[str, Any]) -> NirNetwork:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    dt = given.pop("dt", None)
+    if given:
+        told = ", ".join(f"{key} = {value}" for key, value in given.items())
+        raise CheckpointError(
+            f"{path}: a NIR graph is fixed: {told} cannot be set; dt can, the seconds per step"
+        )
+    return NirNetwork(graph, dt, str(path))
 
 
 WRAPPERS = ("model", "model_state_dict", "net")

@@ -47,6 +47,9 @@ def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
         steps = told.steps or declared_steps(model) or 1
         fact = told.steps_fact or Fact(f"T = {steps}", "known", "the network's own")
         return _contract(model, told, steps, fact, in_tensors=True, calls=1)
+    if axes.own_axes(model) is not None:
+        assert told.steps is not None and told.steps_fact is not None
+        return _contract(model, told, told.steps, told.steps_fact, in_tensors=False, calls=1)
     return _Look(rest, batch, declared, told).contract()
 
 
