@@ -208,7 +208,9 @@ def _describe(
         )
     fields = told.fields if told else {}
     filled = {key: value for key, value in inferred.items() if key not in fields}
-    notes = told.notes if told else ("no args in the file: attention_mode is taken to be STAtten",)
+    notes = told.notes if told else ()
+    if "attention_mode" not in {**fields, **inferred}:
+        notes += ("no args in the file that say the attention: attention_mode is taken to be STAtten",)
     if filled:
         notes += ("inferred from the tensors: " + ", ".join(f"{k} = {v}" for k, v in filled.items()),)
     fields = {"attention_mode": "STAtten", **filled, **fields}
@@ -293,17 +295,22 @@ def _check_fit(
 def _with_unused(
     found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """`found`, with zeros for the official release's unused weights where a file was stripped of them all."""
+    """`found`, with zeros for the official release's unused weights where a file was stripped of them all.
+
+    The time constants of that release's neurons that are never called, and our model has not, are left out.
+    """
     unused = {
         key: torch.zeros(value.shape) for key, value in expected.items() if key.endswith(official.UNUSED)
     }
+    if unused:
+        found = {k: v for k, v in found.items() if k in expected or not k.endswith(official.NEVER_RUN)}
     return found if any(key in found for key in unused) else {**found, **unused}
 
 
 def _hint(missing: list[str], unexpected: list[str]) -> str:
     """What a mismatch of the learnable time constants means."""
     if any(".attn." in key and key.endswith("_lif.w") for key in unexpected):
-        return "; STAtten has no parametric neurons in its attention (a Spike-driven Transformer's file?)"
+        return "; its attention is parametric too, as a Spike-driven Transformer's: release=SDT"
     if unexpected and all(key.endswith("_lif.w") for key in unexpected):
         return "; its neurons are parametric: --spike-mode plif"
     if missing and all(key.endswith("_lif.w") for key in missing):
@@ -316,7 +323,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     path = checkpoint.path
     name, yaml_path = overrides.pop("model", None), overrides.pop("config", None)
     if yaml_path is not None:
-        told = official.read_yaml(yaml_path)
+        told = official.read_yaml(yaml_path, beside=overrides)
         overrides = {**told.fields, **overrides}
         name = name or "statten"
     if name is None:
