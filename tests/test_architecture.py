@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "data": set(),
     "models": set(),
     "safe_load": set(),
+    "compat": set(),
     "checkpoints": {"models", "safe_load"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi

@@ -168,9 +168,9 @@ def create_model(
     """Build the network `name` with freshly initialised weights.
 
     `config` is a YAML file of the official STAtten or Spike-driven Transformer release, read as it is; what
-    it says that has no effect is warned of, and `name` is then `statten` unless given.  `fields` are fields of
-    the model's configuration (`T`, `embed_dims`, `num_classes`, …).  They win over the file's, and those over
-    the ones that the name fixes.  The result carries its configuration as `.config`.
+    it says that has no effect is warned of, and `name` is then `statten` unless given.  `fields` are fields
+    of the model's configuration (`T`, `embed_dims`, `num_classes`, …).  They win over the file's, and those
+    over the ones that the name fixes.  The result carries its configuration as `.config`.
 
     Raises `ConfigError` for an unknown name, an unknown field, values that cannot go together, or a file that
     is not an official configuration.
