@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from spikingjelly.activation_based import neuron as new
 from spikingjelly.activation_based import surrogate
 from torch import nn
 
 from snn_energy.compat.neuron import BaseNode as _BaseNode
-from snn_energy.compat.neuron import by_name
+from snn_energy.compat.neuron import Order, by_name
 from snn_energy.errors import ConfigError, suggest
 
 __all__ = [
@@ -35,7 +34,7 @@ _RESET = ("v_threshold", "v_reset", "surrogate_function", "alpha", "detach_reset
 class BaseNode(_BaseNode):
     """Hard reset only; `surrogate_function` is a name and `alpha` its parameter."""
 
-    ORDER = _RESET
+    ORDER: ClassVar[Order] = _RESET
     DEFAULTS: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,7 +62,7 @@ class MultiStepIFNode(IFNode):
 class LIFNode(BaseNode, new.LIFNode):
     """H[t] = V[t-1] + (X[t] - V[t-1] + v_reset) / τ, or X[t] outside the brackets with `detach_input`."""
 
-    ORDER = ("tau", "detach_input", *_RESET)
+    ORDER: ClassVar[Order] = ("tau", "detach_input", *_RESET)
     DEFAULTS: ClassVar[dict[str, Any]] = {"tau": 100.0}
 
 
@@ -76,11 +75,12 @@ class MultiStepLIFNode(LIFNode):
 class ParametricLIFNode(BaseNode, new.ParametricLIFNode):
     """`LIFNode` with 1/τ = sigmoid(w); one step."""
 
-    ORDER = ("init_tau", "detach_input", *_RESET)
+    ORDER: ClassVar[Order] = ("init_tau", "detach_input", *_RESET)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.w = nn.Parameter(torch.atleast_1d(self.w.detach()))
+        (w,) = self.parameters()
+        self.w = nn.Parameter(w.detach().reshape(1))
 
 
 class MultiStepParametricLIFNode(ParametricLIFNode):

@@ -65,7 +65,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if name in self.table or (name.startswith(_TIMM_LAYERS) and self.sources(name)):
             package = not self.table.get(name) or name == _TIMM_LAYERS.rstrip(".")
             return importlib.machinery.ModuleSpec(name, self, is_package=package)
-        if name == "timm" and name not in self.made:
+        if name == "timm" and "timm.models.layers" in self.table:
             return self._with_patches(name)
         if _SPIKINGJELLY.keys() & self.table.keys() and name.startswith(OLD_ROOTS):
             raise missing(name, self.table)
@@ -145,22 +145,22 @@ def old_names() -> Iterator[None]:
 def _switched_on() -> Iterator[None]:
     table: dict[str, str] = {}
     patches = Patches()
-    if importlib.util.find_spec("spikingjelly.clock_driven") is None:
-        table |= _SPIKINGJELLY
-        patches.spikingjelly()
-    if _is_new_timm():
-        table |= _TIMM
-        if "timm" in sys.modules:
-            patches.timm()
     finder, idle = _Finder(table, patches), IdleFinder()
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_old(name, table)}
-    sys.meta_path.insert(0, finder)
-    sys.meta_path.append(idle)
+    hidden: dict[str, ModuleType] = {}
     try:
+        if importlib.util.find_spec("spikingjelly.clock_driven") is None:
+            table |= _SPIKINGJELLY
+            patches.spikingjelly()
+        if _is_new_timm():
+            table |= _TIMM
+            if "timm" in sys.modules:
+                patches.timm()
+        hidden |= {name: sys.modules.pop(name) for name in list(sys.modules) if _is_old(name, table)}
+        sys.meta_path.insert(0, finder)
+        sys.meta_path.append(idle)
         yield
     finally:
-        sys.meta_path.remove(finder)
-        sys.meta_path.remove(idle)
+        sys.meta_path[:] = [other for other in sys.meta_path if other is not finder and other is not idle]
         for name, module in (finder.made | idle.made).items():
             sys.modules.pop(name, None)
             _detach(name, module)
@@ -170,7 +170,6 @@ def _switched_on() -> Iterator[None]:
             if parent in sys.modules:
                 setattr(sys.modules[parent], child, module)
         patches.undo()
-        importlib.invalidate_caches()
 
 
 def _is_old(name: str, table: dict[str, str]) -> bool:

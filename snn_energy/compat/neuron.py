@@ -33,6 +33,9 @@ BACKENDS = ("torch", "cupy")
 
 EQUATIONS = ("neuronal_charge", "neuronal_fire", "neuronal_reset")
 _IGNORED = ("backend", "lava_s_cale", "cupy_fp32_inference")
+Order = tuple[str, ...]
+"""The names of a constructor's positional arguments."""
+
 _RESET = ("v_threshold", "v_reset", "surrogate_function", "detach_reset")
 
 
@@ -42,7 +45,7 @@ def check_backend(backend: str) -> None:
         raise ConfigError(f"backend = {backend!r}: must be torch or cupy; both run SpikingJelly 2's kernels")
 
 
-def by_name(order: tuple[str, ...], args: tuple[Any, ...], given: dict[str, Any], who: str) -> dict[str, Any]:
+def by_name(order: Order, args: tuple[Any, ...], given: dict[str, Any], who: str) -> dict[str, Any]:
     """Old positional arguments under their names, without those that choose an implementation.
 
     Whole numbers become floats where the old code took either.  Raises `TypeError` as a call would.
@@ -127,7 +130,7 @@ class Equations:
 class BaseNode(Equations, new.BaseNode):
     """The old base class: a subclass writes `neuronal_charge(x)`, which updates `self.v`."""
 
-    ORDER: ClassVar[tuple[str, ...]] = _RESET
+    ORDER: ClassVar[Order] = _RESET
     STEP_MODE: ClassVar[str] = "s"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -168,55 +171,55 @@ class MultiStep:
 class IFNode(BaseNode, new.IFNode):
     """H[t] = V[t-1] + X[t]; one step."""
 
-    ORDER = (*_RESET, "cupy_fp32_inference")
+    ORDER: ClassVar[Order] = (*_RESET, "cupy_fp32_inference")
 
 
 class MultiStepIFNode(MultiStep, IFNode):
     """`IFNode` over a sequence."""
 
-    ORDER = (*_RESET, "backend", "lava_s_cale")
+    ORDER: ClassVar[Order] = (*_RESET, "backend", "lava_s_cale")
 
 
 class LIFNode(BaseNode, new.LIFNode):
     """H[t] = V[t-1] + (X[t] - (V[t-1] - v_reset)) / τ, or without /τ on X where `decay_input` is False."""
 
-    ORDER = ("tau", "decay_input", *_RESET, "cupy_fp32_inference")
+    ORDER: ClassVar[Order] = ("tau", "decay_input", *_RESET, "cupy_fp32_inference")
 
 
 class MultiStepLIFNode(MultiStep, LIFNode):
     """`LIFNode` over a sequence."""
 
-    ORDER = ("tau", "decay_input", *_RESET, "backend", "lava_s_cale")
+    ORDER: ClassVar[Order] = ("tau", "decay_input", *_RESET, "backend", "lava_s_cale")
 
 
 class ParametricLIFNode(BaseNode, new.ParametricLIFNode):
     """`LIFNode` with 1/τ = sigmoid(w), w a parameter without axes (Fang et al., ICCV 2021)."""
 
-    ORDER = ("init_tau", "decay_input", *_RESET)
+    ORDER: ClassVar[Order] = ("init_tau", "decay_input", *_RESET)
 
 
 class MultiStepParametricLIFNode(MultiStep, ParametricLIFNode):
     """`ParametricLIFNode` over a sequence."""
 
-    ORDER = ("init_tau", "decay_input", *_RESET, "backend")
+    ORDER: ClassVar[Order] = ("init_tau", "decay_input", *_RESET, "backend")
 
 
 class QIFNode(BaseNode, new.QIFNode):
     """H[t] = V[t-1] + (X[t] + a0 (V[t-1] - v_rest)(V[t-1] - v_c)) / τ; one step."""
 
-    ORDER = ("tau", "v_c", "a0", "v_threshold", "v_rest", *_RESET[1:])
+    ORDER: ClassVar[Order] = ("tau", "v_c", "a0", "v_threshold", "v_rest", *_RESET[1:])
 
 
 class EIFNode(BaseNode, new.EIFNode):
     """H[t] = V[t-1] + (X[t] - (V[t-1] - v_rest) + Δ exp((V[t-1] - θ) / Δ)) / τ; one step."""
 
-    ORDER = ("tau", "delta_T", "theta_rh", "v_threshold", "v_rest", *_RESET[1:])
+    ORDER: ClassVar[Order] = ("tau", "delta_T", "theta_rh", "v_threshold", "v_rest", *_RESET[1:])
 
 
 class MultiStepEIFNode(MultiStep, EIFNode):
     """`EIFNode` over a sequence."""
 
-    ORDER = ("tau", "delta_T", "theta_rh", "v_threshold", "v_rest", *_RESET[1:], "backend")
+    ORDER: ClassVar[Order] = ("tau", "delta_T", "theta_rh", "v_threshold", "v_rest", *_RESET[1:], "backend")
 
 
 class LIAFNode(LIFNode):

@@ -121,8 +121,17 @@ def _run_own_equations(node: Any) -> None:
         node.__class__ = _with_equations(type(node))
 
 
-@functools.cache
 def _with_equations(cls: type) -> type:
+    """`cls` with the loop that calls its equations; one class for each."""
+    if cls not in _WITH_EQUATIONS:
+        _WITH_EQUATIONS[cls] = _make_with_equations(cls)
+    return _WITH_EQUATIONS[cls]
+
+
+_WITH_EQUATIONS: dict[type, type] = {}
+
+
+def _make_with_equations(cls: type) -> type:
     import torch
 
     from snn_energy.compat.neuron import Equations

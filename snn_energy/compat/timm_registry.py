@@ -33,10 +33,10 @@ def create_model(
     **kwargs: Any,
 ) -> nn.Module:
     """The network that a registered function builds, from the arguments that are not None; else timm's."""
-    from timm.models import _factory
-
-    options = {"scriptable": scriptable, "exportable": exportable, "no_jit": no_jit}
     if model_name not in REGISTERED:
+        from timm.models import _factory
+
+        options = {"scriptable": scriptable, "exportable": exportable, "no_jit": no_jit}
         return _factory.create_model(
             model_name, pretrained, pretrained_cfg, checkpoint_path=checkpoint_path, **options, **kwargs
         )
