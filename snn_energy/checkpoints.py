@@ -19,7 +19,7 @@ from torch import nn
 
 from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
-from snn_energy.models import official
+from snn_energy.models import official, releases
 from snn_energy.models.flags import flag_of
 from snn_energy.models.zoo import ZOO, construct, make_config
 from snn_energy.safe_load import safe_load
@@ -36,6 +36,7 @@ class Checkpoint:
 
     `model` is a registry name; `config` the known fields of its configuration; `missing` those that neither
     the file says nor its tensors show; `notes` what a person should be told (inferred fields, ignored keys).
+    `state_dict` has the file's own names; those of another network's `release` are renamed by `build`.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Checkpoint:
     training_state: dict[str, Any] | None = None
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    release: releases.Release | None = None
 
 
 def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -> nn.Module:
@@ -80,7 +82,8 @@ def read_checkpoint(
         checkpoint = _read_official(path, content, ema)
     else:
         wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
-        checkpoint = _describe(path, "bare", _state_dict(path, content, wrapper))
+        state = _state_dict(path, content, wrapper)
+        checkpoint = _of_release(path, state, content) or _describe(path, "bare", state)
     if not allow_nonfinite:
         _check_finite(path, checkpoint.state_dict)
     return checkpoint
@@ -101,7 +104,7 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
             expected = model_class(config).state_dict()
     except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    state = _with_unused(checkpoint.state_dict, expected)
+    state = official.with_unused(_own_names(checkpoint, name), expected)
     _check_fit(path, name, state, expected)
     with torch.random.fork_rng(devices=[]):
         model = construct(model_class, config)
@@ -174,21 +177,39 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
     if ema and not isinstance(content.get("state_dict_ema"), Mapping):
         raise CheckpointError(f"{path}: holds no averaged weights (state_dict_ema); leave --ema out")
     state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
-    arguments = content.get("args")
-    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    arguments = _arguments(content)
     epoch, optimizer, metric = (content.get(key) for key in ("epoch", "optimizer", "metric"))
-    try:
-        told = official.from_arguments(arguments if isinstance(arguments, Mapping) else {})
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    described = _describe(path, "official", state, told if isinstance(arguments, Mapping) else None)
+    described, told = _of_release(path, state, content), None
+    if described is None:
+        try:
+            told = None if arguments is None else official.from_arguments(arguments)
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        described = _describe(path, "official", state, told)
     return dataclasses.replace(
         described,
-        recipe=told.settings or None,
+        recipe=(told and told.settings) or None,
         epoch=epoch if isinstance(epoch, int) else None,
         metrics={} if metric is None else {"metric": metric},
         optimizer=optimizer if isinstance(optimizer, dict) else None,
     )
+
+
+def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The command line that the file was trained with, where it holds one."""
+    found = content.get("args")
+    found = vars(found) if isinstance(found, argparse.Namespace) else found
+    return found if isinstance(found, Mapping) else None
+
+
+def _of_release(path: Path, state: dict[str, torch.Tensor], content: Mapping[str, Any]) -> Checkpoint | None:
+    """A checkpoint of another network's release; None if `state` is of none that is known."""
+    release = releases.recognise(state)
+    if release is None:
+        return None
+    fields, missing, notes = releases.told(path, release, state, _arguments(content) or {})
+    model = release.model or None
+    return Checkpoint(path, "official", model, fields, state, missing=missing, notes=notes, release=release)
 
 
 def _describe(
@@ -281,7 +302,7 @@ def _check_fit(
         same = len(expected) - len(missing)
         raise CheckpointError(
             f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; "
-            f"{', '.join(parts)}{_hint(missing, unexpected)}"
+            f"{', '.join(parts)}{_hint(found, missing, unexpected)}"
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
@@ -292,23 +313,19 @@ def _check_fit(
             raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
 
 
-def _with_unused(
-    found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """`found`, with zeros for the official release's unused weights where a file was stripped of them all.
-
-    The time constants of that release's neurons that are never called, and our model has not, are left out.
-    """
-    unused = {
-        key: torch.zeros(value.shape) for key, value in expected.items() if key.endswith(official.UNUSED)
-    }
-    if unused:
-        found = {k: v for k, v in found.items() if k in expected or not k.endswith(official.NEVER_RUN)}
-    return found if any(key in found for key in unused) else {**found, **unused}
+def _own_names(checkpoint: Checkpoint, name: str) -> dict[str, torch.Tensor]:
+    """The weights under the names of the registered network `name`."""
+    release = checkpoint.release
+    if release is None or not release.model or ZOO[release.model].target != ZOO[name].target:
+        return checkpoint.state_dict
+    return releases.renamed(checkpoint.path, release, checkpoint.state_dict)
 
 
-def _hint(missing: list[str], unexpected: list[str]) -> str:
-    """What a mismatch of the learnable time constants means."""
+def _hint(found: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
+    """What a mismatch means: of the learnable time constants, or of a file of another network."""
+    release = releases.recognise(found)
+    if release is not None:
+        return f"; this looks like a {release.name} release"
     if any(".attn." in key and key.endswith("_lif.w") for key in unexpected):
         return "; its attention is parametric too, as a Spike-driven Transformer's: release=SDT"
     if unexpected and all(key.endswith("_lif.w") for key in unexpected):
@@ -328,6 +345,8 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
         name = name or "statten"
     if name is None:
         name = checkpoint.model
+    if name is None and checkpoint.release is not None:
+        raise CheckpointError(f"{path}: {checkpoint.release.refusal()}")
     if name is None:
         raise CheckpointError(
             f"{path}: the file does not say which model it is for; give --model or --config"
@@ -336,7 +355,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
         raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
     stored = checkpoint.config if own else {}
-    named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
+    named = {} if name == checkpoint.model else ZOO[name].fields
     fields = {**stored, **named, **overrides}
     unknown = [key for key in checkpoint.missing if key not in fields] if own else []
     if fields.get("attention_mode") == "SDT" and "chunk_size" in unknown:

@@ -183,6 +183,17 @@ NEVER_RUN = ("rpe_lif.w", ".attn_lif.w", ".talking_heads_lif.w")
 """Time constants of the SDT release's parametric neurons that it builds whether they are called or not."""
 
 
+def with_unused(found: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """`found`, with zeros for the release's unused weights where a file was stripped of them all.
+
+    The time constants of that release's neurons that are never called, and our model has not, are left out.
+    """
+    unused = {k: v.new_zeros(v.shape, device="cpu") for k, v in expected.items() if k.endswith(UNUSED)}
+    if unused:
+        found = {k: v for k, v in found.items() if k in expected or not k.endswith(NEVER_RUN)}
+    return found if any(key in found for key in unused) else {**found, **unused}
+
+
 def infer_fields(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Fields of `STAttenConfig` that tensor shapes show; None if `state` is not of this architecture.
 

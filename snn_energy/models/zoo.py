@@ -100,6 +100,7 @@ _OURS: dict[str, Entry] = {
     "statten-qkformer": Entry(
         "transformers:QKFormer", {"attention_mode": "STAtten"}, "STAtten in the last stage of QKFormer 10-384"
     ),
+    "sew-resnet": Entry("sew_resnet:SEWResNet", {}, "SEW-ResNet-18 for ImageNet"),
     "maxformer": Entry("transformers:MaxFormer", {"num_classes": 100}, "Max-Former 4-384 for CIFAR-100"),
     "statten-maxformer": Entry(
         "transformers:MaxFormer",
