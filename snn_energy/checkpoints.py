@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -83,7 +83,7 @@ def read_checkpoint(
     else:
         wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
         state = _state_dict(path, content, wrapper)
-        checkpoint = _of_release(path, state, content) or _describe(path, "bare", state)
+        checkpoint = _of_release(path, state, content) or _describe(path, "bare", state, _told(content))
     if not allow_nonfinite:
         _check_finite(path, checkpoint.state_dict)
     return checkpoint
@@ -177,7 +177,7 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
     if ema and not isinstance(content.get("state_dict_ema"), Mapping):
         raise CheckpointError(f"{path}: holds no averaged weights (state_dict_ema); leave --ema out")
     state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
-    arguments = _arguments(content)
+    arguments = official.stored_arguments(content)
     epoch, optimizer, metric = (content.get(key) for key in ("epoch", "optimizer", "metric"))
     described, told = _of_release(path, state, content), None
     if described is None:
@@ -195,11 +195,13 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
     )
 
 
-def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The command line that the file was trained with, where it holds one."""
-    found = content.get("args")
-    found = vars(found) if isinstance(found, argparse.Namespace) else found
-    return found if isinstance(found, Mapping) else None
+def _told(content: Mapping[str, Any]) -> official.OfficialConfig | None:
+    """What arguments beside bare weights say, if they are of the official trainers' kind."""
+    arguments = official.stored_arguments(content)
+    with contextlib.suppress(ConfigError):  # of another model: nothing about this one
+        if arguments is not None and official.release_of(arguments) is not None:
+            return official.from_arguments(arguments)
+    return None
 
 
 def _of_release(path: Path, state: dict[str, torch.Tensor], content: Mapping[str, Any]) -> Checkpoint | None:
@@ -207,9 +209,9 @@ def _of_release(path: Path, state: dict[str, torch.Tensor], content: Mapping[str
     release = releases.recognise(state)
     if release is None:
         return None
-    fields, missing, notes = releases.told(path, release, state, _arguments(content) or {})
-    model = release.model or None
-    return Checkpoint(path, "official", model, fields, state, missing=missing, notes=notes, release=release)
+    fields, missing, notes = releases.told(path, release, state, official.stored_arguments(content) or {})
+    rest: dict[str, Any] = {"missing": missing, "notes": notes, "release": release}
+    return Checkpoint(path, "official", release.model or None, fields, state, **rest)
 
 
 def _describe(

@@ -248,6 +248,17 @@ def test_a_release_of_sdt_is_told_by_what_its_args_lack(
     assert (other.config.attention_mode, other.config.chunk_size) == ("STAtten", 3)
 
 
+def test_arguments_beside_wrapped_weights_are_read(tmp_path: Path) -> None:
+    content = official(sdt_state("lif"), **SDT_ARGS)
+    path = saved(tmp_path / "m.pth", {"model": content["state_dict"], "args": content["args"]})
+    with pytest.warns(UserWarning, match="attention_mode = SDT"):
+        assert load(path).config.T == 6
+    other = saved(
+        tmp_path / "o.pth", {"model": content["state_dict"], "args": {"model": "vit", "time_steps": 9}}
+    )
+    assert "T, chunk_size, pooling_stat; give --time-steps" in refusal_without_warnings(other)
+
+
 @pytest.mark.parametrize(
     ("changes", "mode"),
     [

@@ -7,6 +7,7 @@ same model name and the same tensors; they are told apart here.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
@@ -64,6 +65,13 @@ class OfficialConfig:
     fields: dict[str, Any]
     settings: dict[str, Any]
     notes: tuple[str, ...]
+
+
+def stored_arguments(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The `args` of a checkpoint, where it holds some: a namespace or a mapping."""
+    found = content.get("args")
+    found = vars(found) if isinstance(found, argparse.Namespace) else found
+    return found if isinstance(found, Mapping) else None
 
 
 def release_of(arguments: Mapping[str, Any]) -> Literal["STAtten", "SDT"] | None:
