@@ -64,13 +64,13 @@ def by_name(order: Order, args: tuple[Any, ...], given: dict[str, Any], who: str
 
 def runs_own_equations(cls: type) -> bool:
     """Whether `cls` has an equation that somebody wrote, rather than one of this file."""
-    return any(_owner(cls, name) is not None for name in EQUATIONS)
+    return any(written_by_user(cls, name) for name in EQUATIONS)
 
 
-def _owner(cls: type, name: str) -> type | None:
+def written_by_user(cls: type, name: str) -> bool:
+    """Whether the method `name` that `cls` has is neither SpikingJelly's nor ours."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)
-    known = owner is None or owner.__module__ == __name__ or owner.__module__.startswith("spikingjelly.")
-    return None if known else owner
+    return owner is not None and not owner.__module__.startswith(("spikingjelly.", "snn_energy.", "torch."))
 
 
 class Equations:
@@ -118,6 +118,14 @@ class Equations:
             self.v = self.v - spike * self.v_threshold
         else:
             self.v = (1.0 - spike) * self.v + spike * self.v_reset
+
+    def v_float_to_tensor(self: Any, x: torch.Tensor) -> None:
+        """The initial membrane, spread over the neurons of `x`."""
+        if isinstance(self.v, float):
+            self.v = torch.full_like(x, self.v)
+
+    jit_hard_reset = staticmethod(new.BaseNode.apply_hard_reset)
+    jit_soft_reset = staticmethod(new.BaseNode.apply_soft_reset)
 
     def one_step(self: Any, x: torch.Tensor) -> torch.Tensor:
         """Charge, fire, reset: (B, ...) -> spikes (B, ...)."""

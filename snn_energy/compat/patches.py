@@ -58,6 +58,8 @@ class Patches:
 
     def spikingjelly(self) -> None:
         """`activation_based` as version 0.0.0.0.14 took it."""
+        memory = importlib.import_module("spikingjelly.activation_based.base").MemoryModule
+        self.put(memory, "__init__", _old_memory(memory.__init__))
         neuron = importlib.import_module("spikingjelly.activation_based.neuron")
         for name, order in ORDER.items():
             cls = getattr(neuron, name)
@@ -92,7 +94,7 @@ def set_backend(net: nn.Module, backend: str, instance: Any = (nn.Module,)) -> N
 
 
 def _old_constructor(init: Callable[..., None], order: tuple[str, ...]) -> Callable[..., None]:
-    """`init` of a neuron, which also takes `backend` and the old order, and runs a subclass's equations.
+    """`init` of a neuron, which also takes `backend` and the old order.
 
     SpikingJelly 2's own subclasses call it too; they hand a bool to `store_v_seq` where `backend` was.
     """
@@ -108,49 +110,62 @@ def _old_constructor(init: Callable[..., None], order: tuple[str, ...]) -> Calla
         init(self, **by_name(names, args, kwargs, type(self).__name__))
         if backend is not None:
             self.backend = backend
-        _run_own_equations(self)
 
     return wrapped
 
 
-def _run_own_equations(node: Any) -> None:
-    """Turn a neuron whose class writes `neuronal_charge`, `_fire` or `_reset` into one that calls them."""
-    from snn_energy.compat.neuron import Equations, runs_own_equations
+def _old_memory(init: Callable[..., None]) -> Callable[..., None]:
+    """`init` of `MemoryModule`, which also makes the steps that a user's class writes run, as they did."""
 
-    if not isinstance(node, Equations) and runs_own_equations(type(node)):
-        node.__class__ = _with_equations(type(node))
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.__class__ = _STEPPED.get(type(self)) or _stepped(type(self))
 
-
-def _with_equations(cls: type) -> type:
-    """`cls` with the loop that calls its equations; one class for each."""
-    if cls not in _WITH_EQUATIONS:
-        _WITH_EQUATIONS[cls] = _make_with_equations(cls)
-    return _WITH_EQUATIONS[cls]
+    return wrapped
 
 
-_WITH_EQUATIONS: dict[type, type] = {}
+_STEPPED: dict[type, type] = {}
+"""A class as it was written -> the class whose steps are run."""
 
 
-def _make_with_equations(cls: type) -> type:
+def _stepped(cls: type) -> type:
+    """`cls`, or a subclass of the same name that runs the steps or equations which `cls` writes.
+
+    SpikingJelly 2 goes through `single_step_functional_forward`, and would run those of the parent instead.
+    """
+    from snn_energy.compat.neuron import Equations, runs_own_equations, written_by_user
+
+    bases: tuple[type, ...] = (cls,)
+    body: dict[str, Any] = {}
+    today = any(written_by_user(cls, f"{step}_step_functional_forward") for step in ("single", "multi"))
+    equations = runs_own_equations(cls) and not issubclass(cls, Equations)
+    if not today and (equations or written_by_user(cls, "single_step_forward")):
+        if hasattr(cls, "apply_hard_reset"):  # a neuron
+            bases = (cls, Equations)
+        if equations and not written_by_user(cls, "single_step_forward"):
+            body["single_step_forward"] = Equations.one_step
+        if not written_by_user(cls, "multi_step_forward"):
+            body["multi_step_forward"] = _loop
+    if body:
+        body |= {"__module__": cls.__module__, "__doc__": cls.__doc__, "__qualname__": cls.__qualname__}
+    _STEPPED[cls] = type(cls.__name__, bases, body) if body else cls
+    _STEPPED[_STEPPED[cls]] = _STEPPED[cls]
+    return _STEPPED[cls]
+
+
+def _loop(self: Any, x_seq: Any, *args: Any) -> Any:
+    """One step after the other: (T, B, …) -> (T, B, …)."""
     import torch
 
-    from snn_energy.compat.neuron import Equations
-
-    def single_step_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return self.one_step(x)
-
-    def multi_step_forward(self: Any, x_seq: torch.Tensor) -> torch.Tensor:
-        return torch.stack([self.single_step_forward(x) for x in x_seq])
-
-    body: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
-    for name, function in (
-        ("single_step_forward", single_step_forward),
-        ("multi_step_forward", multi_step_forward),
-    ):
-        owner = next(base for base in cls.__mro__ if name in vars(base))
-        if owner.__module__.startswith("spikingjelly."):
-            body[name] = function
-    return type(cls.__name__, (cls, Equations), body)
+    outputs, membranes = [], []
+    for step in zip(x_seq, *args, strict=True):
+        outputs.append(self.single_step_forward(*step))
+        if getattr(self, "store_v_seq", False):
+            membranes.append(self.v)
+    if membranes:
+        self.v_seq = torch.stack(membranes)
+    return torch.stack(outputs)
 
 
 def _old_surrogate(init: Callable[..., None]) -> Callable[..., None]:

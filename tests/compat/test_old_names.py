@@ -92,10 +92,10 @@ def test_import_of_the_package_switches_nothing_on_and_timm_is_patched_when_it_c
 def state_of_the_libraries() -> list[Any]:
     """Everything that the context touches outside `sys.modules`."""
     import timm
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+    from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 
     classes = [getattr(neuron, name) for name in ("BaseNode", "IFNode", "LIFNode", "KLIFNode", "QIFNode")]
-    classes += [surrogate.SurrogateFunctionBase, layer.StepModeContainer]
+    classes += [surrogate.SurrogateFunctionBase, layer.StepModeContainer, base.MemoryModule]
     owners = [functional, surrogate, layer, neuron, timm, timm.models, sys.modules["spikingjelly"]]
     names = [sorted(vars(owner)) for owner in owners]
     functions = [timm.create_model, timm.models.create_model, timm.models.register_model]
@@ -357,7 +357,7 @@ RESIDUAL = """
     import torch
     from torch import nn
     from timm.models.registry import register_model
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+    from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
 
 
     class IF(neuron.IFNode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 from collections.abc import Callable
@@ -274,6 +275,55 @@ def test_activation_based_takes_backend_and_the_old_order_inside_only() -> None:
     assert torch.equal(
         neuron.LIFNode(2.0, True, 1.0, 0.0, surrogate.ATan(), False, "m", True)(x), lif_spikes(x)
     )
+
+
+def test_steps_that_a_class_of_0_0_0_0_14_writes_are_run() -> None:
+    """SpikingJelly 2 would run the steps of the parent, or ask for a functional form."""
+    from spikingjelly.activation_based import base, neuron
+
+    x = currents(2)
+    with old_names():
+
+        class Double(neuron.IFNode):
+            def single_step_forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.v_float_to_tensor(x)
+                self.v = self.v + 2 * x
+                spike = self.neuronal_fire()
+                self.v = self.jit_hard_reset(self.v, spike, self.v_reset)
+                return spike
+
+        class Trace(base.MemoryModule):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_memory("v", 0.0)
+
+            def single_step_forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.v = self.v / 2 + x
+                return self.v
+
+        class Whole(neuron.LIFNode):
+            def multi_step_forward(self, x_seq: torch.Tensor) -> torch.Tensor:
+                return x_seq + 1
+
+        class Today(neuron.IFNode):
+            pass
+
+        double, trace = Double(step_mode="m", backend="cupy", store_v_seq=True), Trace()
+        whole, today = Whole(step_mode="m"), Today(step_mode="m")
+    spikes, membranes = by_hand(x, lambda v, x: v + 2 * x, 1.0, 0.0)
+    assert torch.equal(double(x), spikes) and torch.equal(double.v_seq, membranes)
+    assert isinstance(double, Double) and type(double).__name__ == "Double"
+    trace.step_mode = "m"
+    expected, v = [], torch.zeros(B, C).double()
+    for step in x:
+        v = v / 2 + step
+        expected.append(v)
+    assert torch.equal(trace(x), torch.stack(expected))
+    get("spikingjelly.activation_based.functional.reset_net")(nn.Sequential(double, trace))
+    assert (double.v, trace.v) == (0.0, 0.0)
+    assert torch.equal(copy.deepcopy(double)(x), spikes)
+    assert torch.equal(whole(x), x + 1) and type(whole) is Whole
+    assert torch.equal(today(x), by_hand(x, lambda v, x: v + x, 1.0, 0.0)[0]) and type(today) is Today
 
 
 def lif_spikes(x: torch.Tensor) -> torch.Tensor:
