@@ -348,7 +348,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     if name is None:
         name = checkpoint.model
     if name is None and checkpoint.release is not None:
-        raise CheckpointError(f"{path}: {checkpoint.release.refusal()}")
+        raise CheckpointError(f"{path}: {checkpoint.release.refusal(path)}")
     if name is None:
         raise CheckpointError(
             f"{path}: the file does not say which model it is for; give --model or --config"

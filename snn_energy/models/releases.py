@@ -25,7 +25,8 @@ class Release:
 
     `model`: the registry name of the network, or "" with `why` there is none.  `fields(state, arguments)`
     gives what is known of its configuration, `weights(state)` its state dict; `asks` names the fields without
-    which it cannot be built, `changes` what a person should know of the weights.
+    which it cannot be built, `changes` what a person should know of the weights, `code` the file and function
+    in its repository that build it.
     """
 
     name: str
@@ -37,13 +38,18 @@ class Release:
     weights: Callable[[State], State] = lambda state: state
     asks: tuple[str, ...] = ()
     changes: str = ""
+    code: str = ""
 
-    def refusal(self) -> str:
+    def refusal(self, path: Path) -> str:
         """Why a file of this release is not built, and what runs it: one line."""
-        return f"this looks like a {self.name} release; {self.why}; its own code runs it: {OWN_CODE}"
+        return f"this looks like a {self.name} release; {self.why}; {self.way_out(path)}"
+
+    def way_out(self, path: Path) -> str:
+        """The command that profiles the file by its own code."""
+        return f"its own code ({self.code} there) runs it: {OWN_CODE.format(path=path)}"
 
 
-OWN_CODE = "snn-energy profile CKPT --model path/to/net.py:build --input x.npz"
+OWN_CODE = "snn-energy profile {path} --model path/to/net.py:build --input x.npz"
 """The command that profiles a network from the user's own file."""
 
 
@@ -64,7 +70,7 @@ def told(
     try:
         fields = release.fields(state, arguments)
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: {error}; {release.way_out(path)}") from None
     except (ArithmeticError, IndexError, KeyError) as error:
         raise _damaged(path, release, error) from None
     changes = f": {release.changes}" if release.changes else ""
@@ -162,8 +168,7 @@ def _sew_resnet(state: State, arguments: Mapping[str, Any]) -> Fields:
     }
     if (stages, deep) not in depths:
         raise ConfigError(
-            f"a SEW-ResNet of {stages} blocks: the registry has those of 18, 34, 50, 101 and 152 layers; "
-            f"its own code runs it: {OWN_CODE}"
+            f"a SEW-ResNet of {stages} blocks: the registry has those of 18, 34, 50, 101 and 152 layers"
         )
     known = _known(arguments, {"T": "T", "connect_f": "cnf"})
     return {"depth": depths[stages, deep], "num_classes": state["fc.weight"].shape[0], **known}
@@ -212,6 +217,7 @@ RELEASES: tuple[Release, ...] = (
         "QKFormer (CIFAR or event data)",
         ("patch_embed1.proj_conv.weight", "stage1.0.tssa.q_conv.weight"),
         why="SpikingJelly 2 has the network for ImageNet only",
+        code="cifar10/model.py:QKFormer",
     ),
     *(
         Release(
@@ -226,6 +232,7 @@ RELEASES: tuple[Release, ...] = (
             fields=_sew_resnet,
             weights=release_keys.sew_resnet,
             asks=("T", "cnf"),
+            code="imagenet/sew_resnet.py:sew_resnet18",
         )
         for inner in ("module.", "")
     ),
@@ -233,20 +240,24 @@ RELEASES: tuple[Release, ...] = (
         "Spiking ResNet (of SEW-ResNet's authors)",
         ("conv1.weight", "layer1.0.conv1.module.0.weight", "layer2.0.downsample.module.0.weight"),
         why="the registry has no such network",
+        code="imagenet/spiking_resnet.py:spiking_resnet18",
     ),
     Release(
         "SEW-ResNet (event data)",
         ("conv.0.0.module.0.weight", "conv.0.1.w", "out.weight"),
         why="SpikingJelly 2 has the network for ImageNet only",
+        code="dvsgesture/smodels.py:SEWResNet",
     ),
     Release(
         "Meta-SpikeFormer (Spike-driven Transformer V2)",
         ("downsample1_1.encode_conv.weight", "ConvBlock1_1.0.Conv.pwconv1.weight"),
         why="SpikingJelly 2 has no such network",
+        code="classification/models.py:metaspikformer_8_512",
     ),
     Release(
         "SpikingResformer",
         ("prologue.0.weight", "layers.0.0.firing_rate_x", "layers.0.0.Wproj.weight"),
         why="SpikingJelly 2 has no such network",
+        code="models/spikingresformer.py:spikingresformer_ti",
     ),
 )

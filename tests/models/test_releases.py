@@ -18,7 +18,7 @@ from snn_energy.models.release_keys import sew_resnet
 from snn_energy.models.zoo import create_model
 
 Namespace = argparse.Namespace
-COMMAND = "snn-energy profile CKPT --model path/to/net.py:build --input x.npz"
+COMMAND = "snn-energy profile {} --model path/to/net.py:build --input x.npz"
 
 
 def saved(path: Path, content: Any) -> Path:
@@ -176,7 +176,9 @@ def test_sew_resnet_asks_and_refuses(tmp_path: Path) -> None:
     assert refusal(path).endswith("T, cnf; give --time-steps, --cnf")
     assert "cnf = 'NOR': must be ADD, AND or IAND" in refusal(path, T=2, cnf="NOR")
     short = {k: v for k, v in state.items() if not k.startswith("layer3.1")}
-    assert "a SEW-ResNet of (2, 2, 1, 2) blocks" in refusal(saved(tmp_path / "s.pth", short))
+    message = refusal(saved(tmp_path / "s.pth", short))
+    assert "a SEW-ResNet of (2, 2, 1, 2) blocks" in message
+    assert message.endswith(COMMAND.format(tmp_path / "s.pth"))
     with pytest.raises(ConfigError, match="SpikingJelly's bottleneck"):
         create_model("sew-resnet", depth=50, cnf="IAND")
 
@@ -225,7 +227,7 @@ def test_a_release_without_a_network_here_is_named(name: str, wrapper: str, tmp_
     content = {wrapper: state, "args": Namespace(model="whatever")} if wrapper else state
     path = saved(tmp_path / "m.pth", content)
     message = refusal(path)
-    assert f"this looks like a {name} release; " in message and message.endswith(COMMAND)
+    assert f"this looks like a {name} release; " in message and message.endswith(COMMAND.format(path))
     assert f"; this looks like a {name} release" in refusal(path, model="qkformer")
     assert set(read_checkpoint(path).state_dict) == set(state)
 
