@@ -34,7 +34,7 @@ class Alias(ModuleType):
     """
 
     def __init__(self, name: str, sources: list[ModuleType], children: set[str]) -> None:
-        super().__init__(name, f"Old import name; see snn_energy.compat.old_names.  Of {name}.")
+        super().__init__(name, f"{name}: an old import name; see snn_energy.compat.old_names.")
         self.__dict__["_sources"], self.__dict__["_children"] = sources, children
 
     def __getattr__(self, name: str) -> Any:
