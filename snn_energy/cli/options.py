@@ -83,7 +83,7 @@ def load_model(
 
     overrides = dict(overrides)
     stored = read_checkpoint(path, ema=overrides.pop("ema", False), allow_nonfinite=allow_nonfinite)
-    told = read_yaml(overrides["config"]).notes if "config" in overrides else ()
+    told = read_yaml(overrides["config"], beside=overrides).notes if "config" in overrides else ()
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
         typer.echo(f"note: {note}", err=True)
