@@ -29,6 +29,7 @@ OURS = {
     "sinabs": "sinabs",
     "braincog": "braincog",
     "lava.lib.dl.slayer": "slayer",
+    "snn_energy.models.nir": "nir",
 }
 
 

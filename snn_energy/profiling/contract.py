@@ -106,7 +106,8 @@ class Contract:
     `steps`: T; `time_axis`: of the input, None where it has none; `batch_axis`; `in_tensors`: do tensors
     inside hold all steps at once; `calls`: of the network per batch, T where it knows nothing of time;
     `folded`: samples and steps share the batch axis, T entries a sample (sinabs' Squeeze layers);
-    `facts`: all that was settled, in words; `remarks`: what a reader should know of how.
+    `facts`: all that was settled, in words; `remarks`: what a reader should know of how; `looked`: did a look
+    at the first samples say so.
     """
 
     steps: int
@@ -116,6 +117,7 @@ class Contract:
     calls: int
     facts: tuple[Fact, ...]
     remarks: tuple[str, ...] = ()
+    looked: bool = False
     folded: bool = False
 
     @property

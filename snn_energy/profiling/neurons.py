@@ -226,5 +226,7 @@ def update_of(module: nn.Module, steps: int) -> Update:
 
 def state_elements(module: nn.Module) -> int:
     """How many state variables a neuron keeps per element: its membrane, and any current or trace."""
-    facts = facts_of(module)
-    return 1 if facts is None else facts.states
+    facts, memories = facts_of(module), getattr(module, "_memories", None)
+    if facts is None or (_registered(type(module)) is not None and memories is not None):
+        return len([name for name in memories or ("v",) if name != "v_seq"])
+    return facts.states

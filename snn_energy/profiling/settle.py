@@ -48,6 +48,9 @@ def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
         steps = told.steps or declared_steps(model) or 1
         fact = told.steps_fact or Fact(f"T = {steps}", "known", "the network's own")
         return _contract(model, told, steps, fact, in_tensors=True, calls=1)
+    if axes.own_axes(model) is not None:
+        assert told.steps is not None and told.steps_fact is not None
+        return _contract(model, told, told.steps, told.steps_fact, in_tensors=False, calls=1)
     return _Look(rest, batch, declared, told).contract()
 
 
@@ -312,8 +315,11 @@ def _contract(
         facts.append(Fact(loop, "observed" if remarks is not None else "known"))
     axis = Fact("batch axis 0, with T steps of each sample", "known", "folded") if folded else told.fact
     facts += [axis, reset_in_words(model)]
-    remarks = told.remarks if remarks is None else remarks
-    return Contract(steps, told.time, told.batch, in_tensors, calls, tuple(facts), remarks, folded)
+    looked = remarks is not None
+    said = told.remarks if remarks is None else remarks
+    return Contract(
+        steps, told.time, told.batch, in_tensors, calls, tuple(facts), said, looked=looked, folded=folded
+    )
 
 
 @contextlib.contextmanager
