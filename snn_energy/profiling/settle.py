@@ -91,7 +91,8 @@ class _Look:
         size = batch.x.shape[self.told.batch]
         steps = self.told.steps or 1
         count = next((n for n in (2, 3) if n != steps and n <= size), size)
-        if not self.told.sure or count == size or _holds_batches(self.model, size):
+        whole = not self.told.sure or not self.declared.check or _holds_batches(self.model, size)
+        if count == size or whole:
             return batch, size
         return batch.part(0, count, self.told.batch), count
 
