@@ -134,8 +134,9 @@ def test_what_was_settled_is_said_with_its_source() -> None:
     )
     line = profile(Frames(neuron.LIFNode(), "image"), [FRAMES[0]]).contract
     assert line == (
-        "1 neuron (known: spikingjelly.LIFNode) · T = 5 (observed: calls per forward) · its own loop (observed)"
-        " · batch axis 0 (assumed) · reset by spikingjelly's functional.reset_net (known)"
+        "1 neuron (known: spikingjelly.LIFNode) · T = 5 (observed: calls per forward) · "
+        "its own loop (observed) · batch axis 0 (assumed) · "
+        "reset by spikingjelly's functional.reset_net (known)"
     )
     assert "no neuron found (observed)" in profile(nn.Linear(IN, OUT), [FRAMES[0]]).contract
 
@@ -167,10 +168,15 @@ def test_state_out_of_reach_is_found_by_a_second_look() -> None:
             state["v"] = self.v
             return s
 
-    with pytest.raises(ConfigError, match=r"state survives the reset: '.*' puts out .* in a first pass and"):
-        profile(Frames(Outside(), "image"), [FRAMES[0]])
+    def weak() -> Frames:
+        net = Frames(Outside(), "image")
+        net.fc.weight.data /= 4  # a spike takes several steps: where the membrane starts makes a difference
+        return net
+
+    with pytest.raises(ConfigError, match="state survives the reset: 'cell' puts out"):
+        profile(weak(), [FRAMES[0]])
     state["v"] = 0.0
-    profile(Frames(Outside(), "image"), [FRAMES[0]], check=False)
+    profile(weak(), [FRAMES[0]], check=False)
 
 
 def test_chance_is_no_state_and_goes_on_as_if_nothing_had_been() -> None:
@@ -233,12 +239,12 @@ CONTRADICTIONS: dict[str, tuple[str, torch.Tensor, dict[str, Any], str]] = {
         "first", FRAMES, {"layout": "TB", "time_steps": 4},
         r"time_steps = 4 contradicts the input \(5, 3, 11\), which has 5 steps along axis 0",
     ),
-    "a layout that there is not": ("first", FRAMES, {"layout": "TBC"}, "layout = 'TBC': must be one of B, BT"),
+    "a layout that there is not": ("first", FRAMES, {"layout": "TBC"}, "layout = 'TBC': must be one of B"),
     "a layout and another axis": (
         "first", FRAMES, {"layout": "TB", "batch_dim": 0}, "layout = 'TB' has its samples along axis 1",
     ),
     "a layout without room": (
-        "first", FRAMES[0, 0], {"layout": "BT"}, r"layout = 'BT' needs more dimensions than the input \(11,\)",
+        "first", FRAMES[0, 0], {"layout": "BT"}, r"layout = 'BT' needs more dimensions than .* \(11,\)",
     ),
     "a neuron that is none": (
         "first", FRAMES, {"neurons": {"Lif": "lif"}}, "neuron 'Lif': the network has no module of this class",
