@@ -57,7 +57,7 @@ def observe(model: nn.Module, runs: Iterable[Callable[[], Any]]) -> Observation:
             if path in neurons or any(p is not None for p in module._parameters.values()):
                 handles.append(module.register_forward_hook(_look(seen, path, path in neurons)))
             elif _custom(module):
-                handles.append(module.register_forward_hook(_compare(seen, path)))
+                handles.append(module.register_forward_hook(_compare(seen, path, alone=True)))
         for run in runs:
             seen.outputs.append(run())
     finally:
@@ -103,11 +103,13 @@ def _custom(module: nn.Module) -> bool:
     return not type(module).__module__.startswith(LIBRARIES)
 
 
-def _compare(seen: Observation, path: str) -> Any:
+def _compare(seen: Observation, path: str, *, alone: bool = False) -> Any:
     """Does the module take in many values and put out a few, as a neuron does?"""
 
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         given, main = next(tensors_in(args), None), next(tensors_in((out,)), None)
+        if alone and main is not None:
+            _add(seen, path, main)
         if given is None or main is None or given.numel() != main.numel() or given.is_complex():
             return
         fired, came = _distinct(main), _distinct(given)
