@@ -14,7 +14,7 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UncountedError
 from snn_energy.models.at_rest import Rest, at_rest
-from snn_energy.models.walk import device_of
+from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling import sanity
 from snn_energy.profiling.axes import checked_steps
 from snn_energy.profiling.batches import Batch, Turns, read_batches
@@ -25,7 +25,7 @@ from snn_energy.profiling.kinds import COUNTS, ValueSet
 from snn_energy.profiling.labels import class_scores, count_correct, read_labels
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import named_neurons, reset_registered
+from snn_energy.profiling.neurons import has_reset, named_neurons, reset_registered
 from snn_energy.profiling.nonfinite import NORM_STATISTICS
 from snn_energy.profiling.profile import Profile
 from snn_energy.profiling.provenance import Tag
@@ -223,10 +223,12 @@ def _fit(batch: Batch, layout: Layout) -> None:
 
 def _left_behind(rest: Rest) -> tuple[str, ...]:
     """A remark on state that was not at rest when profiling began, and that nobody knows to reset."""
+    resetting = {path for path, module in named_modules(rest.model) if has_reset(module)}
     held = [
         name
         for name, before in rest.changed.items()
         if isinstance(before, torch.Tensor)
+        and name.rpartition(".")[0] not in resetting
         and name.rpartition(".")[2] not in NORM_STATISTICS
         and bool(before.count_nonzero())
     ]

@@ -94,7 +94,8 @@ class _Look:
         size = batch.x.shape[self.told.batch]
         steps = self.told.steps or 1
         count = next((n for n in (2, 3) if n != steps and n <= size), size)
-        if not self.told.sure or count == size or _holds_batches(self.model, size):
+        whole = not self.told.sure or not self.declared.check or _holds_batches(self.model, size)
+        if count == size or whole:
             return batch, size
         return batch.part(0, count, self.told.batch), count
 
@@ -263,10 +264,8 @@ class _Look:
         found = difference(seen, again)
         if found is None:
             return
-        path, before, after = found
         raise ConfigError(
-            f"state survives the reset: {path or '(model)'!r} puts out {before} nonzero values in a first "
-            f"pass and {after} in a second one; give the reset (register_neuron(..., reset='method')), keep "
+            f"state survives the reset: {found}; give the reset (register_neuron(..., reset='method')), keep "
             "state in attributes of modules, or check=False (--no-check)"
         )
 
