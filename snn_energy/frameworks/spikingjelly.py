@@ -65,11 +65,13 @@ def _neuron(module: nn.Module) -> Neuron | None:
         and not (hasattr(module, "v_threshold") and hasattr(module, "surrogate_function"))
     ):
         return None
+    update = _update(module)
+    silent = not isinstance(update, Update) or update.compares == 0  # parallel neurons, integrators
     return Neuron(
-        _update(module),
+        update,
         time_axis=_time_axis(module, old),
         threshold=getattr(module, "v_threshold", None),
-        reset="subtract" if getattr(module, "v_reset", 0.0) is None else "zero",
+        reset="none" if silent else "subtract" if getattr(module, "v_reset", 0.0) is None else "zero",
         states=_states(module),
     )
 

@@ -176,6 +176,7 @@ def neuron(rec: Recorder, module: nn.Module, facts: Neuron, args: Any, out: Any)
     lead = tuple(looked_at.shape[: measured.lead])
     known = TIME_MAJOR if order in (None, SAMPLES_ALONE) else order
     tally.read("output", Reading(lead, measured.rows, order=known))
+    tally.resets = facts.reset != "none" and update.compares > 0
     elements = spikes.numel()
     steps = _steps_of(rec, facts, looked_at, order)
     if not tally.fixed:

@@ -71,6 +71,7 @@ def test_a_neuron(name: str) -> None:
     assert row.output_nonzero == int(expected.sum())
     assert expected.any() or name == "Izhikevich"  # which is too slow for so few steps
     assert (row.neuron_mul, row.neuron_add) == (costs[1] * T * B * N, costs[2] * T * B * N)
+    assert row.neuron_reset == (int(expected.sum()) if costs[3] else 0)
     assert row.state_elements == states * N
     fc2 = next(row for row in found.rows if row.name == "fc2")
     assert (fc2.ac if costs[3] else fc2.mac) == OUT * (int(expected.sum()) if costs[3] else T * B * N)

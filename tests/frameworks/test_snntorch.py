@@ -80,6 +80,7 @@ def test_a_neuron_in_a_loop(
     assert (found.samples, found.time_steps) == (B, T)
     assert row.output_nonzero == int(expected.sum())
     assert (row.neuron_mul, row.neuron_add) == (costs[1] * T * B * N, costs[2] * T * B * N)
+    assert row.neuron_reset == (0 if reset == "none" else int(expected.sum()))
     assert row.state_elements == states * N
     fc2 = next(row for row in found.rows if row.name == "fc2")
     assert (fc2.ac, fc2.mac) == (OUT * int(expected.sum()), 0)
