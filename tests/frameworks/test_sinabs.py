@@ -9,6 +9,7 @@ import torch
 from needed import needed
 from torch import Tensor, nn
 
+from snn_energy.errors import DataError
 from snn_energy.profiling import neurons, profile
 
 needed("sinabs")
@@ -117,3 +118,23 @@ def test_state_of_other_batches_is_not_drawn_from() -> None:
     assert torch.equal(net.cell.v_mem, before) and torch.equal(torch.get_rng_state(), random)  # type: ignore[arg-type]
     fc2 = [next(row for row in p.rows if row.name == "fc2") for p in (fresh, again)]
     assert fc2[1].ac == 2 * fc2[0].ac > 0
+
+
+@pytest.mark.parametrize("given", [{"num_timesteps": T}, {"batch_size": B}])
+def test_a_folded_input_has_labels_and_ends(given: dict[str, int]) -> None:
+    """(B·T, N) in, (B·T, K) out: T entries are one sample, and one label."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(IN, N), sl.IAFSqueeze(**given), nn.Linear(N, OUT))
+    x = 12 * torch.rand(B * T, IN)
+    with torch.no_grad():
+        labels = net(x).view(B, T, OUT).mean(1).argmax(1)
+    labels[0] = 1 - labels[0]
+    found = profile(net, [(x, labels)])
+    assert (found.samples, found.time_steps) == (B, T)
+    assert found.accuracy == pytest.approx((B - 1) / B)
+    if "num_timesteps" in given:
+        assert profile(net, [(x, labels)], max_samples=1).accuracy == 0
+        with pytest.raises(
+            DataError, match=rf"batch 2 has shape \({B * T - 1}, {IN}\).* multiple of T = {T}"
+        ):
+            profile(net, [x, x[1:]])
