@@ -33,28 +33,38 @@ class Rest:
         self.model = model
         self.resets = resets
         self.changed: dict[str, Any] = {}  # what passes changed so far: path of an attribute -> what it held
+        self.state: set[str] | None = None  # paths of modules that hold state; None: any may
         self._kept = [
             (path, module, _held(module))
             for path, module in named_modules(model)
             if not isinstance(module, torch.jit.ScriptModule) and not _unfinished(module)
         ]
 
-    def fresh(self) -> None:
-        """Bring every neuron to rest."""
-        self.put_back()
+    def fresh(self, *, put_back: bool = True) -> None:
+        """Bring every neuron to rest; without `put_back` only those whose reset is known."""
+        if put_back:
+            self.put_back()
         reset(self.model)
         if self.resets is not None:
             self.resets(self.model)
 
-    def put_back(self) -> None:
-        """Everything that modules hold, as it was at the beginning."""
+    def leave(self) -> None:
+        """At the end: everything as it was, but for what modules without state recorded where nothing was.
+
+        A network that shows its attention in `self.attention` is read afterwards; nothing depends on it.
+        """
+        self.put_back(records=self.state is not None)
+
+    def put_back(self, *, records: bool = False) -> None:
+        """Everything that modules hold, as it was at the beginning; `records` may stay where nothing was."""
         for path, module, kept in self._kept:
+            stays = records and path not in (self.state or ())
             held = vars(module)
-            for name in [name for name in held if name not in kept and name not in _TORCHS]:
+            for name in [name for name in held if name not in kept and name not in _TORCHS and not stays]:
                 self.changed.setdefault(_path(path, name), None)
                 del held[name]
             for name, entry in kept.items():
-                if entry.stands(held.get(name, _GONE)):
+                if entry.stands(held.get(name, _GONE)) or (stays and entry.empty):
                     continue
                 if name in ("_buffers", "_parameters"):
                     self._note_each(path, held[name], entry)
@@ -94,6 +104,11 @@ class _Kept:
                 entry.stands(item) for entry, item in zip(self.content, now, strict=True)
             )
         return True
+
+    @property
+    def empty(self) -> bool:
+        """Was there nothing yet: None, or a container without entries?"""
+        return self.value is None or (isinstance(self.content, (dict, list)) and not self.content)
 
     def put_back(self) -> Any:
         """The value, holding what it held."""
@@ -206,7 +221,7 @@ def at_rest(
             yield rest
     finally:
         if rest is not None:
-            rest.put_back()
+            rest.leave()
         if place != home:
             model.to(home)
         for module, training in modes.items():

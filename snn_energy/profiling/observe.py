@@ -145,17 +145,18 @@ def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
     return steps, tuple(path for path, n in repeated.items() if n != steps)
 
 
-def difference(first: Observation, second: Observation) -> str | None:
-    """The first module that put out something else in the second of two equal passes, and what.
+def difference(first: Observation, second: Observation, *, places: bool = False) -> str | None:
+    """The first module that put out another number of nonzero values in the second of two equal passes.
 
-    Rounding may differ on a device; more than a thousandth is no rounding.
+    `places`: or the same number at other places.  Rounding may differ on a device; more than a thousandth is
+    no rounding.
     """
     for path, before in first.nonzeros.items():
         after = second.nonzeros.get(path, 0)
         if abs(before - after) > 1e-3 * max(before, after):
             return f"{path or '(model)'!r} puts out {before} nonzero values first and {after} the second time"
         a, b = first.mixed.get(path, 0.0), second.mixed.get(path, 0.0)
-        if second.mixed and abs(a - b) > 1e-3 * max(abs(a), abs(b)):
+        if places and abs(a - b) > 1e-3 * max(abs(a), abs(b)):
             return f"{path or '(model)'!r} puts out other values in a second pass than in a first"
     return None
 

@@ -413,3 +413,35 @@ def test_a_network_without_scores_is_profiled_without_labels() -> None:
     assert (measured.samples, measured.correct, measured.uncounted) == (6, None, ())
     with pytest.raises(DataError, match="holds no class scores"):
         profile(Detector(), [(x, torch.tensor([0, 1, 2]))])
+
+
+# -- what a network records ----------------------------------------------------------------------------------
+
+
+class Records(Frames):
+    """Shows its spikes in attributes, as networks do whose authors look at them."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__(cell, "first")
+        self.maps: list[torch.Tensor] = []
+        self.last: torch.Tensor | None = None
+
+    def step(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = self.shown = self.cell(self.fc(x))
+        self.maps.append(self.last)
+        return self.head(self.last)
+
+
+def test_what_a_network_records_can_be_read_afterwards() -> None:
+    net = Records(neuron.IFNode())
+    profile(net, [FRAMES])
+    fired = record_spikes(net, FRAMES)["cell"]
+    assert torch.equal(net.shown != 0, fired[-1]) and net.last is net.shown
+    assert torch.equal(torch.stack(net.maps) != 0, fired)
+
+
+def test_state_is_put_back_even_beside_records() -> None:
+    net = Records(Own())
+    net.fc.weight.data /= 4  # a spike takes several steps: where the membrane starts shows in the output
+    profile(net, [FRAMES])
+    assert net.cell.v == 0.0 and net.last is None and net.maps == [] and not hasattr(net, "shown")
