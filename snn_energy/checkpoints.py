@@ -17,11 +17,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from snn_energy import weights
 from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
 from snn_energy.models import official
 from snn_energy.models.flags import flag_of
 from snn_energy.models.zoo import ZOO, construct, make_config
+from snn_energy.own import fit_weights, load_own, names_own
 from snn_energy.safe_load import safe_load
 
 FORMAT, VERSION = "snn-energy", 1
@@ -53,36 +55,67 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -> nn.Module:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    ema: bool = False,
+    weights_key: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> nn.Module:
     """The model that a checkpoint holds, in evaluation mode, with its configuration as `.config`.
 
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
-    `ema` takes the averaged weights.  Warns of what was inferred or not as stored; raises `CheckpointError`.
+    `ema` takes the averaged weights, `weights_key` those at a dotted path in the file.
+
+    For a network of your own, `model=` is the network, to be filled with the weights, or names the code that
+    builds it, `"net.py:build"` or `"package.module:callable"`, called with `settings`.
+
+    Warns of what was inferred or not as stored; raises `CheckpointError`, and `ConfigError` for code that
+    builds no network.
     """
-    checkpoint = read_checkpoint(path, ema=ema)
-    for note in checkpoint.notes:
+    wanted, checkpoint = overrides.get("model"), None
+    if isinstance(wanted, nn.Module):
+        model, notes = wanted.eval(), fit_weights(wanted, path, weights_key)
+    elif names_own(wanted):
+        own = load_own(str(wanted), settings, path, weights_key=weights_key)
+        model, notes = own.module, own.notes
+    else:
+        checkpoint = read_checkpoint(path, ema=ema, weights_key=weights_key)
+        notes = checkpoint.notes
+    for note in notes:
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    return build(checkpoint, **overrides)
+    return model if checkpoint is None else build(checkpoint, **{**overrides, **(settings or {})})
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], *, ema: bool = False, allow_nonfinite: bool = False
+    path: str | os.PathLike[str],
+    *,
+    ema: bool = False,
+    allow_nonfinite: bool = False,
+    weights_key: str | None = None,
 ) -> Checkpoint:
-    """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
+    """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`.
+
+    `weights_key`: the dotted path to the weights in the file, which are then taken for a bare state dict.
+    """
     path = Path(path)
     content = safe_load(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
-    if content.get("format") == FORMAT:
+    if weights_key is not None:
+        entries = weights.stored_at(path, content, weights_key).entries
+        checkpoint = _describe(path, "bare", weights.unwrapped(weights.tensors_in(path, entries)))
+    elif content.get("format") == FORMAT:
         checkpoint = _read_ours(path, content, ema)
     elif any(isinstance(content.get(key), Mapping) for key in ("state_dict", "state_dict_ema")):
         checkpoint = _read_official(path, content, ema)
     else:
-        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
+        wrapper = next((key for key in weights.CONTAINERS if isinstance(content.get(key), Mapping)), "")
         checkpoint = _describe(path, "bare", _state_dict(path, content, wrapper))
     if not allow_nonfinite:
-        _check_finite(path, checkpoint.state_dict)
+        weights.check_finite(path, checkpoint.state_dict)
     return checkpoint
 
 
@@ -101,8 +134,8 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
             expected = model_class(config).state_dict()
     except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    state = _with_unused(checkpoint.state_dict, expected)
-    _check_fit(path, name, state, expected)
+    state = _with_unused(weights.aligned(checkpoint.state_dict, expected).state, expected)
+    weights.check_fit(path, name, state, expected, _hint)
     with torch.random.fork_rng(devices=[]):
         model = construct(model_class, config)
     model.load_state_dict(state)
@@ -180,7 +213,7 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
     try:
         told = official.from_arguments(arguments if isinstance(arguments, Mapping) else {})
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise _with_way_out(CheckpointError(f"{path}: {error}"), path) from None
     described = _describe(path, "official", state, told if isinstance(arguments, Mapping) else None)
     return dataclasses.replace(
         described,
@@ -218,43 +251,15 @@ def _describe(
     return Checkpoint(path, kind, "statten", fields, state, missing=tuple(missing), notes=notes)
 
 
-WRAPPERS = ("model", "model_state_dict", "net")
-"""Keys under which training scripts put a bare state dict."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What `DistributedDataParallel` and `torch.compile` put before every name."""
-
-
 def _state_dict(path: Path, content: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
     """The tensors under `key` (or `content` itself), wrapper prefixes stripped."""
     state = content.get(key) if key else content
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"{path}: holds no weights" + (f" under '{key}'" if key else ""))
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise CheckpointError(
-                f"{path}: entry {name!r} is a {type(value).__name__}, must be a tensor: not a state dict"
-            )
-        needed = value.numel() * value.element_size()
-        if value.layout != torch.strided or value.is_meta or value.untyped_storage().nbytes() < needed:
-            raise CheckpointError(f"{path}: {name} is not a plain dense tensor")
-    tensors = dict(state)
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    return weights.unwrapped(weights.tensors_in(path, state))
 
 
 # --- checking -----------------------------------------------------------------------------------------------
-
-
-def _check_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    for name, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = value.numel() - int(torch.isfinite(value).sum())
-            raise CheckpointError(f"{path}: {name} holds {bad} NaN or infinite of {value.numel()} values")
-        if name.endswith("running_var") and bool((value < 0).any()):
-            raise CheckpointError(f"{path}: {name} holds a negative variance, {value.min().item():g}")
 
 
 def _check_depth(path: Path, depths: Any, tensors: int) -> None:
@@ -262,32 +267,6 @@ def _check_depth(path: Path, depths: Any, tensors: int) -> None:
     blocks = sum(depths) if isinstance(depths, list | tuple) else depths
     if isinstance(blocks, int) and blocks > tensors:
         raise CheckpointError(f"{path}: depths = {depths}, but the file holds {tensors} tensors in all")
-
-
-def _check_fit(
-    path: Path, name: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> None:
-    """Names, shapes and kinds of number must agree exactly."""
-    missing = [key for key in expected if key not in found]
-    unexpected = [key for key in found if key not in expected]
-    if missing or unexpected:
-        parts = [
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-            for what, keys in (("missing", missing), ("unexpected", unexpected))
-            if keys
-        ]
-        same = len(expected) - len(missing)
-        raise CheckpointError(
-            f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; "
-            f"{', '.join(parts)}{_hint(missing, unexpected)}"
-        )
-    for key, value in expected.items():
-        if found[key].shape != value.shape:
-            raise CheckpointError(
-                f"{path}: {key} has shape {tuple(found[key].shape)}, {name} expects {tuple(value.shape)}"
-            )
-        if found[key].is_floating_point() != value.is_floating_point():
-            raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
 
 
 def _with_unused(
@@ -322,11 +301,12 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     if name is None:
         name = checkpoint.model
     if name is None:
-        raise CheckpointError(
-            f"{path}: the file does not say which model it is for; give --model or --config"
-        )
+        refusal = f"{path}: the file does not say which model it is for; give --model or --config"
+        raise _with_way_out(CheckpointError(refusal), path)
     if name not in ZOO:
-        raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
+        raise CheckpointError(
+            f"unknown model {name!r}; {suggest(name, ZOO)}; a network of your own is FILE.py:CALLABLE"
+        )
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
     stored = checkpoint.config if own else {}
     named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
@@ -341,6 +321,23 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
             f"give {', '.join(flag_of(key) for key in unknown)}"
         )
     return name, fields
+
+
+WAY_OUT = """\
+a network of your own, from the command line:
+    snn-energy profile {path} --model path/to/net.py:build --set num_classes=10 --input x.npz
+or in Python:
+    import numpy as np, snn_energy, torch
+    model = snn_energy.load({path!r}, model="path/to/net.py:build", settings={{"num_classes": 10}})
+    x = torch.from_numpy(np.load("x.npz")["x"]).float()
+    print(snn_energy.profile(model, [x]).energy().mj, "mJ")
+docs/your-network.md has more."""
+
+
+def _with_way_out(error: CheckpointError, path: Path) -> CheckpointError:
+    """`error` with a note on what to do with a checkpoint of a network that is none of ours."""
+    error.add_note(WAY_OUT.format(path=str(path)))
+    return error
 
 
 # --- writing ------------------------------------------------------------------------------------------------

@@ -20,15 +20,18 @@ RECORDS = {
 }
 
 # room -> rooms that it may import besides itself and `EVERYWHERE`; records may be read by everyone
-EVERYWHERE = {"errors", "files", "plugins"}
+EVERYWHERE = {"errors", "files", "plugins", "values"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "plugins": set(),
+    "values": set(),
     "data": set(),
     "models": set(),
     "safe_load": set(),
-    "checkpoints": {"models", "safe_load"},
+    "weights": {"safe_load"},
+    "own": {"weights", "safe_load"},
+    "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
     "profiling": {"models", "energy"},  # energy: only inside Profile.energy(), at call time
@@ -39,7 +42,7 @@ MAY_IMPORT = {
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "plugins.py", *RECORD_FILES)
+WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "plugins.py", "values.py", *RECORD_FILES)
 
 
 def modules() -> list[Path]:

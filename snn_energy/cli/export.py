@@ -18,8 +18,8 @@ LavaPython = Annotated[
 
 @with_model_flags
 def export(
-    checkpoint: Checkpoint,
     overrides: dict[str, Any],
+    checkpoint: Checkpoint = None,
     target: Annotated[str, typer.Option("--target", help="snn-energy list targets")] = "onnx",
     data: DataName = None,
     input_file: InputFile = None,
@@ -54,8 +54,10 @@ def export(
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
     from snn_energy.samples import choose_samples
 
-    model, stored = load_model(checkpoint, overrides)
-    chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
+    loaded = load_model(checkpoint, overrides)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}", err=True)
+    chosen = choose_samples(loaded.recipe, data=data, input_file=input_file, count=samples)
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)
     options = given(
@@ -68,13 +70,13 @@ def export(
         python=python,
     )
     if "class_names" in options_of(target):
-        options["class_names"] = list(chosen.class_names or stored.class_names or ()) or None
-    remembered = {"data": data or (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
+        options["class_names"] = list(chosen.class_names or loaded.class_names) or None
+    remembered = {"data": data or (loaded.recipe or {}).get("data"), "checkpoint": None, **loaded.origin}
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
         remembered["calibration"] = seen.name
-    verdict = run(model, target, folder, x=x, y=y, **options)
+    verdict = run(loaded.model, target, folder, x=x, y=y, **options)
     verdict = dataclasses.replace(verdict, details=verdict.details | remembered)
     verdict.save(folder / "verification.json")
     typer.echo(verdict.summary())

@@ -21,7 +21,7 @@ from snn_energy.cli.options import (
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
-from snn_energy.files import sha256, write_text
+from snn_energy.files import write_text
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -48,8 +48,8 @@ By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Row
 
 @with_model_flags
 def profile(
-    checkpoint: Checkpoint,
     overrides: dict[str, Any],
+    checkpoint: Checkpoint = None,
     data: DataName = None,
     input_file: InputFile = None,
     samples: SampleCount = None,
@@ -74,13 +74,13 @@ def profile(
     from snn_energy.samples import choose_samples
     from snn_energy.training.device import choose_device
 
-    model, stored = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
+    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
     chosen = choose_samples(
-        stored.recipe, data=data, input_file=input_file, count=samples, allow_nonfinite=allow_nonfinite
+        loaded.recipe, data=data, input_file=input_file, count=samples, allow_nonfinite=allow_nonfinite
     )
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
-            model,
+            loaded.model,
             chosen.images.batches(batch_size),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
@@ -88,12 +88,14 @@ def profile(
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
-            class_names=chosen.class_names or tuple(stored.class_names or ()),
+            class_names=chosen.class_names or loaded.class_names,
         )
-    measured = crosschecked(model, chosen.images.batch(slice(0, 1))[0], measured)
-    origin = {"checkpoint": checkpoint.name, "checkpoint_sha256": sha256(checkpoint)}
+    measured = crosschecked(loaded.model, chosen.images.batch(slice(0, 1))[0], measured)
     measured = dataclasses.replace(
-        measured, model=stored.model or measured.model, environment={**measured.environment, **origin}
+        measured,
+        model=loaded.name or measured.model,
+        notes=(*loaded.notes, *measured.notes),
+        environment={**measured.environment, **loaded.origin},
     )
     energies = [measured.energy(name, costs) for name in names]
     folder = out or Path("profile")

@@ -1,0 +1,283 @@
+"""Code that a user names, `path/to/net.py:build` or `package.module:callable`: found, imported, looked into.
+
+A file is imported as `python path/to/net.py` would: its folder comes first on `sys.path`, `__name__` is not
+`"__main__"`, so that a script's training does not start.  A file with relative imports is imported as part of
+its package.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import sysconfig
+import traceback
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snn_energy.errors import ConfigError, suggest
+
+_BROUGHT: dict[str, types.ModuleType] = {}  # modules of users that an earlier import here left in sys.modules
+
+
+@dataclass(frozen=True)
+class Code:
+    """Where the user's callable is: a `file`, or an importable `module`; and its `name` in there.
+
+    `folders` come first on `sys.path` while the code is imported and runs.
+    """
+
+    spec: str
+    name: str
+    module: str
+    file: Path | None = None
+    folders: tuple[str, ...] = ()
+    tree: ast.Module | None = field(default=None, repr=False)
+
+    def resolve(self) -> Any:
+        """The object behind the name, imported anew.  Raises `ConfigError` where it cannot be."""
+        try:
+            module = self._import()
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{self.spec}: {self._unimported(error)}") from None
+        try:
+            found = functools.reduce(getattr, self.name.split("."), module)
+        except AttributeError:
+            raise ConfigError(f"{self.spec}: {self._unnamed(module)}") from None
+        if not callable(found):
+            raise ConfigError(
+                f"{self.spec} is a {type(found).__name__}, must be a function, a class or a network"
+            )
+        return found
+
+    def where(self, error: BaseException) -> str:
+        """`net.py:14, in build`: the innermost line of the user's own code in a traceback, else the last."""
+        frames = [
+            f
+            for f in traceback.extract_tb(error.__traceback__)
+            if not Path(f.filename).is_relative_to(Path(__file__).parent)
+        ]
+        own = [f for f in frames if any(_inside(f.filename, folder) for folder in self.folders)]
+        if not frames:
+            return "no line known"
+        last = (own or frames)[-1]
+        function = "" if last.name == "<module>" else f", in {last.name}"
+        return f"{_short(last.filename)}:{last.lineno}{function}"
+
+    def _import(self) -> types.ModuleType:
+        if self.file is None or self.tree is None or "." in self.module:
+            return importlib.import_module(self.module)
+        name = self.module
+        if name in sys.modules or name in sys.stdlib_module_names:
+            name = f"_own_{name}"
+        spec = importlib.util.spec_from_file_location(name, self.file)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        exec(compile(self.tree, str(self.file), "exec"), module.__dict__)
+        return module
+
+    def _unimported(self, error: BaseException) -> str:
+        if isinstance(error, SyntaxError):  # of a file that this one imports
+            return syntax(error)
+        where = self.where(error)
+        if isinstance(error, SystemExit):
+            return f"ended the program while it was imported ({where}): name a file that only defines things"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            top = error.name.partition(".")[0]
+            if self.file is None and error.name in (self.module, self.module.partition(".")[0]):
+                return f"no module {error.name!r} here or among installed packages; a file is PATH.py:NAME"
+            return (
+                f"no module {error.name!r} ({where}): pip install what holds {top}, or run in the folder "
+                "where it is"
+            )
+        return f"its import raised {one_line(error)} ({where})"
+
+    def _unnamed(self, module: types.ModuleType) -> str:
+        own = [
+            name
+            for name, value in vars(module).items()
+            if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
+        ]
+        if not own:
+            return f"has no {self.name!r}, and defines no function or class"
+        return f"has no {self.name!r}; {suggest(self.name, own)}"
+
+
+def find(spec: str) -> Code:
+    """Where the code is that `spec` names; a file is parsed, nothing runs.
+
+    Raises `ConfigError` for what is no place of a callable: no such file, no Python, a syntax error with its
+    line, no name after the colon.
+    """
+    target, colon, name = spec.rpartition(":")
+    if not colon or name.endswith(".py") or "/" in name or "\\" in name:
+        target, name = spec, ""
+    path = Path(target).expanduser()
+    if not (target.endswith(".py") or "/" in target or os.sep in target or path.is_file()):
+        if not all(part.isidentifier() for part in target.split(".")):
+            raise ConfigError(f"--model {spec}: {target!r} is neither a file nor a module; {_FORM}")
+        if not name:
+            raise ConfigError(f"--model {spec}: say which callable of {target} builds the network; {_FORM}")
+        return Code(spec, name, target, folders=(os.getcwd(),))
+    tree = _parsed(spec, path)
+    if not name or not all(part.isidentifier() for part in name.split(".")):
+        known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        which = f"{path.name} defines {', '.join(known)}" if known else f"{path.name} defines none"
+        raise ConfigError(f"--model {spec}: say which callable builds the network, {target}:NAME; {which}")
+    path = path.resolve()
+    levels = [n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file() or len(parts) <= max(levels, default=0):
+        parts.insert(0, root.name)
+        root = root.parent
+    folders = dict.fromkeys((str(root), str(path.parent)) if levels else (str(path.parent), str(root)))
+    return Code(spec, name, ".".join(parts) if levels else path.stem, path, tuple(folders), tree)
+
+
+_FORM = "a network of your own is FILE.py:CALLABLE or PACKAGE.MODULE:CALLABLE"
+
+
+def _parsed(spec: str, path: Path) -> ast.Module:
+    if path.is_dir():
+        files = sorted(p.name for p in path.glob("*.py"))
+        raise ConfigError(
+            f"--model {spec}: {path} is a folder; its files: {', '.join(files[:8]) or 'no .py'}"
+        )
+    if path.suffix == ".ipynb":
+        raise ConfigError(f"--model {spec}: a notebook cannot be imported; put the network into a .py file")
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError:
+        folder = path.parent
+        near = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
+        there = suggest(path.name, near) if near else f"there is no .py file in {folder}"
+        raise ConfigError(f"--model {spec}: no file {path}; {there}") from None
+    except OSError as error:
+        raise ConfigError(f"--model {spec}: {path}: {error.strerror or error}") from None
+    try:
+        return ast.parse(source, str(path))
+    except SyntaxError as error:
+        if path.suffix != ".py":
+            raise ConfigError(f"--model {spec}: {path} is not a Python file") from None
+        raise ConfigError(f"--model {spec}: {syntax(error)}") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise ConfigError(f"--model {spec}: {path} is not a file of Python text") from None
+
+
+def syntax(error: SyntaxError) -> str:
+    """`net.py:3: not Python (invalid syntax): def build(:`"""
+    line = f": {error.text.strip()}" if error.text and error.text.strip().isprintable() else ""
+    return f"{_short(error.filename or '')}:{error.lineno}: not Python ({error.msg}){line}"
+
+
+def one_line(error: BaseException) -> str:
+    """`ValueError: depth must be positive`."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
+
+
+def _short(filename: str) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        relative = os.path.relpath(filename)
+    except ValueError:  # another drive
+        return filename
+    return filename if relative.startswith("..") else relative
+
+
+# --- the surroundings in which user's code runs ---------------------------------------------------------
+
+
+@contextlib.contextmanager
+def workshop(code: Code) -> Iterator[Code]:
+    """The surroundings in which the user's code is imported and builds, put back afterwards.
+
+    Its folders are first on `sys.path`, the current one is last; the working directory is the user's; it sees
+    no arguments of the command line, and what it prints goes to standard error, so that tables stay clean.
+    Modules of the same names from elsewhere are out of the way; those it imported stay in `sys.modules`, for
+    its classes to be found, unless it fails or others were there first.  No bytecode is written.
+    """
+    path, argv, here, bytecode = list(sys.path), sys.argv, os.getcwd(), sys.dont_write_bytecode
+    hidden = _put_aside(code.folders)
+    before = set(sys.modules)
+    sys.path[:] = [*code.folders, *path, here]
+    sys.argv, sys.dont_write_bytecode = [str(code.file or code.module)], True
+    importlib.invalidate_caches()
+    done = False
+    try:
+        with contextlib.redirect_stdout(sys.stderr), _old_names():
+            yield code
+        done = True
+    finally:
+        sys.path[:], sys.argv, sys.dont_write_bytecode = path, argv, bytecode
+        if os.getcwd() != here:
+            os.chdir(here)
+        for name in set(sys.modules) - before:
+            if any(_inside(_file(sys.modules[name]), folder) for folder in code.folders):
+                _settle(name, hidden.pop(name, None), done)
+        sys.modules.update(hidden)
+
+
+def _settle(name: str, other: types.ModuleType | None, done: bool) -> None:
+    """A module that the user's code brought stays, unless its build failed or `other` had the name first."""
+    module = sys.modules.pop(name)
+    if other is not None and (not done or _BROUGHT.get(name) is not other):
+        sys.modules[name] = other
+    elif done:
+        sys.modules[name] = _BROUGHT[name] = module
+
+
+def _old_names() -> contextlib.AbstractContextManager[None]:
+    """The import names of older releases of frameworks, while the user's code is imported and builds."""
+    return contextlib.nullcontext()
+
+
+def _put_aside(folders: tuple[str, ...]) -> dict[str, types.ModuleType]:
+    """Take out of `sys.modules` what is not the file that its name means in these folders, and what an
+    earlier import here left, so that it is imported anew; returns it."""
+    aside: dict[str, types.ModuleType] = {}
+    for name, module in list(sys.modules.items()):
+        if not _loose(module):
+            continue
+        top = name.partition(".")[0]
+        there = (f for f in folders if os.path.isdir(f"{f}/{top}") or os.path.isfile(f"{f}/{top}.py"))
+        folder = next(there, None)
+        elsewhere = folder is not None and not Path(_file(module)).is_relative_to(folder)
+        if elsewhere or _BROUGHT.get(name) is module:
+            aside[name] = sys.modules.pop(name)
+    return aside
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """Where installed packages are, Python's own modules, and this package."""
+    places = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return (*places, str(Path(__file__).resolve().parents[1]))
+
+
+def _file(module: Any) -> str:
+    file = getattr(module, "__file__", None)
+    return file if isinstance(file, str) else ""
+
+
+def _loose(module: Any) -> bool:
+    """A module from a file that belongs to no installed package."""
+    return bool(_file(module)) and not any(_file(module).startswith(place) for place in _installed())
+
+
+def _inside(file: str, folder: str) -> bool:
+    """A file of a user's folder, not of a Python that is installed in there."""
+    path = Path(file)
+    return bool(file) and path.is_relative_to(folder) and not _PACKAGES & set(path.parts)
+
+
+_PACKAGES = {"site-packages", "dist-packages"}
