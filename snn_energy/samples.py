@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snn_energy.data import Images, load_data, read_input
+from snn_energy.data import Arrays, Images, load_data, read_input
 from snn_energy.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images (and labels, where known), what to call them, and the names of their classes.
+    """Samples (and labels, where known), what to call them, and the names of their classes.
 
-    `training`: the training part of their data set, where that is known.
+    `images` is a data set's part, or what the user's file holds: of any shape, perhaps several arrays by
+    name.  `training`: the training part of their data set, where that is known.
     """
 
-    images: Images
+    images: Images | Arrays
     name: str
     class_names: tuple[str, ...] = ()
     training: Samples | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should be told of them."""
+        return self.images.notes if isinstance(self.images, Arrays) else ()
 
     def take(self, count: int) -> Samples:
         """The first `count` of them."""
@@ -35,10 +41,12 @@ def choose_samples(
     input_file: Path | None = None,
     count: int | None = None,
     allow_nonfinite: bool = False,
+    layout: str | None = None,
+    integers: bool = False,
 ) -> Samples:
     """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
 
-    `allow_nonfinite`: `input_file` may hold NaN and infinity.
+    `allow_nonfinite`: `input_file` may hold NaN and infinity; `layout` and `integers`: how to read it.
     Raises `DataError` if none of the three is there, `ConfigError` for both of the first two or a bad count.
     """
     if data is not None and input_file is not None:
@@ -46,11 +54,12 @@ def choose_samples(
     if count is not None and count < 1:
         raise ConfigError(f"--samples {count}: must be at least 1")
     if input_file is not None:
-        samples = Samples(read_input(input_file, allow_nonfinite=allow_nonfinite), Path(input_file).name)
+        read = read_input(input_file, allow_nonfinite=allow_nonfinite, layout=layout, integers=integers)
+        samples = Samples(read, Path(input_file).name)
     else:
         name = data or (recipe or {}).get("data")
         if name is None:
-            raise DataError("the checkpoint names no data set: give --data NAME or --input FILE.npz")
+            raise DataError("no samples are known for this network: give --data NAME or --input FILE.npz")
         loaded = load_data(name)
         training = Samples(loaded.train, f"{name} (train)", loaded.class_names)
         samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training)

@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,7 @@ AllowNonfinite = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
 
 _MODEL_HELP = "Model (win over what the checkpoint says)"
+_CONTRACT_HELP = "What the network takes and gives (where it cannot be seen)"
 
 
 Command = Callable[..., Any]
@@ -68,39 +69,96 @@ def _with_flags(command: Command, keyword: str, extra: dict[str, Any]) -> Comman
     return wrapped
 
 
+def _option(panel: str, kind: Any, *names: str, text: str) -> Any:
+    return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=panel)]
+
+
 def with_model_flags(command: Command) -> Command:
     """Add `--model`, `--set`, `--weights-key`, `--config`, `--ema` and a flag for each field in `FLAGS`.
 
     They arrive together, without those not given, as the command's keyword `overrides`.
     """
 
-    def option(kind: Any, *names: str, text: str) -> Any:
-        return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=_MODEL_HELP)]
-
     extra = {
-        "model": option(
+        "model": _option(
+            _MODEL_HELP,
             str,
             "--model",
             text="A registered network, or your own: FILE.py:CALLABLE, PACKAGE.MODULE:CALLABLE.",
         ),
-        "settings": option(
-            list[str], "--set", text="NAME=VALUE for the callable of --model; may be given again."
+        "settings": _option(
+            _MODEL_HELP,
+            list[str],
+            "--set",
+            text="NAME=VALUE for the callable of --model; may be given again.",
         ),
-        "weights_key": option(
-            str, "--weights-key", text="Where in the checkpoint the weights are: state_dict, ema.model …"
+        "weights_key": _option(
+            _MODEL_HELP,
+            str,
+            "--weights-key",
+            text="Where in the checkpoint the weights are: state_dict, ema.model …",
         ),
-        "config": option(Path, "--config", text="An official YAML configuration."),
-        "ema": option(bool, "--ema/--no-ema", text="Use the averaged weights."),
+        "config": _option(_MODEL_HELP, Path, "--config", text="An official YAML configuration."),
+        "ema": _option(_MODEL_HELP, bool, "--ema/--no-ema", text="Use the averaged weights."),
     }
-    extra |= {flag.field: option(flag.type, flag.name, text=flag.help) for flag in FLAGS}
+    extra |= {flag.field: _option(_MODEL_HELP, flag.type, flag.name, text=flag.help) for flag in FLAGS}
     return _with_flags(command, "overrides", extra)
+
+
+def with_contract_flags(command: Command) -> Command:
+    """Add `--layout`, `--output`, `--neuron` and `--no-check`: what the user declares of a network.
+
+    They arrive together, without those not given, as the command's keyword `declared`.
+    """
+
+    extra = {
+        "layout": _option(
+            _CONTRACT_HELP,
+            Literal["TB", "BT", "BT-last", "B"],
+            "--layout",
+            text="Axes of the input: (T, B, …), (B, T, …), (B, …, T) or (B, …) without time.",
+        ),
+        "output": _option(
+            _CONTRACT_HELP,
+            str,
+            "--output",
+            text="Which output holds the class scores: INDEX or KEY, :mean-T for its mean over T.",
+        ),
+        "neuron": _option(
+            _CONTRACT_HELP,
+            list[str],
+            "--neuron",
+            text="MODULE.CLASS=lif: that class is a neuron; may be given again.",
+        ),
+        "check": _option(
+            _CONTRACT_HELP,
+            bool,
+            "--check/--no-check",
+            text="Whether to look if what was found holds (it does).",
+        ),
+    }
+    return _with_flags(command, "declared", extra)
+
+
+def neurons_in(items: Sequence[str]) -> dict[str, str]:
+    """`("lib.LIFSpike=lif",)` -> `{"lib.LIFSpike": "lif"}`.  Raises `ConfigError` for anything else."""
+    found = {}
+    for item in items:
+        name, _, op = item.rpartition("=")
+        if not op or not name or not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(
+                f"--neuron {item!r}: must be MODULE.CLASS=lif, such as --neuron net.LIFSpike=lif"
+            )
+        found[name] = op
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
     """A network, its registered `name` or None, and what its checkpoint says of data and classes.
 
-    `notes`: what a profile should say of it; `origin`: where it came from, for the record.
+    `notes`: what a profile should say of it; `origin`: where it came from, for the record; `time_steps`: T as
+    declared for a network of the user's own (those of the registry are built for it).
     """
 
     model: nn.Module
@@ -109,7 +167,7 @@ class Loaded:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
-    own: bool = False
+    time_steps: int | None = None
 
 
 def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite: bool = False) -> Loaded:
@@ -152,8 +210,8 @@ def _load_own(
         raise ConfigError(f"{flag} is for networks of the registry; for {spec}: --set NAME=VALUE")
     own = load_own(spec, settings, path, weights_key=weights_key, allow_nonfinite=allow_nonfinite)
     origin = {"code": spec} | ({"settings": str(settings)} if settings else {})
-    names = tuple(own.class_names or ())
-    return Loaded(own.module, class_names=names, notes=own.notes, origin=origin, own=True)
+    names, steps = tuple(own.class_names or ()), overrides.get("T")
+    return Loaded(own.module, class_names=names, notes=own.notes, origin=origin, time_steps=steps)
 
 
 def _load_ours(
@@ -186,6 +244,20 @@ def _untrained(overrides: dict[str, Any], settings: dict[str, Any]) -> Loaded:
     with seeded():
         model = create_model(name, config=config, **{**overrides, **settings}).eval()
     return Loaded(model, name or "statten", notes=(RANDOM,))
+
+
+def contract_of(declared: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
+    """What `profile` takes of what the user declared of the network."""
+    neurons_in(declared.get("neuron", ()))
+    layout = declared.get("layout")
+    return {"time_steps": loaded.time_steps, "batch_dim": None if layout is None else int(layout == "TB")}
+
+
+def takes_integers(model: nn.Module) -> bool:
+    """Does the network look things up by whole numbers, as those of token ids do?"""
+    from torch import nn
+
+    return any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
 
 
 @contextlib.contextmanager

@@ -16,8 +16,11 @@ from snn_energy.cli.options import (
     Device,
     InputFile,
     SampleCount,
+    contract_of,
     load_model,
     progress_bar,
+    takes_integers,
+    with_contract_flags,
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
@@ -40,15 +43,19 @@ Format = Annotated[
     Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
 ]
 InputKind = Annotated[
-    Literal["events"] | None,
-    typer.Option("--input-kind", help="events: the samples are event counts, of any size."),
+    Literal["events", "tokens"] | None,
+    typer.Option(
+        "--input-kind", help="events: event counts of any size; tokens: whole numbers that stay integers."
+    ),
 ]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
 
 
+@with_contract_flags
 @with_model_flags
 def profile(
     overrides: dict[str, Any],
+    declared: dict[str, Any],
     checkpoint: Checkpoint = None,
     data: DataName = None,
     input_file: InputFile = None,
@@ -76,7 +83,13 @@ def profile(
 
     loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
     chosen = choose_samples(
-        loaded.recipe, data=data, input_file=input_file, count=samples, allow_nonfinite=allow_nonfinite
+        loaded.recipe,
+        data=data,
+        input_file=input_file,
+        count=samples,
+        allow_nonfinite=allow_nonfinite,
+        layout=declared.get("layout"),
+        integers=input_kind == "tokens" or takes_integers(loaded.model),
     )
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
@@ -84,7 +97,8 @@ def profile(
             chosen.images.batches(batch_size),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
-            input_kind=input_kind or "",
+            input_kind="events" if input_kind == "events" else "",
+            **contract_of(declared, loaded),
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
@@ -94,7 +108,7 @@ def profile(
     measured = dataclasses.replace(
         measured,
         model=loaded.name or measured.model,
-        notes=(*loaded.notes, *measured.notes),
+        notes=(*loaded.notes, *chosen.notes, *measured.notes),
         environment={**measured.environment, **loaded.origin},
     )
     energies = [measured.energy(name, costs) for name in names]
