@@ -54,7 +54,7 @@ class Code:
             raise ConfigError(f"{self.spec}: {self._unnamed(module)}") from None
         if not callable(found):
             raise ConfigError(
-                f"{self.spec} is a {type(found).__name__}, must be a function, a class or a network"
+                f"{self.spec} is of type {type(found).__name__}, must be a function, a class or a network"
             )
         return found
 
@@ -166,11 +166,11 @@ def _parsed(spec: str, path: Path) -> ast.Module:
     try:
         return ast.parse(source, str(path))
     except SyntaxError as error:
-        if path.suffix != ".py":
+        if path.suffix != ".py" or error.lineno is None:  # binary content has no lines
             raise ConfigError(f"--model {spec}: {path} is not a Python file") from None
         raise ConfigError(f"--model {spec}: {syntax(error)}") from None
     except (ValueError, RecursionError, MemoryError):
-        raise ConfigError(f"--model {spec}: {path} is not a file of Python text") from None
+        raise ConfigError(f"--model {spec}: {path} is not a Python file") from None
 
 
 def syntax(error: SyntaxError) -> str:
