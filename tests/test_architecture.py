@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "plugins": set(),
     "values": set(),
     "data": set(),
-    "models": set(),
+    "frameworks": set(),
+    "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
     "weights": {"safe_load"},
     "own": {"weights", "safe_load"},
     "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
-    "profiling": {"models", "energy"},  # energy: only inside Profile.energy(), at call time
+    "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "energy": {"profiling"},
     "graph": {"models"},
     "exporters": {"graph", "models", "profiling", "energy"},
