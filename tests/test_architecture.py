@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
     "weights": {"safe_load"},
-    "own": {"weights", "safe_load"},
+    "own": {"weights", "safe_load", "models", "frameworks"},  # which buffers hold the state of neurons
     "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi

@@ -197,7 +197,8 @@ def test_keys_and_shapes_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     few = saved(tmp_path / "few.pt", {k: v for k, v in state.items() if "blocks.1.conv" not in k})
     assert refusal(net(2), few) == (
         f"{few}: does not fit net.py:build: 14 of 16 tensors are there; "
-        "2 missing (blocks.1.conv.weight, blocks.1.conv.bias); build the network as it was trained (--set NAME=VALUE)"
+        "2 missing (blocks.1.conv.weight, blocks.1.conv.bias); build the network as it was trained "
+        "(--set NAME=VALUE)"
     )
     more = saved(tmp_path / "more.pt", {**state, "aux.weight": torch.ones(2), "aux.bias": torch.ones(2)})
     assert "2 unexpected (aux.weight, aux.bias)" in refusal(net(2), more)

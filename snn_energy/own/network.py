@@ -23,6 +23,8 @@ from torch.nn.parameter import is_lazy
 
 from snn_energy import weights
 from snn_energy.errors import CheckpointError, ConfigError, suggest
+from snn_energy.frameworks import known_neuron
+from snn_energy.models.walk import named_modules
 from snn_energy.own.source import find, one_line, workshop
 from snn_energy.safe_load import safe_load
 
@@ -30,7 +32,7 @@ SEED = 0  # of the weights of a network without a checkpoint
 RANDOM = f"random weights (seed {SEED}): no checkpoint was given; rates are not those of a trained network"
 
 STATE = ("mem", "syn", "spk", "v_mem", "i_syn", "syn_exc", "syn_inh", "membrane", "mem_pot")
-"""Buffers in which frameworks keep the state of neurons (snnTorch, sinabs, SLAYER, hand-written ones)."""
+"""Buffers in which neurons keep their state (snnTorch, sinabs, SLAYER, hand-written ones)."""
 
 BUFFERS_OF_STATE = (*STATE, "v", "i", "u")  # short names, taken for state only where they are buffers
 
@@ -193,7 +195,12 @@ def _way_out(made: Any) -> str:
 
 def _ready(module: nn.Module, spec: str) -> nn.Module:
     """`module`, all of whose parameters have a shape."""
-    lazy = [name for name, value in module.named_parameters() if is_lazy(value)]
+    lazy = [
+        f"{path}.{name}" if path else name
+        for path, part in named_modules(module)
+        for name, value in part._parameters.items()
+        if value is not None and is_lazy(value)
+    ]
     if lazy:
         raise ConfigError(
             f"{spec}: {weights.listed(lazy)} of a lazy layer has no shape yet: call the network on one "
@@ -217,8 +224,7 @@ def _fit(
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
     expected = module.state_dict()
     stored, fit, notes = _chosen(path, content, weights_key, expected)
-    buffers = {key for key, _ in module.named_buffers()}
-    state, needed, aside = _without_state(fit.state, expected, buffers)
+    state, needed, aside = _without_state(fit.state, expected, _buffers(module))
     if not allow_nonfinite:
         weights.check_finite(path, state)
     where = f" at {stored.where!r}" if stored.where else ""
@@ -275,14 +281,26 @@ def _chosen(
     return stored, fit, notes
 
 
+def _buffers(module: nn.Module) -> dict[str, bool]:
+    """Every buffer by its name in a state dict, and whether a neuron keeps its state there."""
+    found = {}
+    for path, part in named_modules(module, every_name=True):
+        known = known_neuron(part)
+        state = BUFFERS_OF_STATE if known is None else (*STATE, *known[0].state(part))
+        for name in part._buffers:
+            found[f"{path}.{name}" if path else name] = name in state
+    return found
+
+
 def _without_state(
-    found: weights.State, expected: Mapping[str, torch.Tensor], buffers: set[str]
+    found: weights.State, expected: Mapping[str, torch.Tensor], buffers: Mapping[str, bool]
 ) -> tuple[weights.State, dict[str, torch.Tensor], list[str]]:
     """What the file gives and what the network needs, without what belongs to a run; what to say of that."""
 
     def of_a_run(name: str) -> bool:
-        last = name.rpartition(".")[2]
-        return last in BUFFERS_OF_STATE if name in buffers else last in STATE and name not in expected
+        if name in buffers:
+            return buffers[name]
+        return name not in expected and name.rpartition(".")[2] in STATE
 
     state = [name for name in dict.fromkeys((*found, *expected)) if of_a_run(name)]
     counters = [
