@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -72,7 +71,7 @@ def profile(
     place = _device(model, device)
     with (
         at_rest(model, place, resets=reset_registered) as rest,
-        guard.watching(functools.partial(_run, rest)),
+        guard.watching(lambda *batch: (rest.fresh(), _run(*batch))),
         instrumented(model, recorder, rules) as watch,
     ):
         for number, (x, y) in enumerate(_pairs(batches), 1):
@@ -133,7 +132,8 @@ def record_spikes(
         for name, module in named_neurons(model).items():
             handles.append(module.register_forward_hook(keep(name)))
         with at_rest(model, resets=reset_registered) as rest:
-            _run(rest, model, x.to(device_of(model)), layout)
+            rest.fresh()
+            _run(model, x.to(device_of(model)), layout)
     finally:
         for handle in handles:
             handle.remove()
@@ -193,11 +193,12 @@ def _forward(
     values: ValueSet | None,
 ) -> tuple[Any, int | None]:
     """One watched forward pass from fresh neurons; returns its output and T."""
+    rest.fresh()  # before the pass: what it writes is no work of the network
     recorder.begin(layout)
     order = layout.input_order(x.shape)
     recorder.give(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
     with watch, no_collection():
-        outs = _run(rest, rest.model, x, layout)
+        outs = _run(rest.model, x, layout)
     recorder.look_at(outs)
     recorder.flush()
     if steps is not None and layout.steps != steps:
@@ -205,9 +206,8 @@ def _forward(
     return outs[0] if len(outs) == 1 else sum(outs[1:], outs[0]) / len(outs), layout.steps
 
 
-def _run(rest: Rest, model: nn.Module, x: torch.Tensor, layout: Layout) -> list[Any]:
-    """Reset, then call: once, or once per step where the network itself knows nothing of time."""
-    rest.fresh()
+def _run(model: nn.Module, x: torch.Tensor, layout: Layout) -> list[Any]:
+    """Call once, or once per step where the network itself knows nothing of time."""
     if layout.steps_in_tensors or layout.steps is None or layouts.declared_steps(model) is not None:
         return [model(x)]
     return [model(x[t] if layout.time_first else x) for t in range(layout.steps)]
