@@ -258,8 +258,9 @@ def _chosen(
     tried = []
     for stored in candidates:
         tensors = {k: v for k, v in stored.entries.items() if isinstance(v, torch.Tensor)}
-        tried.append((stored, weights.aligned(weights.tensors_in(path, tensors), expected)))
+        tried.append((stored, weights.aligned(tensors, expected)))
     stored, fit = max(tried, key=lambda pair: pair[1].fitting)
+    weights.tensors_in(path, fit.state)
     notes = []
     others = [
         repr(other.where)
@@ -275,7 +276,7 @@ def _chosen(
         ]
         notes.append(f"names in the file fit with {' and '.join(parts)}")
     plain = [k for k, v in stored.entries.items() if not isinstance(v, torch.Tensor)]
-    left = [*fit.outside, *(plain if stored.where else [])]
+    left = [*fit.outside, *plain]
     if left:
         notes.append(f"left out of the file's weights, not the network's: {weights.listed(left)}")
     return stored, fit, notes

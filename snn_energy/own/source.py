@@ -82,7 +82,7 @@ class Code:
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        exec(compile(self.tree, str(self.file), "exec"), module.__dict__)
+        exec(compile(self.tree, str(self.file), "exec", dont_inherit=True), module.__dict__)
         return module
 
     def _unimported(self, error: BaseException) -> str:
@@ -95,11 +95,15 @@ class Code:
             top = error.name.partition(".")[0]
             if self.file is None and error.name in (self.module, self.module.partition(".")[0]):
                 return f"no module {error.name!r} here or among installed packages; a file is PATH.py:NAME"
-            return (
-                f"no module {error.name!r} ({where}): pip install what holds {top}, or run in the folder "
-                "where it is"
-            )
+            return f"no module {error.name!r} ({where}): {self._holder(top)}"
         return f"its import raised {one_line(error)} ({where})"
+
+    def _holder(self, top: str) -> str:
+        """Where a missing module is: in a folder above the file, as in a repository, or not here."""
+        for folder in self.file.parents[1:4] if self.file else ():
+            if (folder / f"{top}.py").is_file() or any((folder / top).glob("*.py")):
+                return f"run the command in {_short(str(folder))}, where {top} is"
+        return f"pip install what holds {top}, or run the command in the folder where it is"
 
     def _unnamed(self, module: types.ModuleType) -> str:
         own = [

@@ -149,6 +149,29 @@ def test_a_file_with_relative_imports_belongs_to_its_package(folder: Path, packa
     assert build_own("repo/nets/main.py:Net").fc.in_features == 5
 
 
+def test_a_repository_is_run_from_its_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`model/net.py` imports `modules/part.py` as `modules.part`: found from the root, else told."""
+    write(
+        folder / "repo" / "model" / "net.py",
+        "from modules.part import width\n" + NET + "make = lambda: Net(width)",
+    )
+    write(folder / "repo" / "modules" / "part.py", "width = 12\n")
+    message = "no module 'modules' (repo/model/net.py:1): run the command in repo, where modules is"
+    assert message in refusal("repo/model/net.py:make")
+    monkeypatch.chdir(folder / "repo")
+    assert build_own("model/net.py:make").fc.in_features == 12
+
+
+def test_annotations_of_the_users_code_are_its_own(folder: Path) -> None:
+    """Data classes look their module up, and annotations are evaluated unless the file says otherwise."""
+    code = "import dataclasses\nfrom torch import nn\n\n@dataclasses.dataclass\nclass Config:\n"
+    code += "    width: int = 4\n"
+    code += "\ndef build(width: int = 3):\n    return nn.Linear(Config(width).width, 2)\n"
+    write(folder / "net.py", code)
+    assert load_builder("net.py:build").__annotations__ == {"width": int}
+    assert build_own("net.py:build").in_features == 3
+
+
 def test_a_script_reads_no_arguments_and_prints_on_standard_error(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
