@@ -1,4 +1,4 @@
-"""Reading a file that `torch.save` wrote without running anything in it.
+"""Reading a file of weights, of `torch.save` or in the safetensors format, without running anything in it.
 
 `torch.load(weights_only=True)` knows tensors and plain containers.  Besides them only `argparse.Namespace`,
 which the official STAtten trainer stores, is let through, and only while a file is read here.
@@ -37,6 +37,8 @@ def safe_load(path: Path) -> Any:
         raise CheckpointError(f"{path}: is a web page, not a checkpoint (a download that went wrong?)")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself (git lfs pull)")
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
@@ -45,6 +47,17 @@ def safe_load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything inside the unpickler
         raise CheckpointError(f"{path}: {_explain(error, start)}") from None
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file in Hugging Face's format, which holds nothing else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: is not a safetensors file ({' '.join(str(error).split())})") from None
 
 
 def _check_sums(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import snn_energy
@@ -289,6 +290,17 @@ def test_a_class_list_in_the_file_is_kept_and_the_file_runs_nothing(tmp_path: Pa
         load_own(spec, {"n": 4}, saved(tmp_path / "m.pt", nn.Linear(4, 3)))
     with pytest.raises(ConfigError, match="there is no checkpoint to look into"):
         load_own(spec, weights_key="model")
+
+
+def test_safetensors_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
+    theirs, mine = net(1), net(2)
+    path = tmp_path / "w.safetensors"
+    save_file(prefixed(theirs.state_dict(), "model."), path)
+    assert fit_weights(mine, path) == ("names in the file fit with 'model.' taken off",)
+    assert same(mine, theirs)
+    for damaged in (path.read_bytes()[:-9], b"\x09" + path.read_bytes()[1:], b"not one"):
+        path.write_bytes(damaged)
+        assert "is not a safetensors file" in refusal(net(2), path)
 
 
 def test_load_takes_a_network_or_the_code_that_builds_it(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ def test_export_takes_such_a_network(folder: Path) -> None:
     assert details["code"] == "net.py:build" and details["checkpoint"] == "w.pth"
     done = run("verify", "out", "--input", "x.npz")
     assert done.returncode == 0, done.stderr
+    line = refused("export", *COMMAND[1:], "--target", "onnx", "--time-steps", 4, "--out", "other")
+    assert "--time-steps: target onnx reads it off the network itself" in line
 
 
 def test_token_ids_stay_whole_numbers(folder: Path) -> None:
