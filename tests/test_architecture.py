@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
+    "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
     "graph": {"models"},
     "exporters": {"graph", "models", "profiling", "energy"},

@@ -40,6 +40,12 @@ AllowNonfinite = Annotated[
         "--allow-nonfinite", help="Go on where weights, samples or activations are NaN or infinite."
     ),
 ]
+InputKind = Annotated[
+    Literal["events", "tokens"] | None,
+    typer.Option(
+        "--input-kind", help="events: event counts of any size; tokens: whole numbers that stay integers."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
 
 _MODEL_HELP = "Model (win over what the checkpoint says)"

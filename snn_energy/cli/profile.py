@@ -15,6 +15,7 @@ from snn_energy.cli.options import (
     DataName,
     Device,
     InputFile,
+    InputKind,
     SampleCount,
     contract_of,
     load_model,
@@ -41,12 +42,6 @@ Costs = Annotated[
 ]
 Format = Annotated[
     Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
-]
-InputKind = Annotated[
-    Literal["events", "tokens"] | None,
-    typer.Option(
-        "--input-kind", help="events: event counts of any size; tokens: whole numbers that stay integers."
-    ),
 ]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
 

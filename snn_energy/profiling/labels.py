@@ -51,21 +51,27 @@ def class_scores(out: Any, samples: int) -> torch.Tensor:
 
     Raises `DataError` where there is no such thing.
     """
+    steps = step_scores(out, samples)
+    return steps[0] if len(steps) == 1 else steps.mean(0)
+
+
+def step_scores(out: Any, samples: int) -> torch.Tensor:
+    """(T, B, K) scores in what a network put out, T = 1 where it has no time axis; raises `DataError`."""
     if isinstance(out, dict):
         out = out.get("logits", next(iter(out.values()), None))
     while isinstance(out, (tuple, list)) and out:
         out = out[0]
     if not isinstance(out, torch.Tensor):
         raise DataError(f"labels are given, but the network puts out {type(out).__name__}: leave them out")
-    scores = out
-    if scores.dim() == 3:
-        scores = scores.mean(0 if scores.shape[1] == samples else 1)
-    if scores.dim() != 2 or len(scores) != samples:
+    steps = out.unsqueeze(0) if out.dim() == 2 else out
+    if steps.dim() == 3 and steps.shape[1] != samples:
+        steps = steps.transpose(0, 1)
+    if steps.dim() != 3 or steps.shape[1] != samples:
         raise DataError(
             f"labels are given, but the network's output {tuple(out.shape)} holds no class scores "
             f"({samples}, K): leave the labels out"
         )
-    return scores
+    return steps
 
 
 def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> int:
