@@ -41,12 +41,12 @@ def choose_samples(
     input_file: Path | None = None,
     count: int | None = None,
     allow_nonfinite: bool = False,
-    layout: str | None = None,
+    batch_axis: int | None = None,
     integers: bool = False,
 ) -> Samples:
     """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
 
-    `allow_nonfinite`: `input_file` may hold NaN and infinity; `layout` and `integers`: how to read it.
+    `allow_nonfinite`: `input_file` may hold NaN and infinity; `batch_axis` and `integers`: how to read it.
     Raises `DataError` if none of the three is there, `ConfigError` for both of the first two or a bad count.
     """
     if data is not None and input_file is not None:
@@ -54,7 +54,9 @@ def choose_samples(
     if count is not None and count < 1:
         raise ConfigError(f"--samples {count}: must be at least 1")
     if input_file is not None:
-        read = read_input(input_file, allow_nonfinite=allow_nonfinite, layout=layout, integers=integers)
+        read = read_input(
+            input_file, allow_nonfinite=allow_nonfinite, batch_axis=batch_axis, integers=integers
+        )
         samples = Samples(read, Path(input_file).name)
     else:
         name = data or (recipe or {}).get("data")

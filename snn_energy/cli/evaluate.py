@@ -16,6 +16,7 @@ from snn_energy.cli.options import (
     InputFile,
     InputKind,
     SampleCount,
+    batch_axis,
     contract_of,
     load_model,
     progress_bar,
@@ -52,7 +53,7 @@ def evaluate(
         input_file=input_file,
         count=samples,
         allow_nonfinite=allow_nonfinite,
-        layout=declared.get("layout"),
+        batch_axis=batch_axis(declared),
         integers=input_kind == "tokens" or takes_integers(loaded.model),
     )
     with progress_bar("evaluating", len(chosen.images)) as advance:

@@ -14,6 +14,7 @@ from snn_energy.cli.options import (
     InputFile,
     Loaded,
     SampleCount,
+    batch_axis,
     load_model,
     with_contract_flags,
     with_model_flags,
@@ -68,8 +69,8 @@ def export(
     loaded = load_model(checkpoint, overrides)
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
-    layout = declared.get("layout")
-    chosen = choose_samples(loaded.recipe, data=data, input_file=input_file, count=samples, layout=layout)
+    axis = batch_axis(declared)
+    chosen = choose_samples(loaded.recipe, data=data, input_file=input_file, count=samples, batch_axis=axis)
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)
     options = _declared(target, declared, loaded) | given(
@@ -84,7 +85,7 @@ def export(
     if "class_names" in options_of(target):
         options["class_names"] = list(chosen.class_names or loaded.class_names) or None
     remembered = {"data": data or (loaded.recipe or {}).get("data"), "checkpoint": None, **loaded.origin}
-    remembered |= {} if layout is None else {"layout": layout}
+    remembered |= given(batch_axis=axis)
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
@@ -115,7 +116,11 @@ def verify(
 
     remembered = read_verification(folder / "verification.json")["details"]
     chosen = choose_samples(
-        remembered, data=data, input_file=input_file, count=samples, layout=remembered.get("layout")
+        remembered,
+        data=data,
+        input_file=input_file,
+        count=samples,
+        batch_axis=remembered.get("batch_axis"),
     )
     x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))

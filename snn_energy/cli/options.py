@@ -252,11 +252,16 @@ def _untrained(overrides: dict[str, Any], settings: dict[str, Any]) -> Loaded:
     return Loaded(model, name or "statten", notes=(RANDOM,))
 
 
+def batch_axis(declared: dict[str, Any]) -> int | None:
+    """The axis of samples under the layout that the user declared."""
+    layout = declared.get("layout")
+    return None if layout is None else int(layout == "TB")
+
+
 def contract_of(declared: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
     """What `profile` takes of what the user declared of the network."""
     neurons_in(declared.get("neuron", ()))
-    layout = declared.get("layout")
-    return {"time_steps": loaded.time_steps, "batch_dim": None if layout is None else int(layout == "TB")}
+    return {"time_steps": loaded.time_steps, "batch_dim": batch_axis(declared)}
 
 
 def takes_integers(model: nn.Module) -> bool:

@@ -13,9 +13,6 @@ import torch
 
 from snn_energy.errors import DataError
 
-BATCH_AXIS = {"TB": 1, "BT": 0, "BT-last": 0, "B": 0}
-"""Where the samples lie under a layout: (T, B, …), (B, T, …), (B, …, T), (B, …)."""
-
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 
 
@@ -79,13 +76,13 @@ def read_input(
     path: str | Path,
     *,
     allow_nonfinite: bool = False,
-    layout: str | None = None,
+    batch_axis: int | None = None,
     integers: bool = False,
 ) -> Arrays:
     """The user's samples: an .npz file with `x` of any shape, as the network takes it, and optionally `y`.
 
-    Without an `x` every array but `y` is an input of that name.  Samples lie along the axis that `layout`
-    says (`TB`, `BT`, `BT-last`, `B`), else along the first, or the second where only that is as long as `y`.
+    Without an `x` every array but `y` is an input of that name.  Samples lie along `batch_axis`, else along the
+    first axis, or the second where only that is as long as `y`.
     Numbers become float32; with `integers` whole numbers stay whole, as networks take token ids.  `y` (N,) or
     (N, 1) are classes.
 
@@ -96,10 +93,10 @@ def read_input(
     y = arrays.pop("y", None)
     inputs = {name: _numbers(path, name, x, integers, allow_nonfinite) for name, x in arrays.items()}
     first = next(iter(inputs.values()))
-    axis = BATCH_AXIS.get(layout or "", 0)
+    axis = batch_axis or 0
     labels = None if y is None else _labels(path, y)
     if labels is not None and first.dim():
-        axis = _labelled_axis(path, arrays, labels, axis if layout else None)
+        axis = _labelled_axis(path, arrays, labels, batch_axis)
     notes = (f"{path.name}: arrays besides x and y are not read: {', '.join(others)}",) if others else ()
     try:
         return Arrays(inputs["x"] if list(inputs) == ["x"] else inputs, labels, axis, notes)
@@ -156,7 +153,7 @@ def _labelled_axis(path: Path, arrays: Mapping[str, np.ndarray], y: torch.Tensor
         if x.ndim > axis and x.shape[axis] == len(y):
             return axis
     words = " or ".join(f"({x.shape[a]},)" for a in axes if x.ndim > a)
-    said = "" if told is None else f", the samples of {name} {x.shape} under --layout"
+    said = "" if told is None else f", as many as samples along axis {told} of {name} {x.shape}"
     raise DataError(
         f"{path}: y has shape ({len(y)},) of {str(y.dtype)[6:]}; must be {words} of whole numbers{said}"
     )
