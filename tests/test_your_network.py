@@ -34,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copytree(ROOT / "examples" / "own_network", place, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # another test's
     yield place
     sys.modules.pop("net", None)
 
