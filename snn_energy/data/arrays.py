@@ -82,8 +82,8 @@ def read_input(
     """The user's samples: an .npz file with `x` of any shape, as the network takes it, and optionally `y`.
 
     Without an `x` every array but `y` is an input of that name.  Samples lie along `batch_axis`, else along
-    the first axis, or the second where only that is as long as `y`.  Numbers become float32; with `integers` whole numbers stay whole, as networks take token ids.  `y` (N,) or
-    (N, 1) are classes.
+    the first axis, or the second where only that is as long as `y`.  Numbers become float32; with `integers`
+    whole numbers stay whole, as networks take token ids.  `y` (N,) or (N, 1) are classes.
 
     Raises `DataError` for anything else, and for NaN or infinity unless `allow_nonfinite`.
     """
