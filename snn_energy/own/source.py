@@ -11,6 +11,8 @@ import ast
 import contextlib
 import functools
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -32,7 +34,7 @@ _BROUGHT: dict[str, types.ModuleType] = {}  # modules of users that an earlier i
 class Code:
     """Where the user's callable is: a `file`, or an importable `module`; and its `name` in there.
 
-    `folders` come first on `sys.path` while the code is imported and runs.
+    `folders` hold the user's code; those of a file come first on `sys.path` while it is imported and builds.
     """
 
     spec: str
@@ -205,15 +207,17 @@ def _short(filename: str) -> str:
 def workshop(code: Code) -> Iterator[Code]:
     """The surroundings in which the user's code is imported and builds, put back afterwards.
 
-    Its folders are first on `sys.path`, the current one is last; the working directory is the user's; it sees
-    no arguments of the command line, and what it prints goes to standard error, so that tables stay clean.
+    Its folders are first on `sys.path`, and what it imports is looked for in the current one, too; it sees no
+    arguments of the command line, and what it prints goes to standard error, so that tables stay clean.
     Modules of the same names from elsewhere are out of the way; those it imported stay in `sys.modules`, for
     its classes to be found, unless it fails or others were there first.  No bytecode is written.
     """
     path, argv, here, bytecode = list(sys.path), sys.argv, os.getcwd(), sys.dont_write_bytecode
     hidden = _put_aside(code.folders)
     before = set(sys.modules)
-    sys.path[:] = [*code.folders, *path, here]
+    sys.path[:] = [*(code.folders if code.file else ()), *path]
+    finder = _FromHere(here, code.folders)
+    sys.meta_path.insert(len(sys.meta_path) if code.file else 0, finder)
     sys.argv, sys.dont_write_bytecode = [str(code.file or code.module)], True
     importlib.invalidate_caches()
     done = False
@@ -223,12 +227,37 @@ def workshop(code: Code) -> Iterator[Code]:
         done = True
     finally:
         sys.path[:], sys.argv, sys.dont_write_bytecode = path, argv, bytecode
+        sys.meta_path.remove(finder)
         if os.getcwd() != here:
             os.chdir(here)
         for name in set(sys.modules) - before:
             if any(_inside(_file(sys.modules[name]), folder) for folder in code.folders):
                 _settle(name, hidden.pop(name, None), done)
         sys.modules.update(hidden)
+
+
+class _FromHere(importlib.abc.MetaPathFinder):
+    """Finds modules in the current folder for the user's code alone: were the folder on `sys.path`, whatever
+    lies there would run where an installed package tries an optional import of that name."""
+
+    def __init__(self, here: str, folders: tuple[str, ...]) -> None:
+        self.here, self.own = here, (here, *folders)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """As `importlib.machinery.PathFinder` does, for whom it concerns."""
+        if path is None and self._asked():
+            return importlib.machinery.PathFinder.find_spec(name, [self.here])
+        return None
+
+    def _asked(self) -> bool:
+        """Is it the user's code that imports, or this file, the module that the user named?"""
+        frame: types.FrameType | None = sys._getframe(2)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if not file.startswith("<frozen importlib") and file != importlib.__file__:
+                return file == __file__ or any(_inside(file, folder) for folder in self.own)
+            frame = frame.f_back
+        return False
 
 
 def _settle(name: str, other: types.ModuleType | None, done: bool) -> None:
@@ -275,13 +304,17 @@ def _file(module: Any) -> str:
 
 def _loose(module: Any) -> bool:
     """A module from a file that belongs to no installed package."""
-    return bool(_file(module)) and not any(_file(module).startswith(place) for place in _installed())
+    return _owned(_file(module))
+
+
+def _owned(file: str) -> bool:
+    return bool(file) and not file.startswith(_installed())
 
 
 def _inside(file: str, folder: str) -> bool:
     """A file of a user's folder, not of a Python that is installed in there."""
     path = Path(file)
-    return bool(file) and path.is_relative_to(folder) and not _PACKAGES & set(path.parts)
+    return _owned(file) and path.is_relative_to(folder) and not _PACKAGES & set(path.parts)
 
 
 _PACKAGES = {"site-packages", "dist-packages"}

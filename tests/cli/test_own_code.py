@@ -58,7 +58,14 @@ def refusal(spec: object, **settings: object) -> str:
 
 
 def surroundings() -> tuple[object, ...]:
-    return list(sys.path), list(sys.argv), os.getcwd(), sys.dont_write_bytecode, sys.stdout
+    return (
+        list(sys.path),
+        list(sys.meta_path),
+        list(sys.argv),
+        os.getcwd(),
+        sys.dont_write_bytecode,
+        sys.stdout,
+    )
 
 
 def test_a_function_a_class_and_a_ready_network(folder: Path) -> None:
@@ -160,6 +167,21 @@ def test_a_repository_is_run_from_its_root(folder: Path, monkeypatch: pytest.Mon
     assert message in refusal("repo/model/net.py:make")
     monkeypatch.chdir(folder / "repo")
     assert build_own("model/net.py:make").fc.in_features == 12
+
+
+@pytest.mark.parametrize("spec", ["model/net.py:Net", "model.net:Net"])
+def test_what_lies_around_is_not_run(folder: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package that tries an optional import does not find a file of the current folder."""
+    write(
+        folder / "site-packages" / "library.py", "try:\n    import h2\nexcept ImportError:\n    h2 = None\n"
+    )
+    monkeypatch.syspath_prepend(folder / "site-packages")
+    write(folder / "h2.py", "raise RuntimeError('ran')\n")
+    write(folder / "beside.py", "width = 1\n")
+    write(folder / "model" / "net.py", "import library, beside\nassert library.h2 is None\n" + NET)
+    assert build_own(spec).fc.in_features == 5
+    sys.modules.pop("library")
+    sys.modules.pop("beside")
 
 
 def test_annotations_of_the_users_code_are_its_own(folder: Path) -> None:
