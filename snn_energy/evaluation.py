@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,10 +13,14 @@ from torch import nn
 from snn_energy.errors import DataError
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of
-from snn_energy.profiling import layout as layouts
-from snn_energy.profiling.labels import count_correct, read_labels, step_scores
+from snn_energy.profiling.axes import checked_steps
+from snn_energy.profiling.batches import call, read_batches
+from snn_energy.profiling.contract import Declared, Scores
+from snn_energy.profiling.labels import count_correct, step_scores
+from snn_energy.profiling.neurons import declared as declared_neurons
 from snn_energy.profiling.neurons import reset_registered
-from snn_energy.profiling.session import _run
+from snn_energy.profiling.session import check_labels, placed
+from snn_energy.profiling.settle import settle
 
 TOP = 5
 
@@ -26,7 +31,7 @@ class Evaluation:
 
     `correct`: highest score at the label; `in_top5`: label among the five highest scores, None for at most
     five classes; `loss`: mean cross-entropy in nats; `correct_after`: for a network that puts out scores per
-    step, how many were right by the mean of the first 1, 2, … T steps, else empty.
+    step, how many were right by the first 1, 2, … T steps, else empty; `contract`: how the network was run.
     """
 
     samples: int
@@ -37,6 +42,7 @@ class Evaluation:
     correct_after: tuple[int, ...] = ()
     model: str = ""
     data: str = ""
+    contract: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -70,39 +76,50 @@ def evaluate(
     *,
     time_steps: int | None = None,
     batch_dim: int | None = None,
+    layout: str | None = None,
+    output: str | int | None = None,
+    neurons: Mapping[Any, Any] | None = None,
+    check: bool = True,
     device: str | torch.device | None = None,
     progress: Callable[[int], None] | None = None,
     data: str = "",
 ) -> Evaluation:
     """Run `model` over `batches` of (x, y) and compare its highest scores with the labels.
 
-    Batches, axes and time are understood as by `snn_energy.profile`: fresh neurons for every batch,
-    evaluation mode without gradients, all put back afterwards.  `progress` is called with the samples done.
+    Batches, and what may be said of the network, are those of `snn_energy.profile`: the contract is settled
+    by the same look at the first samples, the network is at rest before every batch, in evaluation mode
+    without gradients, and all is put back afterwards.  `progress` is called with the samples done.
 
     Raises `DataError` for batches without labels, labels that no class of the network has, and outputs that
-    hold no class scores.
+    hold no class scores; `ConfigError` for what contradicts the network or the data.
     """
-    score = Score()
+    declared = Declared(layout, batch_dim, checked_steps(time_steps), output, neurons or {}, check)
     place = device_of(model) if device is None else torch.device(device)
-    steps = time_steps or layouts.declared_steps(model)
-    with at_rest(model, place, resets=reset_registered) as rest:
-        for number, (x, y) in enumerate(batches, 1):
-            labels = read_labels(y, number, place)
-            if labels is None:
-                raise DataError(f"batch {number} has no labels to compare with: give y beside x")
-            layout = layouts.infer(model, x, labels, steps, batch_dim)
+    waiting = (placed(batch, place) for batch in read_batches(batches, model))
+    first = next(waiting, None)
+    if first is None:
+        raise DataError("no samples to evaluate on: the batches are empty")
+    score = Score(Scores.of(output).over)
+    with declared_neurons(model, declared.neurons), at_rest(model, place, resets=reset_registered) as rest:
+        contract = settle(rest, first, declared)
+        for batch in chain([first], waiting):
+            if batch.labels is None:
+                raise DataError(f"batch {batch.number} has no labels to compare with: give y beside x")
+            grid = contract.layout_of(batch)
+            check_labels(batch, grid)
             rest.fresh()
-            outs = _run(model, x.to(place), layout)
-            score.add(torch.cat([step_scores(out, layout.batch) for out in outs]), labels, number)
+            outs = [call(model, inputs) for inputs in contract.runs(batch)]
+            score.add(step_scores(outs, grid, output), batch.labels, batch.number)
             if progress is not None:
                 progress(score.samples)
-    return score.result(model=type(model).__name__, data=data)
+    return score.result(model=type(model).__name__, data=data, contract=contract.line, notes=contract.remarks)
 
 
 class Score:
-    """Counts of right answers, batch by batch."""
+    """Counts of right answers, batch by batch; `over`: what is done over time, `contract.OVER_TIME`."""
 
-    def __init__(self) -> None:
+    def __init__(self, over: str = "") -> None:
+        self.over = over
         self.samples = self.correct = self.top = self.classes = 0
         self.loss = 0.0
         self.after: list[int] | None = None
@@ -110,17 +127,20 @@ class Score:
     def add(self, steps: torch.Tensor, labels: torch.Tensor, number: int) -> None:
         """`steps` (T, B, K): scores per step, T = 1 where there is but one; `labels` as `read_labels` gives
         them; `number`: of the batch.  Raises `DataError` for labels that no class has."""
-        counts = torch.arange(1, len(steps) + 1, device=steps.device)[:, None, None]
-        means = steps.double().cumsum(0) / counts
-        scores = means[-1]
+        upto = steps.double()
+        if self.over != "last-T":
+            upto = upto.cumsum(0)
+        if self.over not in ("last-T", "sum-T"):
+            upto = upto / torch.arange(1, len(steps) + 1, device=steps.device)[:, None, None]
+        scores = upto[-1]
         batch, self.classes = scores.shape
-        self.correct += count_correct(scores, labels, batch, number)
+        self.correct += count_correct(scores, labels, number)
         classes = labels.argmax(1) if labels.dim() == 2 else labels
         best = scores.topk(min(TOP, self.classes), dim=1).indices
         self.top += int((best == classes[:, None]).any(1).sum())
         target = labels.double() if labels.dim() == 2 else labels
         self.loss += float(nn.functional.cross_entropy(scores, target, reduction="sum"))
-        right = (means.argmax(2) == classes).sum(1).tolist()
+        right = (upto.argmax(2) == classes).sum(1).tolist()
         if self.after is None:
             self.after = right
         elif len(right) == len(self.after):
@@ -131,8 +151,6 @@ class Score:
 
     def result(self, **fields: Any) -> Evaluation:
         """All of it."""
-        if not self.samples:
-            raise DataError("no samples to evaluate on: the batches are empty")
         after = tuple(self.after or ())
         return Evaluation(
             samples=self.samples,

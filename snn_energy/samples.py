@@ -29,6 +29,16 @@ class Samples:
         """What a person should be told of them."""
         return self.images.notes if isinstance(self.images, Arrays) else ()
 
+    def first(self, count: int | None) -> Samples:
+        """The first `count` of them, or all for None.  Raises `ConfigError` where there are fewer."""
+        if count is None:
+            return self
+        if count < 1:
+            raise ConfigError(f"--samples {count}: must be at least 1")
+        if count > len(self.images):
+            raise ConfigError(f"--samples {count}: {self.name} has {len(self.images)}")
+        return self.take(count)
+
     def take(self, count: int) -> Samples:
         """The first `count` of them."""
         return dataclasses.replace(self, images=self.images.take(count), name=f"{self.name}, first {count}")
@@ -51,8 +61,6 @@ def choose_samples(
     """
     if data is not None and input_file is not None:
         raise ConfigError(f"--data {data} and --input {input_file}: give one of them")
-    if count is not None and count < 1:
-        raise ConfigError(f"--samples {count}: must be at least 1")
     if input_file is not None:
         read = read_input(
             input_file, allow_nonfinite=allow_nonfinite, batch_axis=batch_axis, integers=integers
@@ -65,8 +73,4 @@ def choose_samples(
         loaded = load_data(name)
         training = Samples(loaded.train, f"{name} (train)", loaded.class_names)
         samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training)
-    if count is None:
-        return samples
-    if count > len(samples.images):
-        raise ConfigError(f"--samples {count}: {samples.name} has {len(samples.images)}")
-    return samples.take(count)
+    return samples.first(count)

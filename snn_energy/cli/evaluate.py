@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from snn_energy.cli.loading import choose, contract_of, load_model
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -16,11 +17,7 @@ from snn_energy.cli.options import (
     InputFile,
     InputKind,
     SampleCount,
-    batch_axis,
-    contract_of,
-    load_model,
     progress_bar,
-    takes_integers,
     with_contract_flags,
     with_model_flags,
 )
@@ -43,24 +40,24 @@ def evaluate(
 ) -> None:
     """Compare what a network answers with the classes of its samples: accuracy and loss."""
     from snn_energy.evaluation import evaluate as measure
-    from snn_energy.samples import choose_samples
     from snn_energy.training.device import choose_device
 
     loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
-    chosen = choose_samples(
-        loaded.recipe,
+    contract = contract_of(declared, loaded)
+    chosen = choose(
+        loaded,
+        contract,
         data=data,
         input_file=input_file,
         count=samples,
         allow_nonfinite=allow_nonfinite,
-        batch_axis=batch_axis(declared),
-        integers=input_kind == "tokens" or takes_integers(loaded.model),
+        input_kind=input_kind,
     )
     with progress_bar("evaluating", len(chosen.images)) as advance:
         found = measure(
             loaded.model,
             chosen.images.batches(batch_size),
-            **contract_of(declared, loaded),
+            **contract,
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
@@ -74,5 +71,6 @@ def evaluate(
     if found.accuracy_after:
         steps = ", ".join(f"{t}: {share:.2%}" for t, share in enumerate(found.accuracy_after, 1))
         typer.echo(f"top-1 after T steps: {steps}")
+    typer.echo(found.contract, err=True)
     for note in notes:
         typer.echo(f"note: {note}", err=True)

@@ -8,14 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from snn_energy.cli.loading import Loaded, load_model
 from snn_energy.cli.options import (
     Checkpoint,
     DataName,
     InputFile,
-    Loaded,
     SampleCount,
-    batch_axis,
-    load_model,
     with_contract_flags,
     with_model_flags,
 )
@@ -64,12 +62,13 @@ def export(
 
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
+    from snn_energy.profiling.contract import Declared
     from snn_energy.samples import choose_samples
 
     loaded = load_model(checkpoint, overrides)
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
-    axis = batch_axis(declared)
+    axis = Declared(layout=declared.get("layout")).batch_axis
     chosen = choose_samples(loaded.recipe, data=data, input_file=input_file, count=samples, batch_axis=axis)
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)

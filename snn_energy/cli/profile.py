@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from snn_energy.cli.loading import choose, contract_of, load_model
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -17,11 +18,7 @@ from snn_energy.cli.options import (
     InputFile,
     InputKind,
     SampleCount,
-    batch_axis,
-    contract_of,
-    load_model,
     progress_bar,
-    takes_integers,
     with_contract_flags,
     with_model_flags,
 )
@@ -74,18 +71,18 @@ def profile(
     load_costs(costs)
     from snn_energy.profiling import profile as measure
     from snn_energy.reports import report as write_report
-    from snn_energy.samples import choose_samples
     from snn_energy.training.device import choose_device
 
     loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
-    chosen = choose_samples(
-        loaded.recipe,
+    contract = contract_of(declared, loaded)
+    chosen = choose(
+        loaded,
+        contract,
         data=data,
         input_file=input_file,
         count=samples,
         allow_nonfinite=allow_nonfinite,
-        batch_axis=batch_axis(declared),
-        integers=input_kind == "tokens" or takes_integers(loaded.model),
+        input_kind=input_kind,
     )
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
@@ -94,7 +91,7 @@ def profile(
             strict=strict,
             allow_nonfinite=allow_nonfinite,
             input_kind="events" if input_kind == "events" else "",
-            **contract_of(declared, loaded),
+            **contract,
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
@@ -188,6 +185,8 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
     typer.echo(_against_twins(measured, first))
+    if measured.contract:
+        typer.echo(measured.contract)
     for row in measured.uncounted:
         typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
     for note in measured.notes:

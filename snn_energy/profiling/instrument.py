@@ -164,9 +164,6 @@ def _steps_in(rec: Recorder, facts: Neuron, spikes: torch.Tensor, order: int) ->
     shape, layout, axis = tuple(spikes.shape), rec.layout, facts.time_axis
     if axis is None or len(shape) < 2:
         return SAMPLE_MAJOR if facts.folded and axis is not None else None
-    if axis == 0 and layout.steps is None and not facts.folded:
-        layout.observe(shape)
-        rec.settled.clear()
     if axis != "by shape":
         return SAMPLE_MAJOR if facts.folded or axis == 1 else TIME_MAJOR if axis == 0 else SAMPLES_ALONE
     if not layout.steps_in_tensors or len(shape) <= 2:

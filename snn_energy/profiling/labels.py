@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from snn_energy.errors import DataError
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.profiling.contract import Scores
+from snn_energy.profiling.layout import Layout
 
 TAKEN = "must be B class indices, (B,) or (B, 1), or class probabilities (B, K)"
 
@@ -46,23 +49,56 @@ def _probabilities(labels: torch.Tensor, batch: int, what: str) -> torch.Tensor:
     return soft
 
 
-def class_scores(out: Any, samples: int) -> torch.Tensor:
-    """(B, K) scores in what a network put out: the first entry of several, the mean over a time axis.
+def class_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
+    """(B, K) scores in what a network put out, one entry per call: the mean over calls and a time axis.
 
-    Raises `DataError` where there is no such thing.
+    `output`: which entry, and what to do over time (`contract.Scores`); left out, the first tensor, or the
+    entry `logits` of a mapping.  Raises `DataError` where there is no such thing, `ConfigError` where the
+    output has no such entry.
     """
-    steps = step_scores(out, samples)
-    return steps[0] if len(steps) == 1 else steps.mean(0)
+    return over_time(step_scores(outs, layout, output), Scores.of(output).over)
 
 
-def step_scores(out: Any, samples: int) -> torch.Tensor:
-    """(T, B, K) scores in what a network put out, T = 1 where it has no time axis; raises `DataError`."""
-    if isinstance(out, dict):
+def step_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
+    """(T, B, K) scores per step, T = 1 for one call without a time axis in what it puts out: `class_scores`."""
+    where = Scores.of(output)
+    return torch.cat([_steps(_entry(out, where), layout) for out in outs])
+
+
+def over_time(steps: torch.Tensor, over: str) -> torch.Tensor:
+    """(B, K) of (T, B, K), by one of `contract.OVER_TIME`; the mean where that is not said."""
+    return steps[-1] if over == "last-T" else steps.sum(0) if over == "sum-T" else steps.mean(0)
+
+
+def _entry(out: Any, where: Scores) -> torch.Tensor:
+    what = type(out).__name__
+    if where.place is not None:
+        try:
+            found = getattr(out, str(where.place)) if _is_record(out, where.place) else out[where.place]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            has = f"keys {', '.join(map(str, out))}" if isinstance(out, Mapping) else _many(out)
+            raise ConfigError(f"output = {where.place!r}: the network puts out {what} with {has}") from None
+        out = found
+    if isinstance(out, Mapping):
         out = out.get("logits", next(iter(out.values()), None))
     while isinstance(out, (tuple, list)) and out:
         out = out[0]
     if not isinstance(out, torch.Tensor):
-        raise DataError(f"labels are given, but the network puts out {type(out).__name__}: leave them out")
+        raise DataError(f"labels are given, but the network puts out {what}: leave them out")
+    return out
+
+
+def _is_record(out: Any, place: int | str) -> bool:
+    return isinstance(place, str) and not isinstance(out, Mapping) and hasattr(out, place)
+
+
+def _many(out: Any) -> str:
+    return f"{len(out)} entries" if isinstance(out, (tuple, list)) else "no entries"
+
+
+def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """(T, B, K): one entry of the output, its time axis first."""
+    samples = layout.batch
     steps = out.unsqueeze(0) if out.dim() == 2 else out
     if steps.dim() == 3 and steps.shape[1] != samples:
         steps = steps.transpose(0, 1)
@@ -74,8 +110,8 @@ def step_scores(out: Any, samples: int) -> torch.Tensor:
     return steps
 
 
-def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> int:
-    """How many samples have their highest score at their label.
+def count_correct(scores: torch.Tensor, labels: torch.Tensor, batch: int) -> int:
+    """How many samples of (B, K) scores have their highest at their label.
 
     Raises `DataError` for labels that are no whole numbers, or that no class of the network has.
     """
@@ -84,7 +120,6 @@ def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> i
             f"labels of batch {batch} are {_dtype(labels)}, values {_span(labels)}: class indices are whole "
             "numbers of an integer type"
         )
-    scores = class_scores(out, samples)
     classes = scores.shape[1]
     if labels.dim() == 2:
         if labels.shape[1] != classes:

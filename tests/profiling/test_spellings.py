@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from examples import EXAMPLES
 from examples_moving import MOVING
 from expected import COUNTED, behind
 from expected_products import counted
 from places import Legal, Network, legal, network_input, results_of
 from spellings import Example, flat
 
+from examples import EXAMPLES
 from snn_energy.profiling import profile
 from snn_energy.profiling.operations import OPERATIONS
 
@@ -76,7 +76,7 @@ def check(example: Example, ways: Legal) -> list[str]:
             found.append("another result than the plain call")
         kept = list(flat(list(ways.operands.values())))
         start = 1 if spelling.in_place else 0
-        for before, after in list(zip(kept, place.given, strict=True))[start:]:
+        for before, after in list(zip(kept, place.kept.given, strict=True))[start:]:
             if isinstance(before, torch.Tensor) and not torch.equal(before, after):
                 found.append("an argument was changed")
         found += differences(wanted, totals(by_path.get(f"{path}.call", []), f"{path}.call"))
