@@ -213,7 +213,7 @@ def workshop(code: Code) -> Iterator[Code]:
     its classes to be found, unless it fails or others were there first.  No bytecode is written.
     """
     path, argv, here, bytecode = list(sys.path), sys.argv, os.getcwd(), sys.dont_write_bytecode
-    hidden = _put_aside(code.folders)
+    hidden = _put_aside(code)
     before = set(sys.modules)
     sys.path[:] = [*(code.folders if code.file else ()), *path]
     finder = _FromHere(here, code.folders)
@@ -274,18 +274,19 @@ def _old_names() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def _put_aside(folders: tuple[str, ...]) -> dict[str, types.ModuleType]:
-    """Take out of `sys.modules` what is not the file that its name means in these folders, and what an
-    earlier import here left, so that it is imported anew; returns it."""
+def _put_aside(code: Code) -> dict[str, types.ModuleType]:
+    """Take out of `sys.modules` what is not the file that its name means in the code's folders, the file
+    itself, and what an earlier import here left, so that it is imported anew; returns it."""
     aside: dict[str, types.ModuleType] = {}
     for name, module in list(sys.modules.items()):
         if not _loose(module):
             continue
         top = name.partition(".")[0]
-        there = (f for f in folders if os.path.isdir(f"{f}/{top}") or os.path.isfile(f"{f}/{top}.py"))
+        there = (f for f in code.folders if os.path.isdir(f"{f}/{top}") or os.path.isfile(f"{f}/{top}.py"))
         folder = next(there, None)
         elsewhere = folder is not None and not Path(_file(module)).is_relative_to(folder)
-        if elsewhere or _BROUGHT.get(name) is module:
+        again = code.file is not None and name == code.module
+        if elsewhere or again or _BROUGHT.get(name) is module:
             aside[name] = sys.modules.pop(name)
     return aside
 

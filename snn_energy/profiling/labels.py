@@ -60,7 +60,7 @@ def class_scores(outs: list[Any], layout: Layout, output: str | int | None) -> t
 
 
 def step_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
-    """(T, B, K) scores per step, T = 1 for one call without a time axis in what it puts out: `class_scores`."""
+    """(T, B, K) scores per step, T = 1 for one call whose output has no time axis: see `class_scores`."""
     where = Scores.of(output)
     return torch.cat([_steps(_entry(out, where), layout) for out in outs])
 

@@ -123,6 +123,9 @@ def test_modules_that_were_there_first_stay(folder: Path, monkeypatch: pytest.Mo
     write(folder / "repo" / "pieces.py", "width = 4\n")
     assert build_own("repo/net.py:make").fc.in_features == 4
     assert sys.modules["pieces"] is pieces
+    write(folder / "book" / "pieces.py", NET)
+    made = build_own("book/pieces.py:Net")
+    assert type(made).__module__ == "pieces" and sys.modules["pieces"] is pieces
     monkeypatch.delitem(sys.modules, "pieces")
 
 
