@@ -26,6 +26,7 @@ from snn_energy.errors import ConfigError
 from snn_energy.files import write_text
 
 if TYPE_CHECKING:
+    from snn_energy.data import Arrays, Images
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
 
@@ -97,7 +98,7 @@ def profile(
             data=chosen.name,
             class_names=chosen.class_names or loaded.class_names,
         )
-    measured = crosschecked(loaded.model, chosen.images.batch(slice(0, 1))[0], measured)
+    measured = crosschecked(loaded.model, chosen.images, measured, contract)
     measured = dataclasses.replace(
         measured,
         model=loaded.name or measured.model,
@@ -137,15 +138,18 @@ def report(
     typer.echo(str(target))
 
 
-def crosschecked(model: Any, x: Any, measured: Profile) -> Profile:
+def crosschecked(model: Any, images: Images | Arrays, measured: Profile, contract: dict[str, Any]) -> Profile:
     """The profile with fvcore's dense MACs beside ours, where fvcore is installed."""
     from snn_energy.errors import MissingDependency
     from snn_energy.profiling.crosscheck import fvcore
 
+    if contract.get("layout") is None:
+        contract = contract | {"batch_dim": getattr(images, "axis", 0)}
     try:
-        return dataclasses.replace(measured, crosscheck=fvcore(model, x, measured))
+        records = fvcore(model, images.batch(slice(0, 1))[0], measured, **contract)
     except MissingDependency:
         return measured
+    return dataclasses.replace(measured, crosscheck=records)
 
 
 def convention_names(text: str) -> list[str]:
