@@ -195,8 +195,8 @@ def _by_halves(
 def hint(axes: Axes, x: torch.Tensor) -> str:
     """What may be wrong with an input that a network refuses."""
     if x.dim() >= 3 and axes.fact.source != "declared":
-        return "; if the input has an axis of time, say which: layout='TB' or 'BT' (--layout)"
-    return ""
+        return f"input {tuple(x.shape)}: if it has an axis of time, say which: layout='TB' or 'BT' (--layout)"
+    return f"input {tuple(x.shape)}, {axes.fact}"
 
 
 def checked_steps(time_steps: Any) -> int | None:

@@ -73,7 +73,7 @@ def _look(seen: Observation, path: str, neuron: bool) -> Any:
 
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         facts = facts_of(module) if neuron else None
-        main = spikes_in(out, facts) if facts is not None else next(tensors_in((out,)), None)
+        main = next(tensors_in((out,)), None) if facts is None else spikes_in(out, facts, module, path)
         calls[path] += 1
         if main is not None:
             seen.shapes.setdefault(path, tuple(main.shape))

@@ -92,7 +92,9 @@ def profile(
     guard.pixels.possible = input_kind != "events"
     with declared_neurons(model, declared.neurons), at_rest(model, place, resets=reset_registered) as rest:
         contract = settle(rest, first, declared)
-        session = _Session(rest, contract, guard, Recorder(model, named_neurons(model).values()), input_kind)
+        rest.fresh()  # what the look at the first samples left behind is no constant of the network
+        recorder = Recorder(model, named_neurons(model).values())
+        session = _Session(rest, contract, guard, recorder, input_kind)
         with guard.watching(session.run), instrumented(model, session.recorder, rules) as watch:
             for batch in chain([first], waiting):
                 if max_samples is not None and session.samples >= max_samples:

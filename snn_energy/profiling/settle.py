@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_energy.errors import ConfigError, DataError
+from snn_energy.errors import ConfigError
 from snn_energy.models.at_rest import Rest, at_rest
-from snn_energy.models.walk import device_of
+from snn_energy.models.walk import device_of, modules, named_modules
 from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
 from snn_energy.profiling.batches import Batch, call
@@ -41,7 +41,7 @@ def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
     """How `rest.model` is to be run on batches like this one.
 
     Raises `ConfigError` where what is declared contradicts the network or the data, or where state survives
-    the reset; `DataError` where the network cannot run on the batch at all.
+    the reset; and what the network raises where it does not run on the batch.
     """
     model = rest.model
     told = axes.told(model, batch, declared)
@@ -67,6 +67,7 @@ class _Look:
         self.rest, self.model, self.declared, self.told = rest, rest.model, declared, told
         self.whole = batch
         self.remarks: list[str] = list(told.remarks)
+        self.error: Exception | None = None  # of a call that took all steps at once
         self.part, self.samples = self._few(batch)
         self.facts = {path: facts_of(module) for path, module in named_neurons(self.model).items()}
 
@@ -83,8 +84,7 @@ class _Look:
         contract = _contract(self.model, self.told, steps, fact, in_tensors, calls)
         if calls > 1:
             self._ask_for_an_axis(steps)
-            with _same_chance():
-                seen = self._observed(contract.runs(self.part))
+            seen = self._steps_looked_at(contract)
         assert seen is not None
         if self.declared.check:
             self._twice(seen, contract)
@@ -98,13 +98,14 @@ class _Look:
         size = batch.x.shape[self.told.batch]
         steps = self.told.steps or 1
         count = next((n for n in (2, 3) if n != steps and n <= size), size)
-        if not self.told.sure or count == size:
+        if not self.told.sure or count == size or _holds_batches(self.model, size):
             return batch, size
         return batch.part(0, count, self.told.batch), count
 
     def _observed(self, inputs: list[Any]) -> Observation:
         self.rest.fresh()
-        return observe(self.model, [functools.partial(call, self.model, x) for x in inputs])
+        own = [Batch(x).mapped(torch.clone).inputs for x in inputs]  # a network may write into its input
+        return observe(self.model, [functools.partial(call, self.model, x) for x in own])
 
     def _first_look(self) -> Observation | None:
         """One call of the network; None where it cannot take all steps at once."""
@@ -114,13 +115,21 @@ class _Look:
             if self.part is not self.whole:  # it may know only batches of one size
                 self.part, self.samples = self.whole, self.whole.x.shape[self.told.batch]
                 return self._first_look()
+            self.error = error
             if (self.told.steps or 1) > 1 and self.told.time is not None:
                 return None
-            reason = " ".join(str(error).split())
-            raise DataError(
-                f"the network does not run on a batch of shape {tuple(self.whole.x.shape)}: "
-                f"{type(error).__name__}: {reason[:300]}{axes.hint(self.told, self.whole.x)}"
-            ) from error
+            error.add_note(axes.hint(self.told, self.whole.x))
+            raise
+
+    def _steps_looked_at(self, contract: Contract) -> Observation:
+        """One call per step.  Raises what a call of all steps raised where this fails as well."""
+        try:
+            with _same_chance():
+                return self._observed(contract.runs(self.part))
+        except Exception:
+            if self.error is None:
+                raise
+        raise self.error
 
     def _halves(self, axis: int, seen: Observation) -> bool:
         """Do the halves of the batch along `axis` put out together what the whole puts out?"""
@@ -195,7 +204,7 @@ class _Look:
             return False
         if any(f is not None and f.time_axis is None for f in facts):
             return True
-        if declared_steps(self.model) is not None:
+        if self.told.time is not None or declared_steps(self.model) is not None:
             return False
         paths = {**seen.neurons, **seen.layers}
         return not shares_time(seen, steps, self.samples, paths)
@@ -243,7 +252,7 @@ class _Look:
             if self.told.steps_fact is not None and self.told.steps_fact.source == "known":
                 self.remarks.append(f"The network makes one step per call: it is called {calls} times.")
         for path in like_neurons(seen):
-            name = type(dict(_named(self.model))[path]).__name__
+            name = type(dict(named_modules(self.model))[path]).__name__
             out, came = seen.lookalikes[path]
             self.remarks.append(
                 f"{path or '(model)'!r} behaves like a neuron (it puts out {out} different values, and takes "
@@ -252,10 +261,14 @@ class _Look:
             )
 
 
-def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    from snn_energy.models.walk import named_modules
-
-    return named_modules(model)
+def _holds_batches(model: nn.Module, size: int) -> bool:
+    """Does a module of nobody's library hold a tensor that is as long as a batch (a membrane, say)?"""
+    for module in modules(model):
+        if not type(module).__module__.startswith("torch."):
+            held = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+            if any(isinstance(x, torch.Tensor) and x.dim() > 1 and x.shape[0] == size for x in held):
+                return True
+    return False
 
 
 def _contract(

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_energy.errors import ConfigError
 from snn_energy.frameworks import Neuron
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of
@@ -61,9 +60,7 @@ def record_spikes(
 
 def _keep(recorded: dict[str, list[torch.Tensor]], path: str, facts: Neuron) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
-        spikes = spikes_in(out, facts)
-        if spikes is None:
-            raise ConfigError(f"neuron {path!r}: {type(module).__name__} returned {type(out).__name__}")
+        spikes = spikes_in(out, facts, module, path)
         recorded.setdefault(path, []).append(spikes.detach() != 0)
 
     return hook
