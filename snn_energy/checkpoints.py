@@ -279,7 +279,7 @@ def _with_unused(
     return found if any(key in found for key in unused) else {**found, **unused}
 
 
-def _hint(missing: list[str], unexpected: list[str]) -> str:
+def _hint(found: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
     """What a mismatch of the learnable time constants means."""
     if any(".attn." in key and key.endswith("_lif.w") for key in unexpected):
         return "; STAtten has no parametric neurons in its attention (a Spike-driven Transformer's file?)"

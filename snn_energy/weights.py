@@ -6,7 +6,7 @@ Nothing here knows what a network is called or how it is built: `checkpoints` an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ DEPTH = 3  # containers in containers in a file
 ANCHORS, TRIED = 16, 24  # names that vote for a shift of all names, shifts that are tried
 
 State = dict[str, torch.Tensor]
+Hint = Callable[[Mapping[str, torch.Tensor], list[str], list[str]], str]
 
 
 class Stored(NamedTuple):
@@ -204,11 +205,11 @@ def check_fit(
     name: str,
     found: Mapping[str, torch.Tensor],
     expected: Mapping[str, torch.Tensor],
-    hint: Any = lambda missing, unexpected: "",
+    hint: Hint = lambda found, missing, unexpected: "",
 ) -> None:
     """Names, shapes and kinds of number must agree exactly; `name` is what the network is called.
 
-    `hint(missing, unexpected)` ends the message.  Raises `CheckpointError` with the first of what is wrong.
+    `hint(found, missing, unexpected)` ends the message.  Raises `CheckpointError` for what comes first.
     """
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
@@ -221,14 +222,14 @@ def check_fit(
         same = len(expected) - len(missing)
         raise CheckpointError(
             f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; "
-            f"{', '.join(parts)}{hint(missing, unexpected)}"
+            f"{', '.join(parts)}{hint(found, missing, unexpected)}"
         )
     other = [key for key, value in expected.items() if not same_shape(found[key], value)]
     if other:
         key, more = other[0], f"; {len(other) - 1} more differ ({listed(other[1:])})" if other[1:] else ""
         raise CheckpointError(
             f"{path}: {key} has shape {tuple(found[key].shape)}, {name} expects "
-            f"{tuple(expected[key].shape)}{more}{hint([], [])}"
+            f"{tuple(expected[key].shape)}{more}{hint(found, [], [])}"
         )
     for key, value in expected.items():
         if found[key].is_floating_point() != value.is_floating_point():

@@ -292,6 +292,33 @@ def test_a_class_list_in_the_file_is_kept_and_the_file_runs_nothing(tmp_path: Pa
         load_own(spec, weights_key="model")
 
 
+class Extra(nn.Linear):
+    """Keeps more than tensors in its state dict."""
+
+    scale: object = None
+
+    def get_extra_state(self) -> object:
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state: object) -> None:
+        self.scale = state["scale"]  # type: ignore[index]
+
+
+def test_what_is_no_tensor_comes_along_where_the_network_keeps_it(tmp_path: Path) -> None:
+    theirs, mine = Extra(3, 2), Extra(3, 2)
+    theirs.scale = 0.25
+    fit_weights(mine, saved(tmp_path / "w.pt", theirs.state_dict()))
+    assert mine.scale == 0.25 and torch.equal(mine.weight, theirs.weight)
+    wrapped = {f"module.{key}": value for key, value in theirs.state_dict().items()}
+    mine = Extra(3, 2)
+    fit_weights(mine, saved(tmp_path / "m.pt", wrapped))
+    assert mine.scale == 0.25
+    plain = {k: v for k, v in theirs.state_dict().items() if isinstance(v, torch.Tensor)}
+    mine = Extra(3, 2)
+    fit_weights(mine, saved(tmp_path / "p.pt", plain))
+    assert mine.scale is None and torch.equal(mine.weight, theirs.weight)
+
+
 def test_safetensors_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
     theirs, mine = net(1), net(2)
     path = tmp_path / "w.safetensors"

@@ -36,6 +36,7 @@ STATE = ("mem", "syn", "spk", "v_mem", "i_syn", "syn_exc", "syn_inh", "membrane"
 
 BUFFERS_OF_STATE = (*STATE, "v", "i", "u")  # short names, taken for state only where they are buffers
 
+EXTRA = "_extra_state"  # what torch calls the entries of `get_extra_state`
 COUNTER = "num_batches_tracked"  # of batch norms; means nothing at inference
 
 
@@ -222,7 +223,8 @@ def _fit(
 ) -> tuple[str, ...]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
-    expected = module.state_dict()
+    whole = module.state_dict()
+    expected = {key: value for key, value in whole.items() if isinstance(value, torch.Tensor)}
     stored, fit, notes = _chosen(path, content, weights_key, expected)
     state, needed, aside = _without_state(fit.state, expected, _buffers(module))
     if not allow_nonfinite:
@@ -233,15 +235,33 @@ def _fit(
             f"{path}: none of its {len(state)} tensors{where} has a name of {name}: it holds "
             f"{weights.listed(list(state))}, the network {weights.listed(list(needed))}"
         )
-    weights.check_fit(path, name, state, needed, lambda missing, unexpected: _hint(missing, unexpected))
+    weights.check_fit(path, name, state, needed, _hint)
+    others = _not_tensors(path, name, whole, stored, fit)
     try:
-        module.load_state_dict(state, strict=False)
+        module.load_state_dict(state | others, strict=False)
     except Exception as error:  # a hook of the network's own
         raise CheckpointError(f"{path}: does not fit {name}: {one_line(error)}") from None
     return (*notes, *aside)
 
 
-def _hint(missing: list[str], unexpected: list[str]) -> str:
+def _not_tensors(
+    path: Path, name: str, whole: Mapping[str, Any], stored: weights.Stored, fit: weights.Aligned
+) -> dict[str, Any]:
+    """What the network keeps in a state dict besides tensors (`get_extra_state`, packed weights).
+
+    Raises `CheckpointError` where the file has it not; only an extra state is left as it was built.
+    """
+    wanted = {key: value for key, value in whole.items() if not isinstance(value, torch.Tensor)}
+    names = {key: fit.taken_off + key.removeprefix(fit.put_before) for key in wanted}
+    missing = [key for key in wanted if names[key] not in stored.entries and not key.endswith(EXTRA)]
+    if missing:
+        raise CheckpointError(
+            f"{path}: does not fit {name}: {len(missing)} missing ({weights.listed(missing)})"
+        )
+    return {key: stored.entries[names[key]] for key in wanted if names[key] in stored.entries}
+
+
+def _hint(found: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
     if missing and unexpected:
         return "; is it the same network? --weights-key takes other weights from the file"
     return "; build the network as it was trained (--set NAME=VALUE)"
@@ -275,7 +295,9 @@ def _chosen(
             f"{p!r} {what}" for p, what in ((fit.taken_off, "taken off"), (fit.put_before, "added")) if p
         ]
         notes.append(f"names in the file fit with {' and '.join(parts)}")
-    plain = [k for k, v in stored.entries.items() if not isinstance(v, torch.Tensor)]
+    plain = [
+        k for k, v in stored.entries.items() if not isinstance(v, torch.Tensor) and not k.endswith(EXTRA)
+    ]
     left = [*fit.outside, *plain]
     if left:
         notes.append(f"left out of the file's weights, not the network's: {weights.listed(left)}")
