@@ -72,7 +72,7 @@ def stored_at(path: Path, content: Any, key: str) -> Stored:
         raise CheckpointError(f"{path}: holds nothing at --weights-key {key}; {there}")
     if not isinstance(found, Mapping) or not any(isinstance(v, torch.Tensor) for v in found.values()):
         raise CheckpointError(
-            f"{path}: --weights-key {key} is a {type(found).__name__} without tensors; {there}"
+            f"{path}: --weights-key {key} is a {type(found).__name__}, must be a dict of tensors; {there}"
         )
     return Stored(key, found)
 

@@ -214,7 +214,9 @@ def test_keys_and_shapes_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     assert "head.bias holds 5 NaN or infinite" in refusal(net(2), saved(tmp_path / "n.pt", bad))
     empty = saved(tmp_path / "e.pt", {"epoch": 3, "args": {"lr": 0.1}})
     assert "holds no weights, only epoch (int), args (dict)" in refusal(net(2), empty)
-    assert "--weights-key args is a dict without tensors; the file has no" in refusal(net(2), empty, "args")
+    assert "--weights-key args is a dict, must be a dict of tensors; the file has no" in refusal(
+        net(2), empty, "args"
+    )
     assert "holds a list, must hold a dict" in refusal(net(2), saved(tmp_path / "l.pt", [1]))
 
 
