@@ -134,7 +134,8 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
             expected = model_class(config).state_dict()
     except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    state = _with_unused(weights.aligned(checkpoint.state_dict, expected).state, expected)
+    fit = weights.aligned(checkpoint.state_dict, expected)
+    state = _with_unused(checkpoint.state_dict if fit.outside else fit.state, expected)
     weights.check_fit(path, name, state, expected, _hint)
     with torch.random.fork_rng(devices=[]):
         model = construct(model_class, config)

@@ -125,7 +125,7 @@ def aligned(found: State, expected: Mapping[str, torch.Tensor]) -> Aligned:
     Names agree up to `_orig_mod`, which `torch.compile` puts anywhere.  If they do not all agree, one prefix
     may be taken off the file's names (`module.`, a Lightning module's `net.`) and one put before them (the
     network is wrapped, the file is not): the pair under which most names and shapes agree, none if that is
-    as good.
+    as good.  Names without the prefix that goes are left out only where most of the network's are found.
     """
     wanted = {_plain(name): name for name in expected}
     given = {_plain(name): name for name in found}
@@ -136,7 +136,8 @@ def aligned(found: State, expected: Mapping[str, torch.Tensor]) -> Aligned:
         return best
     for taken_off, put_before in _shifts(given, wanted):
         other = _shifted(found, expected, given, wanted, taken_off, put_before)
-        if other.fitting > best.fitting:
+        mostly = not other.outside or 2 * other.fitting > len(expected)
+        if other.fitting > best.fitting and mostly:
             best = other
     return best
 

@@ -193,6 +193,17 @@ def test_of_several_the_one_that_fits_best_is_taken_and_the_others_are_named(tmp
     )
 
 
+def test_a_few_names_that_agree_hide_nothing_of_the_rest(tmp_path: Path) -> None:
+    """A shift that fits next to nothing would leave the file's other names unsaid."""
+    other = {f"stage.{i}.{k}": v for i in range(4) for k, v in nn.Linear(7, 9).state_dict().items()}
+    path = saved(tmp_path / "w.pt", other | {"deep.blocks.0.norm.weight": torch.ones(3)})
+    message = refusal(net(2), path)
+    assert "holds stage.0.weight, stage.0.bias" in message and "has a name of net.py:build" in message
+    lightning = {f"net.{k}": v for k, v in net(1, classes=9).state_dict().items()} | {"loss.w": torch.ones(9)}
+    message = refusal(net(2), saved(tmp_path / "l.pt", lightning))
+    assert "head.weight has shape (9, 4), net.py:build expects (5, 4)" in message
+
+
 def test_keys_and_shapes_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     state = net(1).state_dict()
     few = saved(tmp_path / "few.pt", {k: v for k, v in state.items() if "blocks.1.conv" not in k})
