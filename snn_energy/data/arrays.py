@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,8 +111,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             arrays = {key: file[key] for key in (*wanted, *(["y"] if "y" in file else []))}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: not an .npz file of plain arrays ({error})") from error
+    except Exception as error:  # a damaged file can raise anything inside zlib and NumPy's reader
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: not an .npz file of plain arrays ({reason})") from error
     if not wanted:
         raise DataError(f"{path}: has no array 'x' of samples, and none of another name but 'y'")
     return arrays, [name for name in names if name not in wanted]
