@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from snn_energy.cli.options import prints_aside
 from snn_energy.errors import ConfigError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
@@ -166,7 +167,8 @@ def choose(
     )
     images = chosen.images
     if isinstance(images, Arrays) and images.labels is None and declared.batch_axis is None:
-        axis = samples_along(loaded.model, images.batch(slice(LOOK))[0], declared)
+        with prints_aside():
+            axis = samples_along(loaded.model, images.batch(slice(LOOK))[0], declared)
         if axis != images.axis:
             chosen = dataclasses.replace(chosen, images=dataclasses.replace(images, axis=axis))
     return chosen.first(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -143,12 +144,20 @@ def with_contract_flags(command: Command) -> Command:
 
 
 @contextlib.contextmanager
+def prints_aside() -> Iterator[None]:
+    """What a user's network prints goes to standard error, so that tables on standard output stay clean."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while the block runs; what it yields takes the number done."""
+    """A bar on standard error while the block runs a network; what it yields takes the number done."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with prints_aside(), bar as progress:
         task = progress.add_task(label, total=total)
         yield lambda done: progress.update(task, completed=done)

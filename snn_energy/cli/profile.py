@@ -18,6 +18,7 @@ from snn_energy.cli.options import (
     InputFile,
     InputKind,
     SampleCount,
+    prints_aside,
     progress_bar,
     with_contract_flags,
     with_model_flags,
@@ -98,7 +99,8 @@ def profile(
             data=chosen.name,
             class_names=chosen.class_names or loaded.class_names,
         )
-    measured = crosschecked(loaded.model, chosen.images, measured, contract)
+    with prints_aside():
+        measured = crosschecked(loaded.model, chosen.images, measured, contract)
     measured = dataclasses.replace(
         measured,
         model=loaded.name or measured.model,

@@ -212,6 +212,15 @@ def test_checks_can_be_left_out(folder: Path) -> None:
     assert profiled(*common, "--no-check").samples == 3
 
 
+def test_what_a_network_prints_is_no_part_of_the_table(folder: Path) -> None:
+    np.savez("x.npz", x=samples(5, 3))
+    loud = "class Loud(Net):\n    def answer(self, y):\n        print('loud')\n        return y\n"
+    (folder / "net.py").write_text(NET + loud)
+    done = run("profile", "--input", "x.npz", "--out", "p", "--model", "net.py:Loud", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "loud\n" in done.stderr and json.loads(done.stdout)
+
+
 def test_a_class_that_is_not_there_is_named(folder: Path) -> None:
     np.savez("x.npz", x=samples(5, 3))
     line = refused("profile", "--input", "x.npz", "--model", "net.py:Net", "--neuron", "net.Lif=lif")
