@@ -1,11 +1,11 @@
-"""Checkpoints: ours, the official STAtten release's, and bare state dicts, read without running pickled code.
+"""Checkpoints: ours, the official STAtten release's, bare state dicts, NIR files; no pickled code is run.
 
 `load(path)` gives a model in evaluation mode; `read_checkpoint` and `build` are its two halves.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -20,11 +20,12 @@ from torch import nn
 from snn_energy import weights
 from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
-from snn_energy.models import official
+from snn_energy.models import official, releases
 from snn_energy.models.flags import flag_of
+from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
-from snn_energy.own import fit_weights, load_own, names_own
-from snn_energy.safe_load import safe_load
+from snn_energy.own import fit_weights, load_own, names_own, with_way_out
+from snn_energy.safe_load import beginning, plain, safe_load
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -38,10 +39,11 @@ class Checkpoint:
 
     `model` is a registry name; `config` the known fields of its configuration; `missing` those that neither
     the file says nor its tensors show; `notes` what a person should be told (inferred fields, ignored keys).
+    `state_dict` has the file's own names; those of another network's `release` are renamed by `build`.
     """
 
     path: Path
-    kind: Literal["ours", "official", "bare"]
+    kind: Literal["ours", "official", "bare", "nir"]
     model: str | None
     config: dict[str, Any]
     state_dict: dict[str, torch.Tensor]
@@ -53,6 +55,8 @@ class Checkpoint:
     training_state: dict[str, Any] | None = None
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    graph: dict[str, Any] | None = None  # of a NIR file, as `models.nir.read_nir` gives it
+    release: releases.Release | None = None
 
 
 def load(
@@ -67,7 +71,8 @@ def load(
 
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
-    `ema` takes the averaged weights, `weights_key` those at a dotted path in the file.
+    `ema` takes the averaged weights, `weights_key` those at a dotted path in the file.  A NIR file gives a
+    `models.nir.NirNetwork` and takes `dt=`, seconds per step.
 
     For a network of your own, `model=` is the network, to be filled with the weights, or names the code that
     builds it, `"net.py:build"` or `"package.module:callable"`, called with `settings`.
@@ -75,7 +80,7 @@ def load(
     Warns of what was inferred or not as stored; raises `CheckpointError`, and `ConfigError` for code that
     builds no network.
     """
-    wanted, checkpoint = overrides.get("model"), None
+    wanted = overrides.get("model")
     if isinstance(wanted, nn.Module):
         model, notes = wanted.eval(), fit_weights(wanted, path, weights_key)
     elif names_own(wanted):
@@ -83,10 +88,16 @@ def load(
         model, notes = own.module, own.notes
     else:
         checkpoint = read_checkpoint(path, ema=ema, weights_key=weights_key)
-        notes = checkpoint.notes
+        model = build(checkpoint, **{**overrides, **(settings or {})})
+        notes = notes_of(checkpoint, model)
     for note in notes:
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    return model if checkpoint is None else build(checkpoint, **{**overrides, **(settings or {})})
+    return model
+
+
+def notes_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
+    """What a person should be told of a file, and of what a NIR network made of it."""
+    return (*checkpoint.notes, *(model.notes if isinstance(model, NirNetwork) else ()))
 
 
 def read_checkpoint(
@@ -101,6 +112,8 @@ def read_checkpoint(
     `weights_key`: the dotted path to the weights in the file, which are then taken for a bare state dict.
     """
     path = Path(path)
+    if is_nir(path, beginning(path)):
+        return _read_nir(path, ema, allow_nonfinite)
     content = safe_load(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
@@ -113,7 +126,8 @@ def read_checkpoint(
         checkpoint = _read_official(path, content, ema)
     else:
         wrapper = next((key for key in weights.CONTAINERS if isinstance(content.get(key), Mapping)), "")
-        checkpoint = _describe(path, "bare", _state_dict(path, content, wrapper))
+        state = _state_dict(path, content, wrapper)
+        checkpoint = _of_release(path, state, content) or _describe(path, "bare", state, _told(content))
     if not allow_nonfinite:
         weights.check_finite(path, checkpoint.state_dict)
     return checkpoint
@@ -125,6 +139,8 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
     Raises `CheckpointError` if a needed field is unknown, or if the weights do not fit the model.
     """
     path = checkpoint.path
+    if checkpoint.graph is not None:
+        return _build_nir(path, checkpoint.graph, overrides)
     name, fields = _resolve(checkpoint, {k: v for k, v in overrides.items() if v is not None})
     model_class = ZOO[name].resolve()
     _check_depth(path, fields.get("depths"), len(checkpoint.state_dict))
@@ -134,8 +150,9 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
             expected = model_class(config).state_dict()
     except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    fit = weights.aligned(checkpoint.state_dict, expected)
-    state = _with_unused(checkpoint.state_dict if fit.outside else fit.state, expected)
+    state = _own_names(checkpoint, name)
+    fit = weights.aligned(state, expected)
+    state = official.with_unused(state if fit.outside else fit.state, expected)
     weights.check_fit(path, name, state, expected, _hint)
     with torch.random.fork_rng(devices=[]):
         model = construct(model_class, config)
@@ -175,7 +192,7 @@ def save_checkpoint(
         "class_names": class_names,
         "training_state": training_state,
     }
-    plain = {key: _plain(value, key) for key, value in content.items()}
+    plain = {key: plain(value, key) for key, value in content.items()}
     with atomic_write(path) as temporary:
         torch.save(plain, temporary)
 
@@ -208,21 +225,41 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
     if ema and not isinstance(content.get("state_dict_ema"), Mapping):
         raise CheckpointError(f"{path}: holds no averaged weights (state_dict_ema); leave --ema out")
     state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
-    arguments = content.get("args")
-    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    arguments = official.stored_arguments(content)
     epoch, optimizer, metric = (content.get(key) for key in ("epoch", "optimizer", "metric"))
-    try:
-        told = official.from_arguments(arguments if isinstance(arguments, Mapping) else {})
-    except ConfigError as error:
-        raise _with_way_out(CheckpointError(f"{path}: {error}"), path) from None
-    described = _describe(path, "official", state, told if isinstance(arguments, Mapping) else None)
+    described, told = _of_release(path, state, content), None
+    if described is None:
+        try:
+            told = None if arguments is None else official.from_arguments(arguments)
+        except ConfigError as error:
+            raise with_way_out(CheckpointError(f"{path}: {error}"), path) from None
+        described = _describe(path, "official", state, told)
     return dataclasses.replace(
         described,
-        recipe=told.settings or None,
+        recipe=(told and told.settings) or None,
         epoch=epoch if isinstance(epoch, int) else None,
         metrics={} if metric is None else {"metric": metric},
         optimizer=optimizer if isinstance(optimizer, dict) else None,
     )
+
+
+def _told(content: Mapping[str, Any]) -> official.OfficialConfig | None:
+    """What arguments beside bare weights say, if they are of the official trainers' kind."""
+    arguments = official.stored_arguments(content)
+    with contextlib.suppress(ConfigError):  # of another model: nothing about this one
+        if arguments is not None and official.release_of(arguments) is not None:
+            return official.from_arguments(arguments)
+    return None
+
+
+def _of_release(path: Path, state: dict[str, torch.Tensor], content: Mapping[str, Any]) -> Checkpoint | None:
+    """A checkpoint of another network's release; None if `state` is of none that is known."""
+    release = releases.recognise(state)
+    if release is None:
+        return None
+    fields, missing, notes = releases.told(path, release, state, official.stored_arguments(content) or {})
+    rest: dict[str, Any] = {"missing": missing, "notes": notes, "release": release}
+    return Checkpoint(path, "official", release.model or None, fields, state, **rest)
 
 
 def _describe(
@@ -242,7 +279,9 @@ def _describe(
         )
     fields = told.fields if told else {}
     filled = {key: value for key, value in inferred.items() if key not in fields}
-    notes = told.notes if told else ("no args in the file: attention_mode is taken to be STAtten",)
+    notes = told.notes if told else ()
+    if "attention_mode" not in {**fields, **inferred}:
+        notes += ("no args in the file that say the attention: attention_mode is taken to be STAtten",)
     if filled:
         notes += ("inferred from the tensors: " + ", ".join(f"{k} = {v}" for k, v in filled.items()),)
     fields = {"attention_mode": "STAtten", **filled, **fields}
@@ -250,6 +289,26 @@ def _describe(
     if told is not None and "dvs_mode" in missing:
         missing.remove("dvs_mode")  # the constructor's default: False
     return Checkpoint(path, kind, "statten", fields, state, missing=tuple(missing), notes=notes)
+
+
+def _read_nir(path: Path, ema: bool, allow_nonfinite: bool) -> Checkpoint:
+    if ema:
+        raise CheckpointError(f"{path}: a NIR file holds no averaged weights; leave --ema out")
+    graph = read_nir(path)
+    if not allow_nonfinite:
+        weights.check_finite(path, dict(arrays(graph)))
+    return Checkpoint(path, "nir", None, {}, {}, graph=graph)
+
+
+def _build_nir(path: Path, graph: dict[str, Any], overrides: dict[str, Any]) -> NirNetwork:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    dt = given.pop("dt", None)
+    if given:
+        told = ", ".join(f"{key} = {value}" for key, value in given.items())
+        raise CheckpointError(
+            f"{path}: a NIR graph is fixed: {told} cannot be set; dt can, the seconds per step"
+        )
+    return NirNetwork(graph, dt, str(path))
 
 
 def _state_dict(path: Path, content: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
@@ -270,20 +329,21 @@ def _check_depth(path: Path, depths: Any, tensors: int) -> None:
         raise CheckpointError(f"{path}: depths = {depths}, but the file holds {tensors} tensors in all")
 
 
-def _with_unused(
-    found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """`found`, with zeros for the official release's unused weights where a file was stripped of them all."""
-    unused = {
-        key: torch.zeros(value.shape) for key, value in expected.items() if key.endswith(official.UNUSED)
-    }
-    return found if any(key in found for key in unused) else {**found, **unused}
+def _own_names(checkpoint: Checkpoint, name: str) -> dict[str, torch.Tensor]:
+    """The weights under the names of the registered network `name`."""
+    release = checkpoint.release
+    if release is None or not release.model or ZOO[release.model].target != ZOO[name].target:
+        return checkpoint.state_dict
+    return releases.renamed(checkpoint.path, release, checkpoint.state_dict)
 
 
 def _hint(found: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
-    """What a mismatch of the learnable time constants means."""
+    """What a mismatch means: of the learnable time constants, or of a file of another network."""
+    release = releases.recognise(found)
+    if release is not None:
+        return f"; this looks like a {release.name} release"
     if any(".attn." in key and key.endswith("_lif.w") for key in unexpected):
-        return "; STAtten has no parametric neurons in its attention (a Spike-driven Transformer's file?)"
+        return "; its attention is parametric too, as a Spike-driven Transformer's: release=SDT"
     if unexpected and all(key.endswith("_lif.w") for key in unexpected):
         return "; its neurons are parametric: --spike-mode plif"
     if missing and all(key.endswith("_lif.w") for key in missing):
@@ -296,21 +356,23 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     path = checkpoint.path
     name, yaml_path = overrides.pop("model", None), overrides.pop("config", None)
     if yaml_path is not None:
-        told = official.read_yaml(yaml_path)
+        told = official.read_yaml(yaml_path, beside=overrides)
         overrides = {**told.fields, **overrides}
         name = name or "statten"
     if name is None:
         name = checkpoint.model
+    if name is None and checkpoint.release is not None:
+        raise CheckpointError(f"{path}: {checkpoint.release.refusal(path)}")
     if name is None:
         refusal = f"{path}: the file does not say which model it is for; give --model or --config"
-        raise _with_way_out(CheckpointError(refusal), path)
+        raise with_way_out(CheckpointError(refusal), path)
     if name not in ZOO:
         raise CheckpointError(
             f"unknown model {name!r}; {suggest(name, ZOO)}; a network of your own is FILE.py:CALLABLE"
         )
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
     stored = checkpoint.config if own else {}
-    named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
+    named = {} if name == checkpoint.model else ZOO[name].fields
     fields = {**stored, **named, **overrides}
     unknown = [key for key in checkpoint.missing if key not in fields] if own else []
     if fields.get("attention_mode") == "SDT" and "chunk_size" in unknown:
@@ -322,43 +384,3 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
             f"give {', '.join(flag_of(key) for key in unknown)}"
         )
     return name, fields
-
-
-WAY_OUT = """\
-a network of your own, from the command line:
-    snn-energy profile {path} --model path/to/net.py:build --set num_classes=10 --input x.npz
-or in Python:
-    import numpy as np, snn_energy, torch
-    model = snn_energy.load({path!r}, model="path/to/net.py:build", settings={{"num_classes": 10}})
-    x = torch.from_numpy(np.load("x.npz")["x"]).float()
-    print(snn_energy.profile(model, [x]).energy().mj, "mJ")
-docs/your-network.md has more."""
-
-
-def _with_way_out(error: CheckpointError, path: Path) -> CheckpointError:
-    """`error` with a note on what to do with a checkpoint of a network that is none of ours."""
-    error.add_note(WAY_OUT.format(path=str(path)))
-    return error
-
-
-# --- writing ------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any, where: str) -> Any:
-    """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {_plain(k, where): _plain(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
-        return value.item()
-    raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")

@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "frameworks": set(),
     "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
+    "compat": set(),
     "weights": {"safe_load"},
-    "own": {"weights", "safe_load", "models", "frameworks"},  # which buffers hold the state of neurons
+    "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
     "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi

@@ -56,7 +56,7 @@ def evaluate(
     with progress_bar("evaluating", len(chosen.images)) as advance:
         found = measure(
             loaded.model,
-            chosen.images.batches(batch_size),
+            chosen.batches(batch_size),
             **contract,
             device=choose_device(device),
             progress=advance,

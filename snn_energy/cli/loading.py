@@ -85,15 +85,15 @@ def _load_own(
 def _load_ours(
     path: Path, overrides: dict[str, Any], weights_key: str | None, allow_nonfinite: bool
 ) -> Loaded:
-    from snn_energy.checkpoints import build, read_checkpoint
+    from snn_energy.checkpoints import build, notes_of, read_checkpoint
     from snn_energy.models.official import read_yaml
 
     ema = overrides.pop("ema", False)
     stored = read_checkpoint(path, ema=ema, allow_nonfinite=allow_nonfinite, weights_key=weights_key)
-    told = read_yaml(overrides["config"]).notes if "config" in overrides else ()
-    for note in (*stored.notes, *told):
-        typer.echo(f"note: {note}", err=True)
+    told = read_yaml(overrides["config"], beside=overrides).notes if "config" in overrides else ()
     model = build(stored, **overrides)
+    for note in (*notes_of(stored, model), *told):
+        typer.echo(f"note: {note}", err=True)
     return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()))
 
 
@@ -157,6 +157,7 @@ def choose(
     from snn_energy.samples import choose_samples
 
     declared = Declared(**contract)
+    time_first = getattr(loaded.model, "time_axis", None) == 0  # a network of a NIR file says so
     chosen = choose_samples(
         loaded.recipe,
         data=data,
@@ -164,9 +165,11 @@ def choose(
         allow_nonfinite=allow_nonfinite,
         batch_axis=declared.batch_axis,
         integers=input_kind == "tokens" or takes_integers(loaded.model),
+        time_first=time_first,
     )
     images = chosen.images
-    if isinstance(images, Arrays) and images.labels is None and declared.batch_axis is None:
+    unsaid = declared.batch_axis is None and not time_first
+    if isinstance(images, Arrays) and images.labels is None and unsaid:
         with prints_aside():
             axis = samples_along(loaded.model, images.batch(slice(LOOK))[0], declared)
         if axis != images.axis:

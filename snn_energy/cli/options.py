@@ -102,6 +102,7 @@ def with_model_flags(command: Command) -> Command:
             text="Where in the checkpoint the weights are: state_dict, ema.model …",
         ),
         "config": _option(_MODEL_HELP, Path, "--config", text="An official YAML configuration."),
+        "dt": _option(_MODEL_HELP, float, "--dt", text="Seconds per step of a NIR file."),
         "ema": _option(_MODEL_HELP, bool, "--ema/--no-ema", text="Use the averaged weights."),
     }
     extra |= {flag.field: _option(_MODEL_HELP, flag.type, flag.name, text=flag.help) for flag in FLAGS}

@@ -27,9 +27,9 @@ from snn_energy.errors import ConfigError
 from snn_energy.files import write_text
 
 if TYPE_CHECKING:
-    from snn_energy.data import Arrays, Images
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
+    from snn_energy.samples import Samples
 
 Conventions = Annotated[
     str,
@@ -89,7 +89,7 @@ def profile(
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             loaded.model,
-            chosen.images.batches(batch_size),
+            chosen.batches(batch_size),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
             input_kind="events" if input_kind == "events" else "",
@@ -100,7 +100,7 @@ def profile(
             class_names=chosen.class_names or loaded.class_names,
         )
     with prints_aside():
-        measured = crosschecked(loaded.model, chosen.images, measured, contract)
+        measured = crosschecked(loaded.model, chosen, measured, contract)
     measured = dataclasses.replace(
         measured,
         model=loaded.name or measured.model,
@@ -140,15 +140,15 @@ def report(
     typer.echo(str(target))
 
 
-def crosschecked(model: Any, images: Images | Arrays, measured: Profile, contract: dict[str, Any]) -> Profile:
+def crosschecked(model: Any, chosen: Samples, measured: Profile, contract: dict[str, Any]) -> Profile:
     """The profile with fvcore's dense MACs beside ours, where fvcore is installed."""
     from snn_energy.errors import MissingDependency
     from snn_energy.profiling.crosscheck import fvcore
 
     if contract.get("layout") is None:
-        contract = contract | {"batch_dim": getattr(images, "axis", 0)}
+        contract = contract | {"batch_dim": chosen.axis}
     try:
-        records = fvcore(model, images.batch(slice(0, 1))[0], measured, **contract)
+        records = fvcore(model, next(chosen.batches(1))[0], measured, **contract)
     except MissingDependency:
         return measured
     return dataclasses.replace(measured, crosscheck=records)

@@ -24,6 +24,7 @@ MANNER = "spikingjelly"  # its names for things (v_threshold, surrogate_function
 # the framework's package -> the adapter here
 OURS = {
     "spikingjelly": "spikingjelly",
+    "snn_energy.models.nir": "nir",
 }
 
 

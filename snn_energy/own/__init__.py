@@ -9,6 +9,7 @@ from snn_energy.own.network import (
     load_own,
     names_own,
     seeded,
+    with_way_out,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "load_own",
     "names_own",
     "seeded",
+    "with_way_out",
 ]

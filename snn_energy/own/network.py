@@ -131,6 +131,23 @@ def fit_weights(
     return _fit(module, path, safe_load(path), weights_key, name or type(module).__name__)
 
 
+WAY_OUT = """\
+a network of your own, from the command line:
+    snn-energy profile {path} --model path/to/net.py:build --set num_classes=10 --input x.npz
+or in Python:
+    import numpy as np, snn_energy, torch
+    model = snn_energy.load({path!r}, model="path/to/net.py:build", settings={{"num_classes": 10}})
+    x = torch.from_numpy(np.load("x.npz")["x"]).float()
+    print(snn_energy.profile(model, [x]).energy().mj, "mJ")
+docs/your-network.md has more."""
+
+
+def with_way_out(error: CheckpointError, path: Path) -> CheckpointError:
+    """`error` with a note on what to do with a checkpoint of a network that is none of ours."""
+    error.add_note(WAY_OUT.format(path=str(path)))
+    return error
+
+
 # --- building -------------------------------------------------------------------------------------------
 
 

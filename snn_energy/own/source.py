@@ -271,7 +271,9 @@ def _settle(name: str, other: types.ModuleType | None, done: bool) -> None:
 
 def _old_names() -> contextlib.AbstractContextManager[None]:
     """The import names of older releases of frameworks, while the user's code is imported and builds."""
-    return contextlib.nullcontext()
+    from snn_energy.compat import old_names
+
+    return old_names()
 
 
 def _put_aside(code: Code) -> dict[str, types.ModuleType]:

@@ -62,7 +62,29 @@ def told(model: nn.Module, batch: Batch, declared: Declared) -> Axes:
     return replace(found, steps=steps, steps_fact=fact, remarks=(remark,) if differs else ())
 
 
+def own_axes(model: nn.Module) -> tuple[int, int] | None:
+    """(axis of time, axis of samples) of a network that says both, as `time_axis` and `batch_axis`.
+
+    Such a network takes all steps in one call and makes them one by one (`models.nir.NirNetwork`).
+    """
+    time, batch = (getattr(model, name, None) for name in ("time_axis", "batch_axis"))
+    return (time, batch) if type(time) is int and type(batch) is int else None
+
+
+def _agree(own: tuple[int, int], declared: Declared) -> None:
+    """Raise `ConfigError` where a user says other axes than a network that says its own."""
+    wrong = declared.layout is not None and LAYOUTS[declared.layout] != own
+    if wrong or declared.batch_axis not in (None, own[1]):
+        what = f"layout = {declared.layout!r}" if wrong else f"batch_dim = {declared.batch_dim}"
+        name = next(name for name, axes in LAYOUTS.items() if axes == own)
+        raise ConfigError(f"{what} contradicts the network, which takes its input as {name}")
+
+
 def _axes(model: nn.Module, x: torch.Tensor, y: Any, steps: int | None, declared: Declared) -> Axes:
+    own = own_axes(model)
+    if own is not None:
+        _agree(own, declared)
+        return Axes(own[1], own[0], Fact(f"batch axis {own[1]}", "known", "the network's own"), True)
     if declared.layout is not None:
         time, batch = LAYOUTS[declared.layout]
         return Axes(batch, time, Fact(f"batch axis {batch}", "declared", f"layout {declared.layout}"), True)

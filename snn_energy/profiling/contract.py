@@ -110,7 +110,8 @@ class Contract:
 
     `steps`: T; `time_axis`: of the input, None where it has none; `batch_axis`; `in_tensors`: do tensors
     inside hold all steps at once; `calls`: of the network per batch, T where it knows nothing of time;
-    `facts`: all that was settled, in words; `remarks`: what a reader should know of how.
+    `facts`: all that was settled, in words; `remarks`: what a reader should know of how; `looked`: did a look
+    at the first samples say so.
     """
 
     steps: int
@@ -120,6 +121,7 @@ class Contract:
     calls: int
     facts: tuple[Fact, ...]
     remarks: tuple[str, ...] = ()
+    looked: bool = False
 
     @property
     def line(self) -> str:

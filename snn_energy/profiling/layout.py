@@ -88,7 +88,8 @@ class Layout:
     def inner(self, shape: Sequence[int], lead: int, order: int = TIME_MAJOR) -> tuple[int, ...]:
         """The shape of one sample and step; the first `lead` dimensions may be time and batch."""
         second = self.steps if order == SAMPLE_MAJOR else self.batch
-        if lead > 1 and len(shape) > 1 and shape[1] == second and shape[0] != self.batch * (self.steps or 0):
+        folded = shape[:1] == (self.batch * (self.steps or 0),) and self.batch > 1
+        if lead > 1 and len(shape) > 1 and shape[1] == second and not folded:
             return tuple(shape[2:])
         return tuple(shape[1:])
 

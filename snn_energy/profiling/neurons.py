@@ -215,6 +215,14 @@ def reset_registered(model: nn.Module) -> None:
             getattr(module, registered.reset)()
 
 
+def has_reset(module: nn.Module) -> bool:
+    """Is it known how the module comes to rest: by a framework, by what was registered, by its `reset`?"""
+    registered = _registered(type(module))
+    if registered is not None and registered.reset is not None:
+        return True
+    return known_neuron(module) is not None or callable(getattr(module, "reset", None))
+
+
 def update_of(module: nn.Module, steps: int) -> Update:
     """The cost of one update of a neuron; `steps` matters to parallel neurons only."""
     facts = facts_of(module)

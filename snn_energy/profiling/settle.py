@@ -49,6 +49,9 @@ def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
         steps = told.steps or declared_steps(model) or 1
         fact = told.steps_fact or Fact(f"T = {steps}", "known", "the network's own")
         return _contract(model, told, steps, fact, in_tensors=True, calls=1)
+    if axes.own_axes(model) is not None:
+        assert told.steps is not None and told.steps_fact is not None
+        return _contract(model, told, told.steps, told.steps_fact, in_tensors=False, calls=1)
     return _Look(rest, batch, declared, told).contract()
 
 
@@ -98,7 +101,8 @@ class _Look:
         size = batch.x.shape[self.told.batch]
         steps = self.told.steps or 1
         count = next((n for n in (2, 3) if n != steps and n <= size), size)
-        if not self.told.sure or count == size or _holds_batches(self.model, size):
+        whole = not self.told.sure or not self.declared.check or _holds_batches(self.model, size)
+        if count == size or whole:
             return batch, size
         return batch.part(0, count, self.told.batch), count
 
@@ -286,8 +290,9 @@ def _contract(
         facts.append(Fact(loop, "observed" if remarks is not None else "known"))
     facts += [told.fact, reset_in_words(model)]
     time = told.time
+    said = told.remarks if remarks is None else remarks
     return Contract(
-        steps, time, told.batch, in_tensors, calls, tuple(facts), told.remarks if remarks is None else remarks
+        steps, time, told.batch, in_tensors, calls, tuple(facts), said, looked=remarks is not None
     )
 
 

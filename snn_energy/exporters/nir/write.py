@@ -5,7 +5,7 @@ that meet are summed, which is a shortcut.  A max pool of spikes becomes SumPool
 Threshold.  What NIR has no word for, attention and max pools of currents, is refused by name, or, with
 `unsupported="mark"`, stands as a subgraph of its name with nothing between its input and its output.
 
-NIR's neurons fire above their threshold, ours at or above it; a membrane exactly on it would differ.
+NIR's neurons fire above their threshold, ours at or above it: what is written is the float32 just below.
 Logits are the output's mean over steps, which the reader takes (NIR has no reduction over time).
 """
 
@@ -120,7 +120,7 @@ class Writer:
     def neuron(self, neuron: Neuron) -> Any:
         shape = feature_shape(neuron.shape)
         full = lambda value: np.full(shape, value, np.float32)  # noqa: E731
-        threshold, reset = full(neuron.threshold + neuron.rest), full(neuron.rest)
+        threshold, reset = just_below(full(neuron.threshold + neuron.rest)), full(neuron.rest)
         if neuron.tau is None:
             return self.nir.IF(r=full(1 / self.dt), v_threshold=threshold, v_reset=reset)
         r = full(neuron.gain * neuron.tau)  # 1 where the input decays too, τ where it does not
@@ -223,6 +223,11 @@ class Writer:
 def key(name: str) -> str:
     """A node's name in NIR: importers make it an attribute path, so dots and hashes must go."""
     return name.replace(".", "_").replace("#", "_")
+
+
+def just_below(threshold: np.ndarray) -> np.ndarray:
+    """The next lower float32: a float32 membrane is above it where it is at or above `threshold`."""
+    return np.nextafter(threshold, np.float32(-np.inf), dtype=np.float32)
 
 
 def feature_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
