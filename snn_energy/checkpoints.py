@@ -192,9 +192,9 @@ def save_checkpoint(
         "class_names": class_names,
         "training_state": training_state,
     }
-    plain = {key: plain(value, key) for key, value in content.items()}
+    stored = {key: plain(value, key) for key, value in content.items()}
     with atomic_write(path) as temporary:
-        torch.save(plain, temporary)
+        torch.save(stored, temporary)
 
 
 # --- reading ------------------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from examples import EXAMPLES
 from examples_moving import MOVING
 from expected import COUNTED, behind
 from expected_products import counted
 from places import Legal, Network, legal, network_input, results_of
 from spellings import Example, flat
 
-from examples import EXAMPLES
 from snn_energy.profiling import profile
 from snn_energy.profiling.operations import OPERATIONS
 
