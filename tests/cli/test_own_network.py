@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -196,6 +197,44 @@ def test_export_takes_such_a_network(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     line = refused("export", *COMMAND[1:], "--target", "onnx", "--time-steps", 4, "--out", "other")
     assert "--time-steps: target onnx reads it off the network itself" in line
+
+
+OLD = """\
+import torch
+from timm.models.layers import trunc_normal_
+from timm.models.registry import register_model
+from spikingjelly.clock_driven.neuron import MultiStepLIFNode
+from torch import nn
+
+class Old(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(6, 7)
+        self.lif = MultiStepLIFNode(tau=2.0, detach_reset=True, backend="cupy")
+        self.head = nn.Linear(7, num_classes)
+        trunc_normal_(self.head.weight, std=0.02)
+
+    def forward(self, x):
+        return self.head(self.lif(self.fc(x))).mean(0), None
+
+@register_model
+def old_style(num_classes=4, **kwargs):
+    return Old(num_classes)
+"""
+
+
+def test_files_in_the_style_of_years_ago_run_as_they_are(folder: Path) -> None:
+    """Import names of SpikingJelly 0.0.0.0.12 and timm 0.6: only while `--model` imports and builds."""
+    (folder / "old.py").write_text(OLD)
+    command = ("profile", "w.pth", "--model", "old.py:old_style", "--input", "x.npz")
+    done = run(*command, "--layout", "TB", "--out", "p")
+    assert done.returncode == 0, done.stderr
+    profile = Profile.load(folder / "p" / "profile.json")
+    (head,) = [row for row in profile.rows if row.name == "head" and row.op == "linear"]
+    assert head.ac == spikes_by_hand(folder) * 4 > 0
+    assert profile.accuracy is not None and "MultiStepLIFNode" in profile.contract
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("spikingjelly.clock_driven")
 
 
 def test_token_ids_stay_whole_numbers(folder: Path) -> None:
