@@ -239,10 +239,8 @@ class _Look:
         found = difference(seen, again)
         if found is None:
             return
-        path, before, after = found
         raise ConfigError(
-            f"state survives the reset: {path or '(model)'!r} puts out {before} nonzero values in a first "
-            f"pass and {after} in a second one; give the reset (register_neuron(..., reset='method')), keep "
+            f"state survives the reset: {found}; give the reset (register_neuron(..., reset='method')), keep "
             "state in attributes of modules, or check=False (--no-check)"
         )
 
