@@ -20,20 +20,24 @@ RECORDS = {
 }
 
 # room -> rooms that it may import besides itself and `EVERYWHERE`; records may be read by everyone
-EVERYWHERE = {"errors", "files", "plugins"}
+EVERYWHERE = {"errors", "files", "plugins", "values"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "plugins": set(),
+    "values": set(),
     "data": set(),
     "frameworks": set(),
     "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
     "compat": set(),
-    "checkpoints": {"models", "safe_load"},
+    "weights": {"safe_load"},
+    "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
+    "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
+    "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
     "graph": {"models"},
     "exporters": {"graph", "models", "profiling", "energy"},
@@ -41,7 +45,7 @@ MAY_IMPORT = {
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "plugins.py", *RECORD_FILES)
+WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "plugins.py", "values.py", *RECORD_FILES)
 
 
 def modules() -> list[Path]:

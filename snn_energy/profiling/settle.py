@@ -6,6 +6,7 @@ A contradiction between the two is an error that names both.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import random
 from collections.abc import Iterator
@@ -16,14 +17,15 @@ from torch import nn
 
 from snn_energy.errors import ConfigError
 from snn_energy.frameworks import Neuron
-from snn_energy.models.at_rest import Rest
-from snn_energy.models.walk import modules, named_modules
+from snn_energy.models.at_rest import Rest, at_rest
+from snn_energy.models.walk import device_of, modules, named_modules
 from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
 from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
 from snn_energy.profiling.layout import declared_steps
-from snn_energy.profiling.neurons import facts_of, named_neurons
+from snn_energy.profiling.neurons import declared as declared_neurons
+from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
 from snn_energy.profiling.observe import (
     Observation,
     difference,
@@ -52,6 +54,14 @@ def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
         assert told.steps is not None and told.steps_fact is not None
         return _contract(model, told, told.steps, told.steps_fact, in_tensors=False, calls=1)
     return _Look(rest, batch, declared, told).contract()
+
+
+def samples_along(model: nn.Module, inputs: Any, declared: Declared) -> int:
+    """The axis of samples in `inputs`, by a look at the network alone.  Raises as `settle`."""
+    declared = dataclasses.replace(declared, check=False)
+    batch = Batch(inputs).mapped(lambda x: x.to(device_of(model)))
+    with declared_neurons(model, declared.neurons), at_rest(model, resets=reset_registered) as rest:
+        return settle(rest, batch, declared).batch_axis
 
 
 class _Look:
