@@ -440,8 +440,27 @@ def test_what_a_network_records_can_be_read_afterwards() -> None:
     assert torch.equal(torch.stack(net.maps) != 0, fired)
 
 
-def test_state_is_put_back_even_beside_records() -> None:
-    net = Records(Own())
-    net.fc.weight.data /= 4  # a spike takes several steps: where the membrane starts shows in the output
-    profile(net, [FRAMES])
-    assert net.cell.v == 0.0 and net.last is None and net.maps == [] and not hasattr(net, "shown")
+class Lazy(Own):
+    """Its membrane comes into being with the first step: `None`, or no attribute at all, before."""
+
+    def __init__(self, attribute: bool) -> None:
+        super().__init__()
+        del self.v
+        if attribute:
+            self.v = None  # type: ignore[assignment]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.past = x
+        if getattr(self, "v", None) is None:
+            self.v = torch.zeros_like(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("attribute", [True, False])
+def test_state_is_put_back_beside_records(attribute: bool) -> None:
+    net = Records(Lazy(attribute))
+    once = profile(net, [FRAMES])
+    twice = profile(net, [FRAMES, FRAMES])
+    assert total(twice, "head", "ac") == 2 * total(once, "head", "ac") > 0
+    assert getattr(net.cell, "v", None) is None and hasattr(net.cell, "v") is attribute
+    assert net.last is net.shown and net.cell.past.shape == (B, WIDE)
