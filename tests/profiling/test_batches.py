@@ -1,4 +1,4 @@
-"""What goes into a network and comes out of it: tensors, tuples, mappings, token ids; where class scores are."""
+"""What goes into a network and comes out of it: tensors, tuples, mappings, ids; where class scores are."""
 
 from __future__ import annotations
 
