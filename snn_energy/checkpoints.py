@@ -131,7 +131,7 @@ def save_checkpoint(
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "model": name,
+        "model": ZOO.canonical(name),
         "config": model.config,
         "state_dict": dict(model.state_dict()),
         "recipe": recipe,
@@ -327,6 +327,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
         )
     if name not in ZOO:
         raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
+    name = ZOO.canonical(name)
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
     stored = checkpoint.config if own else {}
     named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
