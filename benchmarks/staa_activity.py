@@ -3,9 +3,9 @@
     python benchmarks/staa_activity.py [--model staa-resnet20] [--classes 100] [--images 16] [--seeds 0,1,2]
 
 Images are drawn from a normal distribution, and every batch norm gets the statistics of these same images,
-so that membranes start with the threshold for their standard deviation.  Prints, per seed, what `syops` charges
-of one image (accumulates, multiply-accumulates, dense operations, in G) and the mean firing rate, weighted by
-dense operations, of the convolutions and linear layers whose input is binary.
+so that membranes start with the threshold for their standard deviation.  Prints, per seed, what `syops`
+charges of one image (accumulates, multiply-accumulates, dense operations, in G) and the mean firing rate,
+weighted by dense operations, of the convolutions and linear layers whose input is binary.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ def main() -> None:
         energy, ops = estimate(profile, convention="syops"), profile.ops
         rows = ops[ops.op.isin(["conv2d", "linear"]) & (ops.input_kind == "binary")]
         rate = (rows.input_rate * rows.dense_macs).sum() / rows.dense_macs.sum()
-        print(
-            f"{seed:4}  {energy.ac / 1e9:.4f}  {energy.mac / 1e9:.4f}  {ops.dense_macs.sum() / 1e9:.4f}   {rate:.1%}"
-        )
+        dense = ops.dense_macs.sum() / 1e9
+        print(f"{seed:4}  {energy.ac / 1e9:.4f}  {energy.mac / 1e9:.4f}  {dense:.4f}   {rate:.1%}")
 
 
 if __name__ == "__main__":

@@ -329,7 +329,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
         raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
     name = ZOO.canonical(name)
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
-    stored = checkpoint.config if own else {}
+    stored = _as_saved(checkpoint) if own else {}
     named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
     fields = {**stored, **named, **overrides}
     unknown = [key for key in checkpoint.missing if key not in fields] if own else []
@@ -342,6 +342,14 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
             f"give {', '.join(flag_of(key) for key in unknown)}"
         )
     return name, fields
+
+
+def _as_saved(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A file's configuration; fields that came later have the value which says what the file meant."""
+    if checkpoint.kind != "ours" or checkpoint.model is None:
+        return checkpoint.config
+    older = getattr(ZOO[checkpoint.model].resolve().Config, "OLDER", {})
+    return {**older, **checkpoint.config}
 
 
 # --- writing ------------------------------------------------------------------------------------------------

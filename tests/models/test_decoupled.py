@@ -167,7 +167,10 @@ def test_regularization_is_the_mean_rate_and_pushes_it_down():
     sparsity = model.regularization()
     assert sparsity.item() == pytest.approx(sum(rates) / len(rates), rel=1e-5)
     sparsity.backward()
-    pushed = model.head.norm.bias.grad  # current of the last neurons: more of it is more spikes
+    last = model.backbone.attention3[
+        -1
+    ].proj_bn.bias  # current of the last neurons: more of it is more spikes
+    pushed = last.grad
     assert (pushed >= 0).all() and (pushed > 0).any()
     reached = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()]
     assert {"backbone.stem.0.conv.weight", "backbone.stem.0.bn.bias"} <= set(reached)

@@ -51,6 +51,11 @@ def test_resnet20_has_the_parameters_of_the_paper():
     assert count(create_model("staa-resnet20", sa=False, num_classes=100)) == 12_737_386
 
 
+def test_a_second_reading_has_the_parameters_of_the_paper_too():
+    """One GC per neuron and a squeeze-and-excitation SA: 12,685,149, which prints as 12.69 M as well."""
+    assert count(create_model("staa-resnet20", gc_shared=True, sa_form="bottleneck")) == 12_685_149
+
+
 def test_resnet20_without_gates_is_its_backbone():
     bare = {"gc": False, "pe": "off", "sa": False}
     assert count(create_model("staa-resnet20", **bare)) == 11_247_946
@@ -61,10 +66,10 @@ def test_resnet20_without_gates_is_its_backbone():
     ("name", "lifs", "bare"),
     [
         ("staa-vgg13", 10, 9_413_066),
-        ("staa-resnet18", 17, 11_690_000),
-        ("staa-resnet19", 18, 12_700_000),
+        ("staa-resnet18", 17, 11_689_512),  # torchvision's resnet18
+        ("staa-resnet19", 17, 12_569_226),  # MPBN's resnet19_cifar
         ("staa-resnet20", 19, 11_247_946),
-        ("staa-resnet34", 33, 21_800_000),
+        ("staa-resnet34", 33, 21_797_672),  # torchvision's resnet34
     ],
 )
 def test_every_network_has_its_neurons_and_the_gates_their_formula(name, lifs, bare):
@@ -72,10 +77,78 @@ def test_every_network_has_its_neurons_and_the_gates_their_formula(name, lifs, b
     with torch.device("meta"):
         full = create_model(name)
         plain = create_model(name, gc=False, pe="off", sa=False)
-    assert count(plain) == pytest.approx(bare, rel=5e-3)
+    assert count(plain) == bare
     channels = [m.gc_in.value.out_features for m in neurons(full)]
     assert len(channels) == lifs
     assert count(full) - count(plain) == sum(c * c + 9.5 * c + 2 + 6 for c in channels)
+
+
+def convolutions(widths, blocks, stem: int, classes: int, hidden: int = 0) -> int:
+    """Weights and norms of a residual network, counted by hand: two 3×3 per block, 1×1 where widths change."""
+    total, c = stem, widths[0]
+    for width, count_ in zip(widths, blocks, strict=True):
+        for i in range(count_):
+            total += 9 * (c if i == 0 else width) * width + 9 * width**2 + 2 * 2 * width
+            if i == 0 and c != width:
+                total += c * width + 2 * width
+        c = width
+    if hidden:
+        total, c = total + c * hidden + 2 * hidden, hidden
+    return total + (c + 1) * classes
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shapes", "expected"),
+    [
+        ("resnet18", "source", convolutions((64, 128, 256, 512), (2, 2, 2, 2), 49 * 3 * 64 + 128, 10)),
+        ("resnet34", "source", convolutions((64, 128, 256, 512), (3, 4, 6, 3), 49 * 3 * 64 + 128, 10)),
+        ("resnet19", "source", convolutions((128, 256, 512), (3, 3, 2), 27 * 128 + 256, 10)),
+        ("resnet19", "pooled", convolutions((128, 256, 512), (3, 3, 2), 27 * 128 + 256, 10, 256)),
+        (
+            "resnet20",
+            "source",
+            convolutions((64, 128, 256, 512), (2, 2, 2, 2), 27 * 64 + 2 * 9 * 64**2 + 6 * 64, 10),
+        ),
+    ],
+)
+def test_backbones_have_the_parameters_of_their_layer_lists(backbone, shapes, expected):
+    with torch.device("meta"):
+        model = create_model(f"staa-{backbone}", num_classes=10, shapes=shapes, gc=False, pe="off", sa=False)
+    assert count(model) == expected
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet19", "resnet20", "resnet34"])
+@pytest.mark.parametrize("shapes", ["source", "pooled"])
+def test_shortcuts_and_pools_are_those_of_the_source_or_the_ones_we_had_first(backbone, shapes):
+    """ResNet-20's source pools in its shortcuts, the others' stride; the early shapes pooled everywhere."""
+    with torch.device("meta"):
+        model = create_model("decoupled", backbone=backbone, shapes=shapes, spatial=False, temporal=False)
+    shortcuts = [m.shortcut for m in model.modules() if isinstance(m, BasicBlock) and len(m.shortcut)]
+    assert len(shortcuts) == (2 if backbone == "resnet19" else 3)
+    pooled = shapes == "pooled" or backbone == "resnet20"
+    for shortcut in shortcuts:
+        kinds = [type(m) for m in shortcut]
+        assert kinds == [nn.AvgPool2d] * pooled + [nn.Conv2d, nn.BatchNorm2d]
+        assert shortcut[-2].stride == ((1, 1) if pooled else (2, 2))
+    stem = {type(m) for m in model.backbone.stem.modules()} & {nn.AvgPool2d, nn.MaxPool2d}
+    average = nn.AvgPool2d if shapes == "source" or backbone == "resnet20" else nn.MaxPool2d
+    assert stem == (set() if backbone == "resnet19" else {average})
+    assert (model.head.hidden is not None) == (backbone == "resnet19" and shapes == "pooled")
+
+
+def test_strided_shortcuts_keep_every_convolution_on_spikes_and_pooled_ones_do_not():
+    """Of ResNet-19, `syops` calls what a 2×2 mean feeds a MAC: 67 M at 32×32 and T = 4."""
+    from snn_energy.profiling.session import profile
+
+    real = {}
+    for shapes in ("source", "pooled"):
+        model = small(backbone="resnet19", shapes=shapes, gc=False, pe="off", sa=False)
+        ops = profile(model, [torch.randn(B, C, 8, 12)]).ops
+        convolutions = ops[ops.name.str.contains("shortcut") & (ops.op == "conv2d")]
+        real[shapes] = set(convolutions.input_kind)
+    assert real["source"] == {"binary"} and "binary" not in real["pooled"]
+    dense = 4 * (16 * 16 * 128 * 256 + 8 * 8 * 256 * 512)
+    assert round(dense / 1e6) == 67
 
 
 @pytest.mark.parametrize(
@@ -92,6 +165,17 @@ def test_every_network_has_its_neurons_and_the_gates_their_formula(name, lifs, b
         ({"beta": 0.5}, lambda c, h: 0),
         ({"alpha": 1.0}, lambda c, h: 0),
         ({"adaptive": True}, lambda c, h: 2),
+        ({"adaptive": "channel"}, lambda c, h: 2 * c),
+        ({"gc_shared": True}, lambda c, h: -(c + 1 + c * h + h + 2 * h + c * h + c)),
+        ({"sa_form": "bottleneck"}, lambda c, h: 2 * c * h + h + c - 6),
+        ({"pe_at": "both"}, lambda c, h: T * c),
+        ({"learn_alpha": True}, lambda c, h: 1),
+        ({"tsrd_drops": "module"}, lambda c, h: 0),
+        ({"tsrd_from": 1}, lambda c, h: 0),
+        ({"leak": "tau"}, lambda c, h: 0),
+        ({"v_reset": -0.5}, lambda c, h: 0),
+        ({"surrogate_width": 2.0}, lambda c, h: 0),
+        ({"detach_reset": False}, lambda c, h: 0),
         ({"r": 2}, lambda c, h: 2 * (2 * c + 3) * (max(1, c // 2) - h)),
         ({"T": T + 1}, lambda c, h: c),
     ],
@@ -167,7 +251,15 @@ def _same_weights(model: STAASNN, fields: dict) -> STAASNN:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"alpha": 0.3}, {"pe_at": "state"}, {"pe_at": "aggregate"}, {"pe_at": "output"}, {"v_threshold": 0.7}],
+    [
+        {"alpha": 0.3},
+        {"pe_at": "state"},
+        {"pe_at": "aggregate"},
+        {"pe_at": "output"},
+        {"v_threshold": 0.7},
+        {"leak": "tau"},
+        {"v_reset": -0.3},
+    ],
 )
 def test_other_fields_change_the_answer(fields):
     x = torch.randn(B, C, H, W)
@@ -254,7 +346,7 @@ def test_the_shortcut_halves_as_the_branch_does():
 
 
 def test_a_narrow_network_keeps_a_channel():
-    backbone = Backbone("resnet20", C, 1e-3, lambda c: nn.ReLU())
+    backbone = Backbone(SHAPES["resnet20"], C, 1e-3, lambda c: nn.ReLU())
     assert backbone(torch.randn(T, B, C, H, W)).shape[2] == 1
 
 
