@@ -36,7 +36,7 @@ from snn_energy.models.neurons import PLIF, reset
 from snn_energy.models.steps import check_input, conv_bn, per_step, to_sequence
 
 BackboneName = Literal["resnet18", "resnet19", "resnet20", "resnet34"]
-Residual = Literal["identity", "plain"]
+Residual = Literal["iand", "or", "scaled", "plain"]
 TAU = 2.0
 """The time constant with which every neuron starts."""
 
@@ -49,8 +49,9 @@ class DecoupledConfig:
     attends to itself and earlier ones only, so that the network can stream; `width` multiplies every channel
     count; `shapes`: the backbone as in its "source", or "pooled" as this package had it first (`backbones`).
     `learn_tau`, `learn_threshold`: each neuron layer learns its time constant, its threshold.
-    `residual`: with "identity" an attention starts as the identity of spikes (`SpikeAttention`); "plain" adds
-    spikes of amplitude 1 to a branch of full size.
+    `residual`: how an attention joins the spikes that it attends to (`SpikeAttention`).  All but "plain"
+    start as their identity, and want a threshold below ½: a silent membrane must lie in the surrogate's
+    window.
     """
 
     backbone: BackboneName = "resnet19"
@@ -67,7 +68,7 @@ class DecoupledConfig:
     shapes: Shapes = "source"
     learn_tau: bool = True
     learn_threshold: bool = False
-    residual: Residual = "identity"
+    residual: Residual = "iand"
 
     OLDER: ClassVar[Mapping[str, Any]] = {"shapes": "pooled", "residual": "plain", "v_threshold": 1.0}
     """What a checkpoint means that was saved before these fields were."""
@@ -92,6 +93,9 @@ class DecoupledConfig:
         threshold = self.v_threshold
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0:
             raise ConfigError(f"v_threshold = {threshold!r}: must be a positive number")
+        if self.residual != "plain" and threshold >= 0.5 and (self.spatial or self.temporal):
+            way_out = f"must be below 0.5 with residual = {self.residual}, whose attentions start silent"
+            raise ConfigError(f"v_threshold = {threshold}: {way_out}; or residual = plain")
         for width in shape_of(self.backbone, self.shapes).widths:
             if (self.spatial or self.temporal) and scaled(width, self.width) % self.num_heads:
                 channels = scaled(width, self.width)
@@ -110,13 +114,13 @@ class RateLIF(PLIF):
     """
 
     rate: torch.Tensor | None = None
-    log_threshold: nn.Parameter | None = None
+    log_threshold: nn.Parameter | None
 
     def __init__(self, v_threshold: float, learn_tau: bool = True, learn_threshold: bool = False) -> None:
         super().__init__(v_threshold)
         self.w.requires_grad_(learn_tau)
-        if learn_threshold:
-            self.log_threshold = nn.Parameter(torch.tensor(math.log(v_threshold)))
+        log = nn.Parameter(torch.tensor(math.log(v_threshold))) if learn_threshold else None
+        self.register_parameter("log_threshold", log)
 
     def multi_step_forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -185,19 +189,27 @@ def neuron(config: DecoupledConfig) -> RateLIF:
 class SpikeAttention(nn.Module):
     """What both attentions share: spikes in, spikes out, of one shape (T, B, C, H, W).
 
-    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(BN(mix(Q, K, V))); output LIF(BN(conv1x1(Y)) + s·S).  The norm of
-    the mix takes the place of a scale: how many spikes meet depends on their rates, which no constant knows.
+    Q, K, V = LIF(BN(conv1x1(S))); Y = LIF(BN(mix(Q, K, V))); A = BN(conv1x1(Y)).  The norm of the mix takes
+    the place of a scale: how many spikes meet depends on their rates, which no constant knows.  The output,
+    by `residual`:
 
-    With `residual` "identity", the last norm starts with weight 0 and s = 2·τ·v_threshold: a spike alone
-    charges a membrane at rest to twice the threshold, so the output starts as S, and rest and spike lie
-    v_threshold below and above it, both inside the surrogate's window where v_threshold < ½.  "plain": s = 1.
+        "iand":    S ∧ ¬LIF(A)        a spike of A takes one of S away
+        "or":      S ∨ LIF(A)
+        "scaled":  LIF(A + 2·τ·v_threshold·S)
+        "plain":   LIF(A + S)
+
+    The first two are spike-element-wise residuals (Fang et al., NeurIPS 2021, arXiv 2102.04159, has IAND).
+    In all but "plain" the last norm starts with weight 0, so the output starts as S itself, spike for spike.
+    A spike of amplitude 1 charges a LIF of τ = 2 to ½ only; at 2·τ·v_threshold it charges it to twice the
+    threshold, as far above as rest is below.
     """
 
     def __init__(self, channels: int, config: DecoupledConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
         self.causal = config.causal
-        self.amplitude = 2 * TAU * config.v_threshold if config.residual == "identity" else 1.0
+        self.residual = config.residual
+        self.amplitude = 2 * TAU * config.v_threshold if config.residual == "scaled" else 1.0
         self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
             nn.Conv2d(channels, channels, 1, bias=False) for _ in range(4)
         )
@@ -212,8 +224,16 @@ class SpikeAttention(nn.Module):
         v = self.v_lif(conv_bn(x, self.v_conv, self.v_bn))
         y = self.mix(*(z.flatten(3).unflatten(2, (self.heads, -1)) for z in (q, k, v)))
         y = self.attn_lif(per_step(self.attn_bn, y.reshape(x.shape)))
-        shortcut = x if self.amplitude == 1 else self.amplitude * x
-        return self.out_lif(conv_bn(y, self.proj_conv, self.proj_bn) + shortcut)
+        return self.join(x, conv_bn(y, self.proj_conv, self.proj_bn))
+
+    def join(self, x: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        """Spikes and currents of the attention, both (T, B, C, H, W), to the spikes that go on."""
+        if self.residual == "scaled":
+            return self.out_lif(branch + self.amplitude * x)
+        if self.residual == "plain":
+            return self.out_lif(branch + x)
+        fired = self.out_lif(branch)
+        return x * (1 - fired) if self.residual == "iand" else x + fired - x * fired
 
     def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Spikes (T, B, heads, d, N), d channels of a head, N positions -> whole numbers of that shape."""
@@ -275,7 +295,7 @@ class Decoupled(nn.Module):
         hidden = scaled(shape.hidden, config.width) if shape.hidden else 0
         self.head = Head(self.backbone.out_channels, hidden, config.num_classes, lif)
         start_norms(self, config.v_threshold, 1 / TAU)
-        if config.residual == "identity":
+        if config.residual != "plain":
             for module in self.modules():
                 if isinstance(module, SpikeAttention):
                     nn.init.zeros_(module.proj_bn.weight)
