@@ -1,7 +1,7 @@
 """VGG and ResNet shapes of spiking networks, with the neuron given by a factory.
 
-The shapes are those of the public code nearest to the STAA-SNN paper's (MPBN, Guo et al., ICCV 2023, by
-authors who also wrote that paper's baselines): docs/staa.md lists them with their parameter counts.
+The shapes are those of the code nearest to the STAA-SNN paper, which has none (MPBN, Guo et al., ICCV 2023):
+docs/staa.md lists them with their parameter counts.
 `EARLY_SHAPES` are the ones that this package had first.
 
 All maps are time first: (T, B, C, H, W).  Convolutions have no bias, each is followed by batch norm, and a

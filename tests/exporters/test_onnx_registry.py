@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "STAtten in QKFormer": ("statten-qkformer", QKFORMER, ""),
     "STAtten in Max-Former": ("statten-maxformer", MAXFORMER, ""),
     "STAA": ("staa-vgg13", ATTENTIVE, ""),
+    "STAA, overlapping pool": ("staa-resnet18", {**ATTENTIVE, "gc": False, "pe": "off", "width": 1 / 32}, ""),
     "decoupled": ("decoupled", DECOUPLED, "past"),
     "decoupled, spatial": ("decoupled", {**DECOUPLED, "temporal": False}, ""),
 }

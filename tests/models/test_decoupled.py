@@ -131,7 +131,7 @@ def test_every_layer_learns_what_it_is_told_to(learn_tau, learn_threshold):
 
 
 def test_a_learned_threshold_is_loaded_with_the_weights_and_reaches_the_graph():
-    from snn_energy.graph import capture
+    from snn_energy.graph.capture import capture
 
     model = small(learn_threshold=True, temporal=False)
     for i, lif in enumerate(m for m in model.modules() if isinstance(m, RateLIF)):
