@@ -110,7 +110,8 @@ class RateLIF(PLIF):
     The neuron is `PLIF` (1/τ = sigmoid(w), one `w` per layer, τ = 2 at first); in training `RectSequence`
     runs it with a surrogate of width 1 and height 1, and its mean firing rate stays in `rate` until read.
     A learnable threshold is exp(`log_threshold`), so it stays positive; what evaluation and exports read as
-    `v_threshold` is set from it when training ends (`eval()`) and when weights are loaded.
+    `v_threshold` follows it when training ends (`eval()`) and when weights are loaded, and it follows a
+    `v_threshold` that is set.
     """
 
     rate: torch.Tensor | None = None
@@ -139,9 +140,22 @@ class RateLIF(PLIF):
         super()._load_from_state_dict(*args, **kwargs)
         self._read_threshold()
 
+    @property
+    def v_threshold(self) -> float:
+        """The threshold of evaluation."""
+        return self._threshold
+
+    @v_threshold.setter
+    def v_threshold(self, value: float) -> None:
+        self._threshold = value
+        log = self._parameters.get("log_threshold")
+        if log is not None:
+            log.data.fill_(math.log(value))
+
     def _read_threshold(self) -> None:
-        if self.log_threshold is not None and not self.log_threshold.is_meta:
-            self.v_threshold = self.log_threshold.exp().item()
+        log = self.log_threshold
+        if log is not None and not log.is_meta and log != log.new_tensor(math.log(self._threshold)):
+            self._threshold = math.exp(log.item())
 
 
 class RectSequence(torch.autograd.Function):

@@ -115,11 +115,14 @@ def test_a_learned_threshold_has_the_gradient_of_the_surrogate():
 @pytest.mark.parametrize("learn_tau", [True, False])
 @pytest.mark.parametrize("learn_threshold", [True, False])
 def test_every_layer_learns_what_it_is_told_to(learn_tau, learn_threshold):
-    model = small(learn_tau=learn_tau, learn_threshold=learn_threshold).train()
+    model, plain = (
+        Decoupled(DecoupledConfig(**{**SMALL, **fields})).train()
+        for fields in ({"learn_tau": learn_tau, "learn_threshold": learn_threshold}, {})
+    )
     lifs = [m for m in model.modules() if isinstance(m, RateLIF)]
     assert len(lifs) == 17 + 6 * 5
-    plain = sum(p.numel() for p in small().parameters())
-    assert sum(p.numel() for p in model.parameters()) == plain + len(lifs) * learn_threshold
+    counts = [sum(p.numel() for p in m.parameters()) for m in (model, plain)]
+    assert counts[0] == counts[1] + len(lifs) * learn_threshold
     nn.functional.cross_entropy(model(torch.randn(8, C, H, W)), torch.arange(8) % K).backward()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     before = [(m.w.item(), m.v_threshold) for m in lifs]
@@ -133,7 +136,7 @@ def test_every_layer_learns_what_it_is_told_to(learn_tau, learn_threshold):
 def test_a_learned_threshold_is_loaded_with_the_weights_and_reaches_the_graph():
     from snn_energy.graph.capture import capture
 
-    model = small(learn_threshold=True, temporal=False)
+    model = Decoupled(DecoupledConfig(**{**SMALL, "learn_threshold": True, "temporal": False}))
     for i, lif in enumerate(m for m in model.modules() if isinstance(m, RateLIF)):
         nn.init.constant_(lif.log_threshold, -1.0 + i / 64)
     model.eval()
@@ -145,6 +148,16 @@ def test_a_learned_threshold_is_loaded_with_the_weights_and_reaches_the_graph():
     for name, module in model.named_modules():
         if isinstance(module, RateLIF):
             assert thresholds[name] == pytest.approx(math.exp(module.log_threshold.item()), rel=1e-6)
+
+
+def test_a_threshold_that_is_set_stays_to_the_last_digit():
+    """What a lowering writes into a neuron outlives `eval()` and a copy."""
+    lif = RateLIF(0.4, learn_threshold=True)
+    lif.v_threshold = 0.1 + 2**-40
+    assert copy.deepcopy(lif).eval().v_threshold == 0.1 + 2**-40
+    assert lif.log_threshold.item() == pytest.approx(math.log(0.1), rel=1e-6)
+    lif.log_threshold.data.fill_(-2.0)
+    assert lif.eval().v_threshold == math.exp(-2.0)
 
 
 @pytest.mark.parametrize("residual", ["iand", "or", "scaled"])

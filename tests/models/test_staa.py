@@ -236,6 +236,26 @@ def test_a_switch_changes_the_operations_of_its_gate_and_no_other(switch):
         }
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gc_shared": True, "sa_form": "bottleneck", "pe_at": "both"},
+        {"adaptive": "channel", "learn_alpha": True, "pe_at": "output"},
+        {"leak": "tau", "v_reset": -0.2},
+    ],
+    ids=str,
+)
+def test_every_reading_is_counted_completely(fields):
+    """Nothing uncounted, a row for every layer of the gates; one GC block has the calls of two."""
+    model = STAASNN(STAAConfig(**{**SMALL, "backbone": "vgg13", "width": 1 / 16, **fields})).eval()
+    seen = operations(model, torch.randn(B, C, H, W))
+    layers = {kind for kind, _ in seen}
+    assert layers >= {"gc_in", "sa", "pe"} and ("gc_state" in layers) != fields.get("gc_shared", False)
+    if fields.get("gc_shared"):
+        assert seen["gc_in", "matmul"] == 10 * T, "all inputs at once, then each membrane but the first"
+        assert seen["sa", "linear"] == 2 * 10 * T
+
+
 @pytest.mark.parametrize("fields", [{"tsrd": False}, {"beta": 0.7}])
 def test_tsrd_changes_nothing_in_evaluation(fields):
     x = torch.randn(B, C, H, W)
