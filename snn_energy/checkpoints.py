@@ -182,7 +182,7 @@ def save_checkpoint(
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "model": name,
+        "model": ZOO.canonical(name),
         "config": model.config,
         "state_dict": dict(model.state_dict()),
         "recipe": recipe,
@@ -370,8 +370,9 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
         raise CheckpointError(
             f"unknown model {name!r}; {suggest(name, ZOO)}; a network of your own is FILE.py:CALLABLE"
         )
+    name = ZOO.canonical(name)
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
-    stored = checkpoint.config if own else {}
+    stored = _as_saved(checkpoint) if own else {}
     named = {} if name == checkpoint.model else ZOO[name].fields
     fields = {**stored, **named, **overrides}
     unknown = [key for key in checkpoint.missing if key not in fields] if own else []
@@ -384,3 +385,11 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
             f"give {', '.join(flag_of(key) for key in unknown)}"
         )
     return name, fields
+
+
+def _as_saved(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A file's configuration; fields that came later have the value which says what the file meant."""
+    if checkpoint.kind != "ours" or checkpoint.model is None:
+        return checkpoint.config
+    older = getattr(ZOO[checkpoint.model].resolve().Config, "OLDER", {})
+    return {**older, **checkpoint.config}

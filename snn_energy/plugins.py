@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from snn_energy.errors import ConfigError
@@ -36,11 +37,20 @@ def load(group: str, name: str) -> Any:
 class Registry(Mapping[str, V], Generic[V]):
     """What names stand for: ours, those that `register` added, those that installed packages offer.
 
-    `accept(name, value)` makes an entry of what a user gave, or raises `ConfigError`.
+    `accept(name, value)` makes an entry of what a user gave, or raises `ConfigError`.  `aliases` are further
+    names of ours: they are looked up like any other, but neither listed nor counted.
     """
 
-    def __init__(self, what: str, group: str, ours: Mapping[str, V], accept: Callable[[str, Any], V]) -> None:
+    def __init__(
+        self,
+        what: str,
+        group: str,
+        ours: Mapping[str, V],
+        accept: Callable[[str, Any], V],
+        aliases: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.what, self.group, self.ours, self.accept = what, group, ours, accept
+        self.aliases = aliases
         self._added: dict[str, V] = {}
 
     def register(self, name: str, value: Any) -> None:
@@ -50,11 +60,16 @@ class Registry(Mapping[str, V], Generic[V]):
         """
         if not isinstance(name, str) or not name or set(name) & set(" \t\n,:/\\") or name[0] == "-":
             raise ConfigError(f"{self.what} {name!r}: a name is one word, without commas, colons and slashes")
-        if name in self.ours:
+        if name in self.ours or name in self.aliases:
             raise ConfigError(f"{self.what} {name!r} comes with snn-energy: choose another name")
         self._added[name] = self.accept(name, value)
 
+    def canonical(self, name: str) -> str:
+        """The name under which an alias is listed; any other name itself."""
+        return self.aliases.get(name, name)
+
     def __getitem__(self, name: str) -> V:
+        name = self.canonical(name)
         if name in self.ours:
             return self.ours[name]
         if name not in self._added:
@@ -72,4 +87,5 @@ class Registry(Mapping[str, V], Generic[V]):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.ours or name in self._added or name in offered(self.group)
+        known = name in self.ours or name in self.aliases or name in self._added
+        return known or name in offered(self.group)

@@ -95,6 +95,36 @@ def test_every_family_comes_back(name: str, fields: dict[str, Any], tmp_path: Pa
     assert same_weights(loaded, network)
 
 
+SINCE = {  # fields that files of earlier versions lack, and what these files meant
+    "staa-resnet19": {"shapes": "pooled", "gc_shared": False, "sa_form": "channel", "leak": "gate"},
+    "staa-resnet34": {"shapes": "pooled", "v_reset": 0.0, "tsrd_drops": "aggregation", "detach_reset": True},
+    "decoupled": {"shapes": "pooled", "residual": "plain", "learn_tau": True, "learn_threshold": False},
+}
+
+
+@pytest.mark.parametrize("name", SINCE)
+def test_a_file_from_before_a_field_means_what_it_meant(name: str, tmp_path: Path) -> None:
+    """Registered names have other defaults today; the file does not say so, and is not of them."""
+    path = tmp_path / "m.pt"
+    small = {"width": 1 / 32, "in_channels": 2, "T": 2, "num_classes": 5, "v_threshold": 0.3}
+    small |= {"num_heads": 2} if name == "decoupled" else {}
+    network = create_model(name, **small, **SINCE[name]).eval()
+    save_checkpoint(path, network, name=name)
+    content = torch.load(path, weights_only=True)
+    for field in SINCE[name]:
+        del content["config"][field]
+    if "adaptive" in content["config"]:
+        content["config"]["adaptive"] = False  # a truth value then
+    torch.save(content, path)
+    loaded = load(path)
+    assert loaded.config == network.config
+    x = torch.rand(2, 2, 16, 24)
+    assert torch.equal(loaded(x), network(x))
+    assert load(path, model=name).config.shapes == "pooled"
+    assert "does not fit" in refusal(path, shapes="source")
+    assert create_model(name, **small).config.shapes == "source"
+
+
 def test_overrides_win_and_none_means_as_stored(model: nn.Module, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m.pt", model, name="statten")
     loaded = load(tmp_path / "m.pt", T=4, chunk_size=2, attention_mode=None, num_classes=None)

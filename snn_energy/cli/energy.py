@@ -56,7 +56,8 @@ def _names(what: str) -> list[tuple[str, str]]:
     if what == "models":
         from snn_energy.models.zoo import ZOO
 
-        return [(name, entry.summary) for name, entry in sorted(ZOO.items())]
+        names = [(name, entry.summary) for name, entry in sorted(ZOO.items())]
+        return names + [(name, f"the official name of {ours}") for name, ours in sorted(ZOO.aliases.items())]
     if what == "recipes":
         from snn_energy.training.recipe import list_recipes
 

@@ -1,5 +1,9 @@
 """VGG and ResNet shapes of spiking networks, with the neuron given by a factory.
 
+The shapes are those of the code nearest to the STAA-SNN paper, which has none (MPBN, Guo et al., ICCV 2023):
+docs/staa.md lists them with their parameter counts.
+`EARLY_SHAPES` are the ones that this package had first.
+
 All maps are time first: (T, B, C, H, W).  Convolutions have no bias, each is followed by batch norm, and a
 neuron follows the norm or, at the end of a residual block, the sum of branch and shortcut (post-activation,
 as in tdBN, Zheng et al., AAAI 2021), so that every convolution but the first and those behind an average pool
@@ -9,7 +13,8 @@ sees spikes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -21,23 +26,42 @@ NeuronFactory = Callable[[int], nn.Module]
 """channels -> a multi-step spiking neuron, (T, B, C, H, W) -> {0, 1} of the same shape."""
 
 
+Shapes = Literal["source", "pooled"]
+
+
 @dataclass(frozen=True)
 class Shape:
-    """A backbone: name of its stem, channels and blocks of its stages, hidden channels of its head."""
+    """A backbone: its stem's name, channels and blocks of its stages, hidden channels of its head.
+
+    `pooled`: shortcuts of stride 2 are 2×2 average pooling and a 1×1 convolution, not one of stride 2.
+    """
 
     stem: str
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
     hidden: int = 0
+    pooled: bool = False
 
 
 SHAPES: dict[str, Shape] = {
     "vgg13": Shape("vgg", (64, 128, 256, 512, 512), (2, 2, 2, 2, 2)),
     "resnet18": Shape("imagenet", (64, 128, 256, 512), (2, 2, 2, 2)),
-    "resnet19": Shape("single", (128, 256, 512), (3, 3, 2), hidden=256),
-    "resnet20": Shape("triple", (64, 128, 256, 512), (2, 2, 2, 2)),
+    "resnet19": Shape("single", (128, 256, 512), (3, 3, 2)),
+    "resnet20": Shape("triple", (64, 128, 256, 512), (2, 2, 2, 2), pooled=True),
     "resnet34": Shape("imagenet", (64, 128, 256, 512), (3, 4, 6, 3)),
 }
+
+EARLY_SHAPES: dict[str, Shape] = {
+    **SHAPES,
+    "resnet18": replace(SHAPES["resnet18"], stem="imagenet-max", pooled=True),
+    "resnet19": replace(SHAPES["resnet19"], hidden=256, pooled=True),
+    "resnet34": replace(SHAPES["resnet34"], stem="imagenet-max", pooled=True),
+}
+
+
+def shape_of(backbone: str, shapes: Shapes) -> Shape:
+    """The shape of a backbone as in its source, or as this package had it first ("pooled")."""
+    return (SHAPES if shapes == "source" else EARLY_SHAPES)[backbone]
 
 
 def halve() -> nn.AvgPool2d:
@@ -63,11 +87,13 @@ class ConvNeuron(nn.Module):
 class BasicBlock(nn.Module):
     """Two convolutions and a shortcut: (T, B, C, H, W) -> (T, B, C', H', W').
 
-    The shortcut is the input itself or, where the width changes, 2×2 average pooling (if the stride is 2),
-    a 1×1 convolution and batch norm.
+    The shortcut is the input itself or, where width or size change, a 1×1 convolution of that stride and
+    batch norm; `pooled` takes 2×2 averages first instead of every second position, which then are no spikes.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, neuron: NeuronFactory) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, neuron: NeuronFactory, pooled: bool = True
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -75,10 +101,11 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut = nn.Sequential()
-        if stride == 2:
+        if stride == 2 and pooled:
             self.shortcut.append(halve())
         if stride == 2 or in_channels != channels:
-            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, bias=False))
+            step = 1 if pooled else stride
+            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, step, bias=False))
             self.shortcut.append(nn.BatchNorm2d(channels))
         self.lif2 = neuron(channels)
 
@@ -108,14 +135,13 @@ class Backbone(nn.Sequential):
 
     def __init__(
         self,
-        name: str,
+        shape: Shape,
         in_channels: int,
         width: float,
         neuron: NeuronFactory,
         after_stage: NeuronFactory | None = None,
     ) -> None:
         super().__init__()
-        shape = SHAPES[name]
         widths = [scaled(w, width) for w in shape.widths]
         channels = in_channels
         if shape.stem != "vgg":
@@ -125,7 +151,7 @@ class Backbone(nn.Sequential):
             if shape.stem == "vgg":
                 stage = vgg_stage(channels, out, blocks, neuron)
             else:
-                stage = residual_stage(channels, out, blocks, 1 if i == 1 else 2, neuron)
+                stage = residual_stage(channels, out, blocks, 1 if i == 1 else 2, neuron, shape.pooled)
             self.add_module(f"stage{i}", stage)
             if after_stage is not None:
                 self.add_module(f"attention{i}", after_stage(out))
@@ -142,7 +168,8 @@ def make_stem(kind: str, in_channels: int, channels: int, neuron: NeuronFactory)
     """The convolutions in front of the stages and the pool behind them.
 
     `triple`: three 3×3, then 2×2 average pooling; `single`: one 3×3; `imagenet`: 7×7 of stride 2, then 3×3
-    max pooling of stride 2 (of spikes, so still spikes).
+    average pooling of stride 2, whose windows count the border as zeros; `imagenet-max`: max pooling there,
+    of spikes, so still spikes.
     """
     if kind == "triple":
         ins = (in_channels, channels, channels)
@@ -150,7 +177,8 @@ def make_stem(kind: str, in_channels: int, channels: int, neuron: NeuronFactory)
     if kind == "single":
         return nn.Sequential(ConvNeuron(in_channels, channels, neuron))
     stem = ConvNeuron(in_channels, channels, neuron, kernel=7, stride=2)
-    return nn.Sequential(stem, PerStep(nn.MaxPool2d(3, 2, 1)))
+    pool = nn.MaxPool2d(3, 2, 1) if kind == "imagenet-max" else nn.AvgPool2d(3, 2, 1)
+    return nn.Sequential(stem, PerStep(pool))
 
 
 def vgg_stage(in_channels: int, channels: int, convolutions: int, neuron: NeuronFactory) -> nn.Sequential:
@@ -160,10 +188,10 @@ def vgg_stage(in_channels: int, channels: int, convolutions: int, neuron: Neuron
 
 
 def residual_stage(
-    in_channels: int, channels: int, blocks: int, stride: int, neuron: NeuronFactory
+    in_channels: int, channels: int, blocks: int, stride: int, neuron: NeuronFactory, pooled: bool
 ) -> nn.Sequential:
     """Basic blocks, the first with `stride`."""
-    first = BasicBlock(in_channels, channels, stride, neuron)
+    first = BasicBlock(in_channels, channels, stride, neuron, pooled)
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1, neuron) for _ in range(blocks - 1)))
 
 
@@ -202,12 +230,23 @@ def start_norms(model: nn.Module, v_threshold: float, gain: float) -> None:
             nn.init.constant_(module.weight, v_threshold / gain)
 
 
+def check_word(name: str, value: object, known: tuple[object, ...]) -> None:
+    """Raise `ConfigError` unless `value` is one of the words `known`."""
+    if value not in known:
+        raise ConfigError(f"{name} = {value!r}: must be one of {', '.join(map(str, known))}")
+
+
 def check_network(
-    backbone: object, known: tuple[str, ...], in_channels: object, num_classes: object, width: object
+    backbone: object,
+    known: tuple[str, ...],
+    in_channels: object,
+    num_classes: object,
+    width: object,
+    shapes: object,
 ) -> None:
     """Raise `ConfigError` for fields of which no network can be built."""
-    if backbone not in known:
-        raise ConfigError(f"backbone = {backbone!r}: must be one of {', '.join(known)}")
+    check_word("backbone", backbone, known)
+    check_word("shapes", shapes, get_args(Shapes))
     for name, value in (("in_channels", in_channels), ("num_classes", num_classes)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} = {value!r}: must be a positive whole number")

@@ -8,19 +8,21 @@ ResNet-20 with r = 4, T = 4 and 10 classes has 12,691,216 parameters without ste
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError
 from snn_energy.models.backbones import (
-    SHAPES,
     Backbone,
     Head,
+    Shapes,
     check_network,
     scaled,
+    shape_of,
     start_norms,
 )
 from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
@@ -34,7 +36,8 @@ class STAAConfig(NeuronConfig):
     """Fields of `STAASNN`: those of its neurons (`NeuronConfig`) and those of the network.
 
     `backbone`: its shape; `width` multiplies every channel count (1 is the paper's network);
-    `in_channels`: 3 for images, 2 for events; `TET`: in training, logits of every step, (T, B, K).
+    `in_channels`: 3 for images, 2 for events; `TET`: in training, logits of every step, (T, B, K);
+    `shapes`: the backbone as in its "source", or "pooled" as this package had it first (`backbones`).
     """
 
     backbone: BackboneName = "resnet20"
@@ -42,10 +45,21 @@ class STAAConfig(NeuronConfig):
     num_classes: int = 10
     width: float = 1.0
     TET: bool = False
+    shapes: Shapes = "source"
+
+    OLDER: ClassVar[Mapping[str, Any]] = {"shapes": "pooled"}
+    """What a checkpoint means that was saved before these fields were."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_network(self.backbone, get_args(BackboneName), self.in_channels, self.num_classes, self.width)
+        check_network(
+            self.backbone,
+            get_args(BackboneName),
+            self.in_channels,
+            self.num_classes,
+            self.width,
+            self.shapes,
+        )
         if not isinstance(self.TET, bool):
             raise ConfigError(f"TET = {self.TET!r}: must be true or false")
 
@@ -71,11 +85,11 @@ class STAASNN(nn.Module):
         def neuron(channels: int) -> STAALIF:
             return STAALIF(channels, fields)
 
-        self.backbone = Backbone(config.backbone, config.in_channels, config.width, neuron)
-        hidden = SHAPES[config.backbone].hidden
-        hidden = scaled(hidden, config.width) if hidden else 0
+        shape = shape_of(config.backbone, config.shapes)
+        self.backbone = Backbone(shape, config.in_channels, config.width, neuron)
+        hidden = scaled(shape.hidden, config.width) if shape.hidden else 0
         self.head = Head(self.backbone.out_channels, hidden, config.num_classes, neuron)
-        gain = (1.0 if config.gc else 1 / config.tau) * (0.5 if config.sa else 1.0)
+        gain = config.constants[1] * (0.5 if config.sa else 1.0)
         start_norms(self, config.v_threshold, gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,7 @@ class Plan:
     factor: float
     gain: float
     threshold: float
+    width: float
     alpha: float
     place: str | None
     kept: list[bool]
@@ -47,11 +48,17 @@ class Plan:
 def covers(config: NeuronConfig) -> bool:
     """Whether `run` computes a neuron of this configuration.
 
-    It wants M and N constant, no encoding behind SA, and a gate to feed (or none at all: the plain LIF).
+    It wants M and N constant, one encoding in front of SA, SA along channels with α constant and never
+    dropped, a detached reset to 0, no factor behind GC1, and a gate to feed (or none at all: the plain LIF).
     """
     encoding = config.pe != "off"
     gated = config.gc or config.sa
-    return not config.adaptive and not (encoding and config.pe_at == "output") and (gated or not encoding)
+    placed = not (encoding and config.pe_at in ("output", "both")) and (gated or not encoding)
+    plain_sa = config.sa_form == "channel" and not config.learn_alpha
+    whole_sa = not config.tsrd or config.tsrd_drops == "aggregation"
+    reset = config.v_reset == 0 and config.detach_reset
+    factors = config.adaptive == "off" and (not config.gc or config.leak == "gate")
+    return factors and placed and (not config.sa or (plain_sa and whole_sa)) and reset
 
 
 def run(neuron: STAALIF, x: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
@@ -60,13 +67,14 @@ def run(neuron: STAALIF, x: torch.Tensor, kept: torch.Tensor | None) -> torch.Te
     maps = (x if neuron.N == 1 else neuron.N * x).flatten(3)
     flags = [True] * len(x) if kept is None else kept.tolist()
     place = None if neuron.pe is None else config.pe_at
-    plan = Plan(float(neuron.M), float(neuron.N), config.v_threshold, config.alpha, place, flags)
+    numbers = float(neuron.M), float(neuron.N), config.v_threshold, config.surrogate_width, config.alpha
+    plan = Plan(*numbers, place, flags)
     table: Any = None
     if neuron.pe is not None:
         table = neuron.pe.table if kept is None else neuron.pe.table * kept.to(x).unsqueeze(1)
     keys: list[torch.Tensor | None] = []
     weights: list[torch.Tensor | None] = []
-    for block, where in ((neuron.gc_in, "input"), (neuron.gc_state, "state")):
+    for block, where in ((neuron.gc_in, "input"), (neuron.state_context, "state")):
         if block is None:
             keys += [None, None]
             weights += [None] * 6
@@ -287,7 +295,9 @@ class Sequence:
     def backward(self, dspikes: torch.Tensor) -> list[torch.Tensor | None]:
         """Gradients of maps, table, keys and weights."""
         plan, v, steps = self.plan, self.v, len(self.v)
-        low, high = plan.threshold - 0.5, plan.threshold + 0.5
+        low, high = plan.threshold - plan.width / 2, plan.threshold + plan.width / 2
+        if plan.width != 1:
+            dspikes = dspikes / plan.width
         dmaps, self.dh, self.scratch = torch.empty_like(v), torch.empty_like(v[0]), torch.empty_like(v[0])
         self.doffsets, self.dmeans = (v.new_zeros(v.shape[:3]) for _ in range(2))
         zeros: list[Any] = [

@@ -20,33 +20,63 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from spikingjelly.activation_based import surrogate
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models import staa_fused
+from snn_energy.models.staa_gates import (
+    BottleneckAttention,
+    Fire,
+    GlobalContext,
+    PositionEncoding,
+    PositionMode,
+    StepAttention,
+)
 
-PositionMode = Literal["learnable", "fixed", "off"]
-PositionPlace = Literal["input", "state", "aggregate", "output"]
+PositionPlace = Literal["input", "state", "aggregate", "output", "both"]
+Adaptive = Literal["off", "layer", "channel"]
+AttentionForm = Literal["channel", "bottleneck"]
+Dropped = Literal["aggregation", "module"]
+Leak = Literal["gate", "tau"]
+WORDS = {
+    "pe": PositionMode,
+    "pe_at": PositionPlace,
+    "sa_form": AttentionForm,
+    "tsrd_drops": Dropped,
+    "adaptive": Adaptive,
+    "leak": Leak,
+}
+SWITCHES = ("gc", "gc_shared", "sa", "learn_alpha", "tsrd", "detach_reset")
 
 
 @dataclass(frozen=True)
 class NeuronConfig:
     """Fields of `STAALIF`, shared by all neurons of a network.
 
+    What the paper leaves open is a field; docs/staa.md says what speaks for each value.
+
     Parameters
     ----------
     T: time steps (the position encoding has one row per step).
     gc, sa, pe: the gates; `pe` is "learnable" (zero-initialised), "fixed" (sinusoidal) or "off".
+    gc_shared: GC1 and GC2 are one block.
     pe_at: where P[t] is added: to the "input" X[t] before GC1 (the paper's best), to the "state" H[t-1]
-        before GC2, to the "aggregate" U[t] before SA, or to the "output" V[t] of SA.
-    r: reduction of GC's hidden channels, max(1, C // r).
-    alpha: scale of the pooled map in front of SA's convolutions.
+        before GC2, to "both" (a table for each), to the "aggregate" U[t] before SA, or to the "output" V[t].
+    r: reduction of GC's hidden channels, max(1, C // r), and of SA's with `sa_form` "bottleneck".
+    sa_form: SA's convolutions run along the "channel" axis, or are a "bottleneck" C→C/r→C.
+    alpha, learn_alpha: scale of the pooled map in front of SA's convolutions, a parameter if learned.
     tsrd, beta: time-step random dropout, in training only: with probability `beta` a step aggregates
         N ⊙ X[t] ⊕ M ⊙ H[t-1], without context and position encoding.
-    adaptive: M and N are learnable, one scalar each per layer; they start where they are otherwise fixed.
-    tau: time constant of the plain neuron: M = 1 - 1/τ and N = 1/τ without GC.  With GC, M = N = 1.
+    tsrd_drops: of such a step the "aggregation" only, or the whole "module", SA included.
+    tsrd_from: the first step that may be dropped.
+    adaptive: M and N are learnable, one scalar each per "layer" or "channel"; they start where they are
+        otherwise fixed.  True is "layer", False "off".
+    leak: with GC, M = N = 1 as printed, and the "gate" SA is the only leak; or M and N are those of "tau".
+    tau: time constant of the plain neuron: M = 1 - 1/τ and N = 1/τ.
     v_threshold: firing threshold.
+    v_reset: the membrane at rest and after a spike; M and N that are fixed let it decay to there.
+    surrogate_width: of the rectangle around the threshold that stands for the gradient of a spike.
+    detach_reset: the reset passes no gradient to the spike that caused it.
     """
 
     T: int = 4
@@ -58,26 +88,51 @@ class NeuronConfig:
     alpha: float = 2.0
     tsrd: bool = True
     beta: float = 0.1
-    adaptive: bool = False
+    adaptive: Adaptive | bool = "off"
     tau: float = 2.0
     v_threshold: float = 1.0
+    gc_shared: bool = False
+    sa_form: AttentionForm = "channel"
+    learn_alpha: bool = False
+    tsrd_drops: Dropped = "aggregation"
+    tsrd_from: int = 0
+    leak: Leak = "gate"
+    v_reset: float = 0.0
+    surrogate_width: float = 1.0
+    detach_reset: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("T", "r"):
+        if isinstance(self.adaptive, bool):  # as it once was
+            object.__setattr__(self, "adaptive", "layer" if self.adaptive else "off")
+        for name, least in (("T", 1), ("r", 1), ("tsrd_from", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} = {value!r}: must be a positive whole number")
-        for name in ("gc", "sa", "tsrd", "adaptive"):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                kind = "a positive whole number" if least else "a whole number, 0 or more"
+                raise ConfigError(f"{name} = {value!r}: must be {kind}")
+        for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be true or false")
-        for name, kind in (("pe", PositionMode), ("pe_at", PositionPlace)):
-            if getattr(self, name) not in get_args(kind):
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)!r}: must be one of {', '.join(get_args(kind))}"
-                )
-        for name, low, high in (("beta", 0, 1), ("tau", 1, math.inf), ("alpha", -math.inf, math.inf)):
+        for name, words in WORDS.items():
+            if getattr(self, name) not in get_args(words):
+                known = ", ".join(get_args(words))
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {known}")
+        for name, low, high in (
+            ("beta", 0, 1),
+            ("tau", 1, math.inf),
+            ("alpha", -math.inf, math.inf),
+            ("v_threshold", 0, math.inf),
+            ("v_reset", -math.inf, math.inf),
+            ("surrogate_width", 1e-6, math.inf),
+        ):
             check_number(name, getattr(self, name), low, high)
-        check_number("v_threshold", self.v_threshold, 0, math.inf)
+        if self.v_reset >= self.v_threshold and self.v_reset:
+            raise ConfigError(f"v_reset = {self.v_reset}: must be below v_threshold = {self.v_threshold}")
+
+    @property
+    def constants(self) -> tuple[float, float]:
+        """M and N where they are fixed, and where they start."""
+        printed = self.gc and self.leak == "gate"
+        return (1.0, 1.0) if printed else (1 - 1 / self.tau, 1 / self.tau)
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
@@ -86,102 +141,6 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
     if not number or not low <= value <= high:  # type: ignore[operator]
         bounds = f"in [{low}, {high}]" if math.isfinite(high) else f"≥ {low}" if math.isfinite(low) else ""
         raise ConfigError(f"{name} = {value!r}: must be a number {bounds}".rstrip())
-
-
-class GlobalContext(nn.Module):
-    """GC block: attend to the map as a whole, add the result to every position.
-
-    W_k = X · sigmoid(key(X))ᵀ (C×HW times HW×1), W_v = value(ReLU(norm(query(W_k)))), output X ⊕ W_v, with
-    1×1 convolutions key C→1, query C→C/r, value C/r→C (the last two see one position: linear layers) and a
-    layer norm over the C/r hidden channels.  The sum over positions is not divided by H·W: the norm does it.
-    `value` starts at zero, so the block starts as the identity.  (N, C, H, W) -> (N, C, H, W).
-    """
-
-    def __init__(self, channels: int, r: int) -> None:
-        super().__init__()
-        hidden = max(1, channels // r)
-        self.key = nn.Conv2d(channels, 1, 1)
-        self.query = nn.Linear(channels, hidden)
-        self.norm = nn.LayerNorm(hidden)
-        self.value = nn.Linear(hidden, channels)
-        nn.init.zeros_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        attention = torch.sigmoid(self.key(x)).flatten(2).transpose(1, 2)
-        pooled = torch.matmul(x.flatten(2), attention).squeeze(2)
-        return x + self.context(pooled)[..., None, None]
-
-    def of_zeros(self) -> torch.Tensor:
-        """What a map of zeros becomes, (1, C, 1, 1): nothing is pooled, the biases remain."""
-        return self.value(torch.relu(self.norm(self.query.bias)))[None, :, None, None]
-
-    def context(self, pooled: torch.Tensor) -> torch.Tensor:
-        """W_v from W_k: (N, C) -> (N, C)."""
-        return self.value(torch.relu(self.norm(self.query(pooled))))
-
-
-class PositionEncoding(nn.Module):
-    """P: one value per time step and channel, learnable from zero or sinusoidal (Vaswani et al., 2017).
-
-    Adds P to (T, B, C, H, W), or P[t] to (B, C, H, W) when `t` is given.
-    """
-
-    def __init__(self, time_steps: int, channels: int, mode: PositionMode) -> None:
-        super().__init__()
-        if mode == "learnable":
-            self.table = nn.Parameter(torch.zeros(time_steps, channels))
-        else:
-            self.register_buffer("table", sinusoids(time_steps, channels), persistent=False)
-
-    def forward(self, x: torch.Tensor, t: int | None = None) -> torch.Tensor:
-        table = self.table[:, None] if t is None else self.table[t]
-        return x + table[..., None, None]
-
-
-def sinusoids(time_steps: int, channels: int) -> torch.Tensor:
-    """(T, C): sin(t / 10000^(2i/C)) in channel 2i, the cosine in channel 2i + 1."""
-    step = torch.arange(time_steps, dtype=torch.float32)[:, None]
-    channel = torch.arange(channels)
-    angle = step / 10000 ** ((channel - channel % 2) / channels)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
-
-
-class StepAttention(nn.Module):
-    """SA block: U ⊙ sigmoid(conv2(ReLU(conv1(α · mean of U over space)))).  (B, C, H, W) -> (B, C, H, W).
-
-    Both convolutions run along the channel axis (kernel 3, no bias): six parameters, whatever C.
-    """
-
-    def __init__(self, alpha: float) -> None:
-        super().__init__()
-        self.alpha = alpha
-        self.conv1 = nn.Conv1d(1, 1, 3, padding=1, bias=False)
-        self.conv2 = nn.Conv1d(1, 1, 3, padding=1, bias=False)
-
-    def forward(self, u: torch.Tensor) -> torch.Tensor:
-        return u * torch.sigmoid(self.logits(u.mean((-2, -1))))[..., None, None]
-
-    def logits(self, mean: torch.Tensor) -> torch.Tensor:
-        """The gate in front of its sigmoid, from the spatial means: (B, C) -> (B, C)."""
-        return self.conv2(torch.relu(self.conv1(self.alpha * mean.unsqueeze(1)))).squeeze(1)
-
-
-class Fire(nn.Module):
-    """S = Θ(V - v_threshold), Θ(0) = 1; gradient: a rectangle of width 1 and height 1 around the threshold.
-
-    The part of a STAA neuron that spikes, for profiling and recording; it has no state of its own.
-    """
-
-    spiking = True
-
-    def __init__(self, v_threshold: float) -> None:
-        super().__init__()
-        self.v_threshold = v_threshold
-        self.surrogate_function = surrogate.Rect(alpha=1.0)
-
-    def forward(self, v: torch.Tensor) -> torch.Tensor:
-        return self.surrogate_function(v - self.v_threshold)
 
 
 class STAALIF(nn.Module):
@@ -195,14 +154,23 @@ class STAALIF(nn.Module):
     def __init__(self, channels: int, config: NeuronConfig) -> None:
         super().__init__()
         self.config = config
-        self.pe = None if config.pe == "off" else PositionEncoding(config.T, channels, config.pe)
+        places = 2 if config.pe_at == "both" else 1
+        self.pe = None if config.pe == "off" else PositionEncoding(config.T, channels, config.pe, places)
         self.gc_in = GlobalContext(channels, config.r) if config.gc else None
-        self.gc_state = GlobalContext(channels, config.r) if config.gc else None
-        self.sa = StepAttention(config.alpha) if config.sa else None
-        self.fire = Fire(config.v_threshold)
-        keep, gain = (1.0, 1.0) if config.gc else (1 - 1 / config.tau, 1 / config.tau)
-        self.M: float | nn.Parameter = nn.Parameter(torch.tensor(keep)) if config.adaptive else keep
-        self.N: float | nn.Parameter = nn.Parameter(torch.tensor(gain)) if config.adaptive else gain
+        self.gc_state = GlobalContext(channels, config.r) if config.gc and not config.gc_shared else None
+        self.sa = make_attention(channels, config) if config.sa else None
+        self.fire = Fire(config.v_threshold, config.surrogate_width)
+        keep, gain = config.constants
+        self.rest = (1 - keep) * config.v_reset if config.adaptive == "off" else 0.0
+        shape = (channels, 1, 1) if config.adaptive == "channel" else ()
+        learned = config.adaptive != "off"
+        self.M: float | nn.Parameter = nn.Parameter(torch.full(shape, keep)) if learned else keep
+        self.N: float | nn.Parameter = nn.Parameter(torch.full(shape, gain)) if learned else gain
+
+    @property
+    def state_context(self) -> GlobalContext | None:
+        """GC2: a block of its own, or GC1 again."""
+        return self.gc_in if self.config.gc_shared else self.gc_state
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.pe is not None and x.shape[0] != self.config.T:
@@ -222,15 +190,16 @@ class STAALIF(nn.Module):
     def one_step(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A step in evaluation, its membrane outside: (X[t], H[t-1]) -> (S[t], H[t]), all (B, C, H, W).
 
-        For a network that runs step by step.  The encoding is the table's first row: the caller puts P[t]
-        there (`step_table` names the tensor).
+        For a network that runs step by step.  Outside, a membrane is its distance from `v_reset`: 0 at rest.
+        The encoding is the table's first row: the caller puts P[t] there (`step_table` names the tensor).
         """
-        v, after = self.step(self.currents(x.unsqueeze(0)).squeeze(0), h, 0)
-        return self.fire(v), after
+        rest = self.config.v_reset
+        v, after = self.step(self.currents(x.unsqueeze(0)).squeeze(0), h + rest if rest else h, 0)
+        return self.fire(v), after - rest if rest else after
 
     @property
     def step_table(self) -> str | None:
-        """The tensor (T, C) with a row for every step, by its name here; None without encoding."""
+        """The tensor with a row for every step, by its name here; None without encoding."""
         return None if self.pe is None else "pe.table"
 
     def draw_kept(self, time_steps: int) -> torch.Tensor | None:
@@ -238,14 +207,17 @@ class STAALIF(nn.Module):
 
         Drawn from torch's default CPU generator, in training only, once per call.
         """
-        if not (self.training and self.config.tsrd) or (self.gc_in is None and self.pe is None):
+        drops_sa = self.sa is not None and self.config.tsrd_drops == "module"
+        if not (self.training and self.config.tsrd) or not (self.gc_in or self.pe or drops_sa):
             return None
-        return torch.rand(time_steps) >= self.config.beta
+        kept = torch.rand(time_steps) >= self.config.beta
+        kept[: self.config.tsrd_from] = True
+        return kept
 
     def currents(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """N ⊙ GC1(X + P) of all steps, N ⊙ X of those not kept: everything that does not need H[t-1]."""
         y = x
-        if self.pe is not None and self.config.pe_at == "input":
+        if self.pe is not None and self.config.pe_at in ("input", "both"):
             y = self.pe(x)
         if self.gc_in is not None:
             y = self.gc_in(y.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -260,35 +232,56 @@ class STAALIF(nn.Module):
 
         `h` is None at rest (t = 0), `kept` as TSRD drew it for t.
         """
+        reset = self.config.v_reset
+        if h is None and reset:
+            h = torch.full_like(current, reset)
         state = self.attended(current, h, t, kept)
         u = current if state is None else current + times(self.M, state)
+        if self.rest:
+            u = u + self.rest
         u = self.encoded("aggregate", u, t, kept)
         v = u if self.sa is None else self.sa(u)
+        if kept is not None and self.config.tsrd_drops == "module":
+            v = torch.where(kept, v, u)
         v = self.encoded("output", v, t, kept)
-        return v, v - v * (v >= self.config.v_threshold).to(v.dtype)
+        if self.config.detach_reset or not self.training:
+            fired = (v >= self.config.v_threshold).to(v.dtype)
+        else:
+            fired = self.fire.surrogate_function(v - self.config.v_threshold)
+        return v, v - (v - reset if reset else v) * fired
 
     def attended(
         self, current: torch.Tensor, h: torch.Tensor | None, t: int, kept: torch.Tensor | None
     ) -> torch.Tensor | None:
         """GC2(H[t-1]); None if that is nothing."""
-        if h is None and self.pe is not None and self.config.pe_at == "state":
+        context = self.state_context
+        if h is None and self.pe is not None and self.config.pe_at in ("state", "both"):
             h = torch.zeros_like(current)
         if h is None:
-            if self.gc_state is None:
+            if context is None:
                 return None
-            state = self.gc_state.of_zeros()
+            state = context.of_zeros()
         else:
             state = self.encoded("state", h, t)
-            state = state if self.gc_state is None else self.gc_state(state)
+            state = state if context is None else context(state)
         if kept is None:
             return state
         return torch.where(kept, state, torch.zeros_like(state) if h is None else h)
 
     def encoded(self, place: str, x: torch.Tensor, t: int, kept: torch.Tensor | None = None) -> torch.Tensor:
         """x + P[t] if this is the place of the encoding and step t keeps it, else x itself."""
-        if self.pe is None or self.config.pe_at != place:
+        both = self.config.pe_at == "both" and place == "state"
+        if self.pe is None or (self.config.pe_at != place and not both):
             return x
-        return self.pe(x, t) if kept is None else torch.where(kept, self.pe(x, t), x)
+        encoded = self.pe(x, t, 1 if both else 0)
+        return encoded if kept is None else torch.where(kept, encoded, x)
+
+
+def make_attention(channels: int, config: NeuronConfig) -> StepAttention:
+    """SA as the configuration says."""
+    if config.sa_form == "channel":
+        return StepAttention(config.alpha, config.learn_alpha)
+    return BottleneckAttention(channels, config.r, config.alpha, config.learn_alpha)
 
 
 def times(factor: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:

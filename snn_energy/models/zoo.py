@@ -120,6 +120,30 @@ _OURS: dict[str, Entry] = {
 }
 
 
+OFFICIAL_NAMES = {
+    "sdt": "statten",
+    "cifar10/2_256_200E_t4": "statten-cifar10-256",
+    "cifar10/2_512_200E_t4": "statten-cifar10-512",
+    "cifar100/2_256_200E_t4": "statten-cifar100-256",
+    "cifar100/2_512_200E_t4": "statten-cifar100-512",
+    "cifar10-dvs/2_256_200E_t10_TET": "statten-cifar10dvs-t10",
+    "cifar10-dvs/2_256_200E_t16_TET": "statten-cifar10dvs-t16",
+    "imagenet/8_512_200E_t4": "statten-imagenet-512",
+    "imagenet/8_768_200E_t4": "statten-imagenet-768",
+    "ncaltech101/2_256_200E_t10": "statten-ncaltech101-t10",
+    "ncaltech101/2_256_200E_t16": "statten-ncaltech101-t16",
+}
+"""Our names for the official STAtten release's model and its files under `conf/`, without `.yml`."""
+
+
+def _aliases() -> dict[str, str]:
+    """`OFFICIAL_NAMES`, and the files without their folder; of two of one name, the first (CIFAR-10)."""
+    found = dict(OFFICIAL_NAMES)
+    for name, ours in OFFICIAL_NAMES.items():
+        found.setdefault(name.rpartition("/")[2], ours)
+    return found
+
+
 def _accept(name: str, value: Any) -> Entry:
     """The entry of a user's network: an `Entry`, or its class.  Raises `ConfigError` for anything else."""
     entry = value if isinstance(value, Entry) else Entry(value)
@@ -136,7 +160,7 @@ def _accept(name: str, value: Any) -> Entry:
     return entry
 
 
-ZOO: Registry[Entry] = Registry("model", "snn_energy.models", _OURS, _accept)
+ZOO: Registry[Entry] = Registry("model", "snn_energy.models", _OURS, _accept, _aliases())
 
 
 def register_model(
@@ -168,10 +192,11 @@ def create_model(
 ) -> nn.Module:
     """Build the network `name` with freshly initialised weights.
 
-    `config` is a YAML file of the official STAtten or Spike-driven Transformer release, read as it is; what
-    it says that has no effect is warned of, and `name` is then `statten` unless given.  `fields` are fields
-    of the model's configuration (`T`, `embed_dims`, `num_classes`, …).  They win over the file's, and those
-    over the ones that the name fixes.  The result carries its configuration as `.config`.
+    `name` may be one of the official STAtten release's: `sdt`, or a file of its `conf/` without `.yml`
+    (`cifar10/2_512_200E_t4`).  `config` is a YAML file of that release or of the Spike-driven Transformer's,
+    read as it is; what it says that has no effect is warned of, and `name` is then `statten` unless given.
+    `fields` are fields of the model's configuration (`T`, `embed_dims`, `num_classes`, …).  They win over the
+    file's, and those over the ones that the name fixes.  The result carries its configuration as `.config`.
 
     Raises `ConfigError` for an unknown name, an unknown field, values that cannot go together, or a file that
     is not an official configuration.

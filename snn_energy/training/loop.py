@@ -120,8 +120,9 @@ def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
     """Raise `ConfigError` unless `model` takes one sample of `data` and has an output per class."""
     config = model.config
     channels, classes = getattr(config, "in_channels", None), getattr(config, "num_classes", None)
-    if channels is not None and channels != data.sample_shape[0]:
-        raise ConfigError(f"in_channels = {channels}: {data.name} has {data.sample_shape[0]}")
+    given = data.sample_shape[-3]  # of an image (C, H, W), of frames (T, C, H, W)
+    if channels is not None and channels != given:
+        raise ConfigError(f"in_channels = {channels}: {data.name} has {given}")
     if classes is not None and classes < len(data.class_names):
         raise ConfigError(f"num_classes = {classes}: {data.name} has {len(data.class_names)}")
     x, _ = data.test.batch(slice(0, 1))

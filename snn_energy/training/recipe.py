@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.training.spelling import Text, as_spelt, respelt, spellings, text_fields
 from snn_energy.values import parse_yaml
 
 RECIPES = resources.files("snn_energy") / "recipes"
@@ -85,7 +86,8 @@ def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe called `source`, or in the YAML file `source`, with `key=value` overrides.
 
     A key is a field of `Recipe` (`epochs=3`), or of the model's configuration, with or without the prefix
-    (`config.T=6`, `T=6`).  Raises `ConfigError` naming what is unknown or of the wrong type.
+    (`config.T=6`, `T=6`).  Fields that hold text take it as written: `pe: off` is no truth value.  Raises
+    `ConfigError` naming what is unknown or of the wrong type.
     """
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
@@ -104,10 +106,16 @@ def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
     values = parse_yaml(text, source)
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: a recipe is a table of keys, not {type(values).__name__}")
-    values = {"name": name, "config": {}, **values}
+    written = spellings(text)
+    values = respelt({"name": name, "config": {}, **values}, written, text_fields(Recipe))
     for key in ("model", "data"):
         if key not in values:
             raise ConfigError(f"{source}: the key {key!r} is missing")
+    config, config_written = values["config"], written.get("config")
+    if not isinstance(config, dict):
+        raise ConfigError(f"{source}: config = {config!r}: must be a table")
+    if isinstance(config_written, dict):
+        values["config"] = respelt(config, config_written, _model_texts(values["model"]))
     _apply(values, overrides)
     return recipe_from_dict(values)
 
@@ -123,24 +131,27 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
 
 def _apply(values: dict[str, Any], overrides: tuple[str, ...]) -> None:
     """Write each `key=value` into `values`."""
-    fields = {f.name: f for f in dataclasses.fields(Recipe)}
-    model_fields: dict[str, Any] | None = None
+    fields = [f.name for f in dataclasses.fields(Recipe)]
+    texts = text_fields(Recipe)
     for item in overrides:
         key, sep, text = item.partition("=")
         if not sep or not key:
             raise ConfigError(f"override {item!r}: must be key=value, such as epochs=3")
         if key in fields and key != "config":
-            values[key] = text if fields[key].type == "str" else parse_yaml(text, item)
+            values[key] = _override(texts.get(key), text, item)
             continue
-        if model_fields is None:
-            model_fields = _model_fields(values["model"])
+        model_fields = _model_fields(values["model"])
         name = key.removeprefix("config.")
         if name not in model_fields:
             raise ConfigError(f"unknown key {key!r}; {_nearest(name, [*fields, *model_fields])}")
-        values["config"] = {
-            **values["config"],
-            name: text if model_fields[name] == "str" else parse_yaml(text, item),
-        }
+        words = _model_texts(values["model"]).get(name)
+        values["config"] = {**values["config"], name: _override(words, text, item)}
+
+
+def _override(field: Text | None, text: str, item: str) -> Any:
+    """The value of `text` for a field; any text is taken as it is, YAML or not."""
+    any_text = field is not None and field.words is None and not field.optional
+    return text if any_text else as_spelt(field, text, parse_yaml(text, item))
 
 
 def _nearest(key: str, known: list[str]) -> str:
@@ -148,13 +159,24 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
-def _model_fields(model: str) -> dict[str, Any]:
-    """Name -> declared type of the fields of a registered model's configuration."""
+def _config_class(model: str) -> type:
+    """The configuration of a registered model.  Raises `ConfigError` for any other name."""
+    from snn_energy.models.zoo import find
+
+    config: type = find(model).resolve().Config
+    return config
+
+
+def _model_fields(model: str) -> list[str]:
+    """The fields of a registered model's configuration."""
+    return [f.name for f in dataclasses.fields(_config_class(model))]
+
+
+def _model_texts(model: Any) -> dict[str, Text]:
+    """Those of them that hold text; nothing for a model that is none, which is refused when it is built."""
     from snn_energy.models.zoo import ZOO
 
-    if model not in ZOO:
-        raise ConfigError(f"unknown model {model!r}; {suggest(model, ZOO)}")
-    return {f.name: f.type for f in dataclasses.fields(ZOO[model].resolve().Config)}
+    return text_fields(_config_class(model)) if isinstance(model, str) and model in ZOO else {}
 
 
 def _check_type(spec: dataclasses.Field, value: Any) -> None:

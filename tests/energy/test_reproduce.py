@@ -53,6 +53,13 @@ def test_staas_dense_operations() -> None:
     assert round(computed, 2) == published
 
 
+def test_staas_energy_takes_the_papers_accumulates_and_says_what_ours_is_unrounded() -> None:
+    row = by_model("staa")["STAA-ResNet-20"]
+    assert row.terms["sops_g"] == 0.10
+    assert round(row.terms["unrounded_mj"], 3) == 0.376 != row.computed_mj
+    assert "AC as the paper prints it" in row.reason and ".376 mJ" in row.reason
+
+
 def test_published_sops_imply_rates_that_can_be() -> None:
     rates = {r.model: r.terms["mean_firing_rate"] for r in reproduce() if "mean_firing_rate" in r.terms}
     assert len(rates) > 15 and all(0 < rate < 0.5 for rate in rates.values()), rates

@@ -102,11 +102,23 @@ def test_staa_neurons(tmp_path: Path) -> None:
     assert sum(array.size for array in saved.values()) == capture(model, images()).parameters()
 
 
-PLACES = ["input", "state", "aggregate", "output"]
+PLACES = ["input", "state", "aggregate", "output", "both"]
+READINGS = [
+    {"gc_shared": True, "sa_form": "bottleneck", "r": 2},
+    {"adaptive": "channel", "learn_alpha": True},
+    {"v_reset": -0.3, "leak": "tau", "pe_at": "both"},
+]
+
+
+@pytest.mark.parametrize("fields", READINGS, ids=str)
+def test_staa_neurons_of_every_reading(fields: dict[str, Any], tmp_path: Path) -> None:
+    found = export_onnx(gated(**fields), tmp_path, images(batch=7).numpy())
+    (check,) = found.neurons
+    assert found.verdict in ALIKE and 0 < check.spikes < check.compared
 
 
 @pytest.mark.parametrize(
-    "fields", [{"pe": "off"}, {"gc": False}, *({"pe_at": place} for place in PLACES)], ids=str
+    "fields", [{"pe": "off"}, {"gc": False}, *({"pe_at": place} for place in PLACES), *READINGS], ids=str
 )
 def test_staa_neurons_step_by_step(fields: dict[str, Any], tmp_path: Path) -> None:
     """Membranes and the number of the step outside; the encoding ends after T steps."""

@@ -26,6 +26,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "STAtten in Max-Former": ("statten-maxformer", MAXFORMER, ""),
     "SEW-ResNet": ("sew-resnet", {"num_classes": 5}, ""),
     "STAA": ("staa-vgg13", ATTENTIVE, ""),
+    "STAA, overlapping pool": ("staa-resnet18", {**ATTENTIVE, "gc": False, "pe": "off", "width": 1 / 32}, ""),
     "decoupled": ("decoupled", DECOUPLED, "past"),
     "decoupled, spatial": ("decoupled", {**DECOUPLED, "temporal": False}, ""),
 }

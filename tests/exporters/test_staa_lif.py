@@ -15,6 +15,7 @@ from staa_nets import alone, currents, made
 from snn_energy.errors import ConfigError, UnsupportedOp, VerificationError
 from snn_energy.exporters.lava.package import watched
 from snn_energy.exporters.lava.staa import spikes
+from snn_energy.exporters.lowering.staa import read_module
 from snn_energy.exporters.netlist import staa_lif
 from snn_energy.exporters.netlist.check import check
 from snn_energy.exporters.netlist.energy import gate_products, netlist_energy
@@ -22,6 +23,7 @@ from snn_energy.exporters.netlist.files import load, save
 from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.mapping import map_netlist
 from snn_energy.exporters.netlist.simulate import simulate
+from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
 
 TOLERANCE = 2**-8  # |ΔV| of fixed-point gates, relative to the largest membrane (docs/neuromorphic.md)
 PLACES = ("input", "state", "aggregate", "output")
@@ -30,6 +32,7 @@ GATES = (
     {"gc": False, "pe": "off"}, {"pe": "off", "sa": False}, {"pe": "fixed", "pe_at": "state"},
     {"pe_at": "aggregate", "adaptive": True}, {"pe_at": "output", "alpha": -1.5, "r": 2},
     {"gc": False, "pe_at": "state", "tau": 3.0, "adaptive": True}, {"r": 40, "alpha": 0.0},
+    {"gc_shared": True, "learn_alpha": True}, {"leak": "tau", "tau": 3.0}, {"adaptive": "layer", "sa": False},
 )  # fmt: skip
 
 
@@ -56,6 +59,24 @@ def test_simulator_equals_loops(shape, T, fields, spread, scale, seed):
         wanted_v, wanted_s = membranes(node, 2 * x[sample])
         np.testing.assert_array_equal(v[sample], wanted_v)
         np.testing.assert_array_equal(got[sample], wanted_s)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sa_form": "bottleneck"}, "lif: cannot lower a STAA neuron with sa_form = bottleneck; supported"),
+        ({"pe_at": "both"}, "pe_at = both; supported: pe_at = input or state or aggregate or output"),
+        ({"adaptive": "channel"}, "adaptive = channel; supported: adaptive = off or layer"),
+        ({"v_reset": -0.25, "gc": False}, r"v_reset = -0.25; supported: v_reset = 0"),
+    ],
+)
+def test_what_has_no_form_in_integers_is_refused_by_name(fields, message):
+    neuron = STAALIF(5, NeuronConfig(T=2, **fields))
+    with pytest.raises(UnsupportedOp, match=message):
+        read_module(neuron, "lif")
+    apart = {"sa_form": {"sa": False}, "pe_at": {"pe": "off"}}.get(next(iter(fields)))
+    if apart:  # the field of a part that is not there decides nothing
+        read_module(STAALIF(5, NeuronConfig(T=2, **fields, **apart)))
 
 
 def test_sigmoid_and_root():

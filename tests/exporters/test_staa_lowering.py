@@ -125,6 +125,19 @@ def test_the_shipped_models_lower():
     assert len(lowering.netlist.named(StaaLif)) == 10
 
 
+def test_the_pool_of_an_imagenet_stem_is_refused_by_name():
+    from snn_energy.models.staa import STAASNN, STAAConfig
+
+    fields = {"backbone": "resnet18", "in_channels": 2, "num_classes": 5, "width": 1 / 32, "T": 2}
+    plain = {"gc": False, "pe": "off", "sa": False}
+    with pytest.raises(
+        UnsupportedOp, match=r"backbone.stem.1.layer.*average pool whose stride is its kernel"
+    ):
+        lower_model(STAASNN(STAAConfig(**fields, **plain)).eval(), images(2, 2, 16, 24))
+    model = lively(STAASNN(STAAConfig(**fields, **plain, shapes="pooled")), gain=3.0)
+    assert assert_lowers(model, images(2, 2, 16, 24))[0].exact
+
+
 def test_the_decoupled_model_lowers_without_its_attentions():
     from snn_energy.models.decoupled import Decoupled, DecoupledConfig
 

@@ -55,20 +55,27 @@ def neuron(
         name: {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
         for name in ("gc_in", "gc_state")
     }
+    if config["gc_shared"]:
+        gcs["gc_state"] = gcs["gc_in"]
     spikes = torch.zeros(steps, batch, channels, positions, dtype=x.dtype)
-    m = state["M"].item() if "M" in state else config["M"]
-    n = state["N"].item() if "N" in state else config["N"]
+    m, n = (per_channel(state.get(name, config[name]), channels) for name in ("M", "N"))
+    reset = config["v_reset"]
+    rest = [0.0 if "M" in state else (1 - m[c]) * reset for c in range(channels)]
+    tables = {config["pe_at"]: config["table"]}
+    if config["table"] is not None and config["pe_at"] == "both":
+        tables = {"input": config["table"][:, :channels], "state": config["table"][:, channels:]}
     for b in range(batch):
-        h = [[0.0] * positions for _ in range(channels)]
+        h = [[reset] * positions for _ in range(channels)]
         for t in range(steps):
             keep = kept is None or kept[t]
 
             def place(
                 where: str, maps: list[list[float]], t: int = t, keep: bool = keep
             ) -> list[list[float]]:
-                if config["table"] is None or config["pe_at"] != where or not keep:
+                table = tables.get(where)
+                if table is None or not keep:
                     return maps
-                return [[v + config["table"][t][c].item() for v in row] for c, row in enumerate(maps)]
+                return [[v + table[t][c].item() for v in row] for c, row in enumerate(maps)]
 
             def attend(name: str, maps: list[list[float]], keep: bool = keep) -> list[list[float]]:
                 if not gcs[name] or not keep:
@@ -79,20 +86,33 @@ def neuron(
             current = attend("gc_in", place("input", x[t, b].flatten(1).tolist()))
             state_maps = attend("gc_state", place("state", h))
             u = [
-                [n * current[c][i] + m * state_maps[c][i] for i in range(positions)] for c in range(channels)
+                [n[c] * current[c][i] + m[c] * state_maps[c][i] + rest[c] for i in range(positions)]
+                for c in range(channels)
             ]
             v = place("aggregate", u)
-            if "sa.conv1.weight" in state:
-                means = [config["alpha"] * sum(row) / positions for row in v]
-                hidden = along_channels(means, state["sa.conv1.weight"].flatten().tolist())
-                logits = along_channels(
-                    [max(a, 0.0) for a in hidden], state["sa.conv2.weight"].flatten().tolist()
-                )
+            if "sa.conv1.weight" in state and (keep or config["tsrd_drops"] == "aggregation"):
+                logits = attention([sum(row) / positions for row in v], state, config)
                 v = [[value * sigmoid(logits[c]) for value in row] for c, row in enumerate(v)]
             v = place("output", v)
             for c in range(channels):
                 for i in range(positions):
                     fired = v[c][i] >= config["v_threshold"]
                     spikes[t, b, c, i] = float(fired)
-                    h[c][i] = 0.0 if fired else v[c][i]
+                    h[c][i] = reset if fired else v[c][i]
     return spikes.view_as(x)
+
+
+def per_channel(value: float | torch.Tensor, channels: int) -> list[float]:
+    numbers = value.flatten().tolist() if isinstance(value, torch.Tensor) else [value]
+    return numbers * channels if len(numbers) == 1 else numbers
+
+
+def attention(means: list[float], state: dict[str, torch.Tensor], config: dict) -> list[float]:
+    """The logits of SA's gate from the means of U."""
+    alpha = state["sa.alpha"].item() if "sa.alpha" in state else config["alpha"]
+    scaled = [alpha * mean for mean in means]
+    if "sa.conv1.bias" in state:
+        hidden = affine(scaled, state["sa.conv1.weight"], state["sa.conv1.bias"])
+        return affine([max(a, 0.0) for a in hidden], state["sa.conv2.weight"], state["sa.conv2.bias"])
+    hidden = along_channels(scaled, state["sa.conv1.weight"].flatten().tolist())
+    return along_channels([max(a, 0.0) for a in hidden], state["sa.conv2.weight"].flatten().tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -89,6 +90,115 @@ def test_the_neuron_is_spikingjellys_with_a_rectangular_surrogate(w):
     assert torch.equal(ours.eval()(x), expected)
 
 
+def test_a_learned_threshold_has_the_gradient_of_the_surrogate():
+    """Against autograd through a plain loop: S = Θ(V - θ), θ = exp(log_threshold), the reset detached."""
+    torch.manual_seed(0)
+    lif = RateLIF(0.8, learn_threshold=True).double().train()
+    nn.init.constant_(lif.log_threshold, -0.4)
+    x, weight = 2 * torch.randn(2, 5, B, C, H, dtype=torch.float64)
+    out = lif(x)
+    (out * weight).sum().backward()
+    log = torch.tensor(-0.4, dtype=torch.float64, requires_grad=True)
+    h, spikes = torch.zeros_like(x[0]), []
+    for current in x:
+        v = h + 0.5 * (current - h)
+        fired = surrogate.Rect()(v - log.exp())
+        spikes.append(fired)
+        h = v * (1 - fired.detach())
+    expected = torch.stack(spikes)
+    (expected * weight).sum().backward()
+    assert torch.equal(out, expected) and 0.05 < out.mean() < 0.95
+    torch.testing.assert_close(lif.log_threshold.grad, log.grad)
+    assert torch.equal(lif.eval()(x), expected), "evaluation fires at the learned threshold"
+
+
+@pytest.mark.parametrize("learn_tau", [True, False])
+@pytest.mark.parametrize("learn_threshold", [True, False])
+def test_every_layer_learns_what_it_is_told_to(learn_tau, learn_threshold):
+    model, plain = (
+        Decoupled(DecoupledConfig(**{**SMALL, **fields})).train()
+        for fields in ({"learn_tau": learn_tau, "learn_threshold": learn_threshold}, {})
+    )
+    lifs = [m for m in model.modules() if isinstance(m, RateLIF)]
+    assert len(lifs) == 17 + 6 * 5
+    counts = [sum(p.numel() for p in m.parameters()) for m in (model, plain)]
+    assert counts[0] == counts[1] + len(lifs) * learn_threshold
+    nn.functional.cross_entropy(model(torch.randn(8, C, H, W)), torch.arange(8) % K).backward()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    before = [(m.w.item(), m.v_threshold) for m in lifs]
+    optimizer.step()
+    model.eval()
+    moved = [(m.w.item() != w, m.v_threshold != v) for m, (w, v) in zip(lifs, before, strict=True)]
+    assert any(tau for tau, _ in moved) == learn_tau
+    assert any(threshold for _, threshold in moved) == learn_threshold
+
+
+def test_a_learned_threshold_is_loaded_with_the_weights_and_reaches_the_graph():
+    from snn_energy.graph.capture import capture
+
+    model = Decoupled(DecoupledConfig(**{**SMALL, "learn_threshold": True, "temporal": False}))
+    for i, lif in enumerate(m for m in model.modules() if isinstance(m, RateLIF)):
+        nn.init.constant_(lif.log_threshold, -1.0 + i / 64)
+    model.eval()
+    other = Decoupled(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(B, C, H, W)
+    assert torch.equal(other(x), model(x))
+    thresholds = {node.module: node.v_threshold for node in capture(other, x).neurons}
+    for name, module in model.named_modules():
+        if isinstance(module, RateLIF):
+            assert thresholds[name] == pytest.approx(math.exp(module.log_threshold.item()), rel=1e-6)
+
+
+def test_a_threshold_that_is_set_stays_to_the_last_digit():
+    """What a lowering writes into a neuron outlives `eval()` and a copy."""
+    lif = RateLIF(0.4, learn_threshold=True)
+    lif.v_threshold = 0.1 + 2**-40
+    assert copy.deepcopy(lif).eval().v_threshold == 0.1 + 2**-40
+    assert lif.log_threshold.item() == pytest.approx(math.log(0.1), rel=1e-6)
+    lif.log_threshold.data.fill_(-2.0)
+    assert lif.eval().v_threshold == math.exp(-2.0)
+
+
+@pytest.mark.parametrize("residual", ["iand", "or", "scaled"])
+@pytest.mark.parametrize("kind", [SpatialAttention, TemporalAttention])
+def test_an_attention_starts_as_the_identity_of_spikes(residual, kind):
+    """And every one of its weights but the queries', keys' and values' gets a gradient at once."""
+    torch.manual_seed(0)
+    model = Decoupled(DecoupledConfig(**{**SMALL, "residual": residual})).train()
+    attention = next(m for m in model.modules() if isinstance(m, kind))
+    x = spikes(T, B, 16, H, W).requires_grad_()
+    out = attention(x)
+    assert torch.equal(out, x)
+    (out * torch.randn_like(out)).sum().backward()
+    assert x.grad.abs().mean() > 0.3, "the shortcut carries the gradient"
+    assert attention.proj_bn.weight.grad.any() and attention.proj_bn.bias.grad.any()
+
+
+def test_a_plain_residual_is_no_identity():
+    """A spike of amplitude 1 charges a LIF of τ = 2 to ½: below a threshold of 1 it is lost."""
+    model = Decoupled(DecoupledConfig(**{**SMALL, "residual": "plain", "v_threshold": 1.0})).eval()
+    attention = next(m for m in model.modules() if isinstance(m, SpatialAttention))
+    nn.init.zeros_(attention.proj_bn.weight)
+    x = torch.zeros(T, B, 16, H, W)
+    x[0] = spikes(B, 16, H, W)
+    assert x.any() and not attention(x).any()
+
+
+def test_joins_are_what_their_names_say():
+    x, fired = torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    expected = {"iand": [0, 0, 1, 0], "or": [0, 1, 1, 1], "scaled": [0, 1, 1, 1], "plain": [0, 1, 0, 1]}
+    for residual, table in expected.items():
+        threshold = 1.0 if residual == "plain" else 0.3
+        config = DecoupledConfig(**{**SMALL, "T": 1, "residual": residual, "v_threshold": threshold})
+        attention = SpatialAttention(16, config).eval()
+        shape = (1, 1, 4, 1, 1)
+        out = attention.join(x.view(shape), 2.5 * fired.view(shape))
+        assert out.flatten().tolist() == table, residual
+    scaled = SpatialAttention(16, DecoupledConfig(**{**SMALL, "residual": "scaled", "v_threshold": 0.3}))
+    assert 0.5 * scaled.amplitude == pytest.approx(2 * 0.3), "twice the threshold"
+
+
 def test_switches_make_the_four_rows_of_the_ablation():
     """Each attention costs 4·C² weights, five norms and five time constants per stage; they add up."""
     counts = {}
@@ -167,7 +277,10 @@ def test_regularization_is_the_mean_rate_and_pushes_it_down():
     sparsity = model.regularization()
     assert sparsity.item() == pytest.approx(sum(rates) / len(rates), rel=1e-5)
     sparsity.backward()
-    pushed = model.head.norm.bias.grad  # current of the last neurons: more of it is more spikes
+    last = model.backbone.attention3[
+        -1
+    ].proj_bn.bias  # current of the last neurons: more of it is more spikes
+    pushed = last.grad
     assert (pushed >= 0).all() and (pushed > 0).any()
     reached = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()]
     assert {"backbone.stem.0.conv.weight", "backbone.stem.0.bn.bias"} <= set(reached)
@@ -208,6 +321,13 @@ def test_torch_export_keeps_the_answer():
         ({"num_heads": 0}, "num_heads = 0: must be a positive"),
         ({"causal": "yes"}, "causal = 'yes': must be true or false"),
         ({"v_threshold": 0}, "v_threshold = 0: must be a positive number"),
+        (
+            {"v_threshold": 0.5},
+            "v_threshold = 0.5: must be below 0.5 with residual = iand, .* residual = plain",
+        ),
+        ({"residual": "sum"}, "residual = 'sum': must be one of iand, or, scaled, plain"),
+        ({"shapes": "own"}, "shapes = 'own': must be one of source, pooled"),
+        ({"learn_threshold": "yes"}, "learn_threshold = 'yes': must be true or false"),
         ({"width": -1}, "width = -1: must be a positive number"),
     ],
 )

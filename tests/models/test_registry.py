@@ -13,10 +13,12 @@ import yaml
 from spikingjelly.activation_based import model as spikingjelly_zoo
 from torch import nn
 
+import snn_energy
+from snn_energy.checkpoints import read_checkpoint, save_checkpoint
 from snn_energy.errors import ConfigError
 from snn_energy.models.official import read_yaml
 from snn_energy.models.plug_in import replace_attention
-from snn_energy.models.zoo import ZOO, create_model, list_models
+from snn_energy.models.zoo import ZOO, create_model, list_models, register_model
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -97,6 +99,51 @@ def test_official_yaml_builds_the_network_that_the_registry_names(name: str, tmp
         registered = create_model(name)
     assert model.config == registered.config
     assert read_yaml(path).settings["lr"] == 3e-4
+
+
+FILES = {  # the files of the official release's conf/ (e9048a1) for the networks above
+    "statten-cifar10-256": "cifar10/2_256_200E_t4",
+    "statten-cifar10-512": "cifar10/2_512_200E_t4",
+    "statten-cifar100-256": "cifar100/2_256_200E_t4",
+    "statten-cifar100-512": "cifar100/2_512_200E_t4",
+    "statten-imagenet-512": "imagenet/8_512_200E_t4",
+    "statten-imagenet-768": "imagenet/8_768_200E_t4",
+    "statten-cifar10dvs-t10": "cifar10-dvs/2_256_200E_t10_TET",
+    "statten-cifar10dvs-t16": "cifar10-dvs/2_256_200E_t16_TET",
+    "statten-ncaltech101-t10": "ncaltech101/2_256_200E_t10",
+    "statten-ncaltech101-t16": "ncaltech101/2_256_200E_t16",
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_an_official_file_is_found_by_its_name(name: str) -> None:
+    folder, _, stem = FILES[name].partition("/")
+    with torch.device("meta"):
+        expected = create_model(name).config
+        assert create_model(FILES[name]).config == expected
+        alone = create_model(stem, num_classes=expected.num_classes).config  # CIFAR-10's where two share it
+    assert alone == expected
+    assert folder in DOCS.read_text() and f"`{FILES[name]}`" in DOCS.read_text()
+
+
+def test_official_names_are_looked_up_and_not_listed() -> None:
+    with torch.device("meta"):
+        assert create_model("sdt").config == create_model("statten").config
+    assert {"sdt", "2_512_200E_t4"} <= set(ZOO.aliases)
+    assert not set(ZOO.aliases) & set(list_models())
+    assert {ZOO.canonical(name) for name in ZOO.aliases} == {"statten", *OFFICIAL}
+    with pytest.raises(ConfigError, match="'sdt' comes with snn-energy"):
+        register_model("sdt")(nn.Identity)
+    with pytest.raises(ConfigError, match="unknown model '2_512_200E_t5'"):
+        create_model("2_512_200E_t5")
+
+
+def test_a_checkpoint_made_under_an_official_name_says_ours(tmp_path: Path) -> None:
+    path = tmp_path / "sdt.pth"
+    fields = {"embed_dims": 24, "num_heads": 3, "depths": 1, "T": 6, "chunk_size": 3}
+    save_checkpoint(path, create_model("sdt", **fields), name="sdt")
+    assert read_checkpoint(path).model == "statten"
+    assert snn_energy.load(path, model="sdt").config == snn_energy.load(path).config
 
 
 def formula(c: Any) -> int:

@@ -16,14 +16,13 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models import staa_fused
-from snn_energy.models.staa_neuron import (
-    STAALIF,
+from snn_energy.models.staa_gates import (
     GlobalContext,
-    NeuronConfig,
     PositionEncoding,
     StepAttention,
     sinusoids,
 )
+from snn_energy.models.staa_neuron import STAALIF, NeuronConfig
 
 T, B, C, H, W = 5, 2, 6, 3, 4
 
@@ -43,6 +42,24 @@ VARIANTS = [
     {"adaptive": True},
     {"adaptive": True, "gc": False, "pe_at": "aggregate"},
     {"alpha": 0.7, "r": 2, "v_threshold": 0.8},
+    {"gc_shared": True},
+    {"gc_shared": True, "sa_form": "bottleneck", "r": 2},
+    {"sa_form": "bottleneck", "gc": False, "learn_alpha": True},
+    {"pe_at": "both"},
+    {"pe_at": "both", "pe": "fixed", "gc": False, "tau": 3.0},
+    {"adaptive": "channel"},
+    {"adaptive": "channel", "gc": False, "pe_at": "both"},
+    {"tsrd_drops": "module"},
+    {"tsrd_drops": "module", "gc": False, "pe": "off"},
+    {"learn_alpha": True},
+    {"leak": "tau", "tau": 3.0},
+    {"leak": "tau", "sa": False},
+    {"v_reset": -0.4},
+    {"v_reset": 0.3, "gc": False, "sa": False, "pe": "off", "tau": 3.0},
+    {"v_reset": -0.7, "leak": "tau", "pe_at": "state"},
+    {"v_reset": -0.3, "adaptive": True, "gc": False},
+    {"surrogate_width": 2.0},
+    {"surrogate_width": 0.4, "sa": False, "pe_at": "state", "gc_shared": True},
 ]
 IDS = ["-".join(f"{k}={v}" for k, v in kw.items()) or "full" for kw in VARIANTS]
 
@@ -93,7 +110,7 @@ def test_a_dropped_step_aggregates_plainly(fields):
     lif.draw_kept = lambda steps: torch.tensor(kept)
     expected = reference(lif, x, kept)
     assert torch.equal(lif(x), expected)
-    if lif.gc_in is not None:
+    if lif.gc_in is not None or lif.config.tsrd_drops == "module":
         assert not torch.equal(expected, reference(lif, x)), "the drop must matter here"
 
 
@@ -313,6 +330,19 @@ def test_adaptive_starts_where_the_constants_are():
         ("alpha", float("inf")),
         ("v_threshold", -1),
         ("v_threshold", True),
+        ("gc_shared", "yes"),
+        ("sa_form", "squeeze"),
+        ("learn_alpha", 2.0),
+        ("tsrd_drops", None),
+        ("tsrd_from", -1),
+        ("tsrd_from", True),
+        ("adaptive", "yes"),
+        ("adaptive", 1),
+        ("leak", "sa"),
+        ("v_reset", 1.0),
+        ("v_reset", float("-inf")),
+        ("surrogate_width", 0),
+        ("detach_reset", 0),
     ],
 )
 def test_fields_that_cannot_be_are_refused_by_name(field, value):

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from trained_statten import TRAINED
 
 from snn_energy.checkpoints import load, read_checkpoint, save_checkpoint
-from snn_energy.data import load_data
+from snn_energy.data import Data, Images, load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.models.zoo import create_model
 from snn_energy.training import load_recipe, train
 from snn_energy.training.device import choose_device
-from snn_energy.training.loop import evaluate, random_affine
+from snn_energy.training.loop import check_fit, evaluate, random_affine
 from snn_energy.training.recipe import Recipe
 
 TINY = (
@@ -34,6 +34,17 @@ TINY = (
     "batch_size=96",
     "lr=0.02",
 )
+
+
+def test_the_channels_of_frames_stand_behind_their_steps() -> None:
+    """Samples (T, C, H, W): a network for C channels fits, one for T does not."""
+    frames = Images(torch.zeros(6, 3, 2, 8, 8, dtype=torch.uint8), torch.arange(6))
+    data = Data("frames", frames, frames, tuple("abcdef"))
+    cpu = torch.device("cpu")
+    fields = {"width": 1 / 64, "num_heads": 1, "T": 3, "num_classes": 6}
+    check_fit(create_model("decoupled", in_channels=2, **fields), data, cpu)
+    with pytest.raises(ConfigError, match="in_channels = 3: frames has 2"):
+        check_fit(create_model("decoupled", in_channels=3, **fields), data, cpu)
 
 
 def test_a_run_writes_whole_files_and_its_checkpoint_gives_the_accuracy_that_it_says(tmp_path: Path) -> None:

@@ -24,9 +24,12 @@ WHOLE = 1e-3  # how far from a whole number a current may be that float64 comput
 
 
 def parameters_of(model: nn.Module, graph: Graph) -> dict[str, StaaParameters]:
-    """The parameters of every STAA neuron of `graph`, captured from `model`, by node name."""
+    """The parameters of every STAA neuron of `graph`, captured from `model`, by node name.
+
+    Raises `UnsupportedOp`, naming the node, for one that has no form in integers.
+    """
     found = [n for n in graph.neurons if isinstance(n, gn.Neuron) and n.kind == KIND]
-    return {node.name: read_module(model.get_submodule(node.module)) for node in found}
+    return {node.name: read_module(model.get_submodule(node.module), node.name) for node in found}
 
 
 def membrane_peak(node: gn.Neuron, current: Tensor) -> float:

@@ -61,12 +61,35 @@ class StaaParameters:
         return not gated and 0 < self.keep < 1 and math.isclose(self.keep + self.gain, 1)
 
 
-def read_module(module: Any) -> StaaParameters:
-    """The parameters of a `snn_energy.models.staa_neuron.STAALIF`."""
+IN_INTEGERS: dict[str, tuple[Any, ...]] = {
+    "sa_form": ("channel",),
+    "pe_at": ("input", "state", "aggregate", "output"),
+    "adaptive": ("off", "layer"),
+    "v_reset": (0,),
+}
+"""Fields of a STAA neuron that decide whether it has a form in integers, and the values that have one."""
+
+
+def read_module(module: Any, name: str = "STAALIF") -> StaaParameters:
+    """The parameters of a `snn_energy.models.staa_neuron.STAALIF`, called `name`.
+
+    Raises `UnsupportedOp` for one that has no form in integers.
+    """
     config = module.config
+    present = {"sa_form": module.sa, "pe_at": module.pe}
+    for field, values in IN_INTEGERS.items():
+        value = getattr(config, field)
+        if value not in values and present.get(field, module) is not None:
+            raise UnsupportedOp(
+                name,
+                f"a STAA neuron with {field} = {value}",
+                supported=f"{field} = {' or '.join(map(str, values))}",
+                way_out="export to ONNX, or train it so",
+            )
     position = None if module.pe is None else _array(module.pe.table)
     sa = None if module.sa is None else (
-        _array(module.sa.conv1.weight).ravel() * config.alpha, _array(module.sa.conv2.weight).ravel()
+        _array(module.sa.conv1.weight).ravel() * _number(module.sa.alpha),
+        _array(module.sa.conv2.weight).ravel(),
     )  # fmt: skip
     return StaaParameters(
         config.v_threshold,
@@ -75,7 +98,7 @@ def read_module(module: Any) -> StaaParameters:
         position,
         "off" if position is None else config.pe_at,
         _read_context(module.gc_in),
-        _read_context(module.gc_state),
+        _read_context(module.state_context),
         sa,
     )
 
@@ -111,7 +134,7 @@ def _read_context(block: Any) -> ContextGate | None:
 
 def _number(value: Any) -> float:
     """A constant, or a learned scalar."""
-    return value if isinstance(value, float) else float(_array(value))
+    return float(value) if isinstance(value, int | float) else float(_array(value))
 
 
 def _array(tensor: Any) -> Array:
