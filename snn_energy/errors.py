@@ -7,11 +7,12 @@
     ├── UnsupportedOp        an operation that a lowering does not cover
     ├── UncountedError       strict profiling met an operation that no rule counts
     ├── VerificationError    an export that disagrees with its model
+    ├── DoesNotFit           a network that a chip which must hold it cannot hold
     └── MissingDependency    an optional package that is not installed
 
 A message is one line: what was wrong, the value, what would be right.  The command line prints it
-without a traceback and exits with code 2 (code 1 for `VerificationError`: the input was fine, the
-answer is no).
+without a traceback and exits with code 2 (code 1 for `VerificationError` and `DoesNotFit`: the input was
+fine, the answer is no).
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ class UncountedError(SnnEnergyError):
 
 class VerificationError(SnnEnergyError):
     """An export that disagrees with its model."""
+
+    exit_code = 1
+
+
+class DoesNotFit(SnnEnergyError):
+    """A network that a chip which must hold it cannot hold."""
 
     exit_code = 1
 

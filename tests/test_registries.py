@@ -18,7 +18,7 @@ from snn_energy.data import Data, Images, list_data, load_data
 from snn_energy.data.sources import DATASETS
 from snn_energy.errors import CheckpointError, ConfigError, DataError, SnnEnergyError, VerificationError
 from snn_energy.exporters.targets import TARGETS, Target, options
-from snn_energy.exporters.verify import Verification
+from snn_energy.exporters.verification import Verification
 from snn_energy.models.zoo import ZOO
 from snn_energy.samples import choose_samples
 

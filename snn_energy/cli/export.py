@@ -15,6 +15,15 @@ LavaPython = Annotated[
     Path | None, typer.Option("--python", help="lava: the Python of a Lava environment (make lava-env).")
 ]
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an export that lies in the folder.")]
+RequireFit = Annotated[
+    str | None,
+    typer.Option(
+        "--require-fit", help="netlist, lava, sanafe: exit 1 unless it fits this chip, e.g. loihi2."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the verdict and the chips' answers as JSON.")]
+
 
 @with_model_flags
 def export(
@@ -44,14 +53,21 @@ def export(
         int | None, typer.Option("--sanafe-samples", help="sanafe: run the first N samples; 2 by default.")
     ] = None,
     python: LavaPython = None,
+    overwrite: Overwrite = False,
+    require_fit: RequireFit = None,
+    json: AsJson = False,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
-    from snn_energy.exporters.targets import CALIBRATION_SAMPLES, TARGETS
+    from snn_energy.cli.answers import check_require_fit, show
+    from snn_energy.exporters.chip.calibrate import CALIBRATION_SAMPLES
+    from snn_energy.exporters.targets import TARGETS
     from snn_energy.exporters.targets import export as run
     from snn_energy.exporters.targets import options as options_of
+    from snn_energy.exporters.verification import Source
 
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
+    check_require_fit(target, require_fit)
     from snn_energy.samples import choose_samples
 
     model, stored = load_model(checkpoint, overrides)
@@ -69,18 +85,13 @@ def export(
     )
     if "class_names" in options_of(target):
         options["class_names"] = list(chosen.class_names or stored.class_names or ()) or None
-    remembered = {"data": data or (stored.recipe or {}).get("data"), "checkpoint": checkpoint.name}
+    source = Source(data or (stored.recipe or {}).get("data"), checkpoint.name)
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
-        remembered["calibration"] = seen.name
-    verdict = run(model, target, folder, x=x, y=y, **options)
-    verdict = dataclasses.replace(verdict, details=verdict.details | remembered)
-    verdict.save(folder / "verification.json")
-    typer.echo(verdict.summary())
-    for who, share in verdict.accuracy.items():
-        typer.echo(f"accuracy ({who}): {share:.2%}")
-    typer.echo(str(folder))
+        source = dataclasses.replace(source, calibration=seen.name)
+    verdict = run(model, target, folder, x=x, y=y, overwrite=overwrite, source=source, **options)
+    show(verdict, folder, require_fit=require_fit, as_json=json)
 
 
 def verify(
@@ -93,16 +104,18 @@ def verify(
     ] = None,
     python: LavaPython = None,
 ) -> None:
-    """Verify an exported folder again, on new samples if you like."""
+    """Verify an exported folder again, on the samples it keeps or on others."""
     from snn_energy.exporters.targets import verify as run
-    from snn_energy.exporters.verify import read_verification
+    from snn_energy.exporters.verification import check_files
     from snn_energy.samples import choose_samples
 
-    remembered = read_verification(folder / "verification.json")["details"]
-    chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples)
-    x, y = chosen.images.batch(slice(None))
+    remembered = check_files(folder)["parts"].get("source", {})
+    x = y = None
+    if data is not None or input_file is not None or samples is not None:
+        chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples)
+        x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
-    typer.echo(verdict.require().summary())
+    typer.echo(verdict.summary())
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from snn_energy.exporters.netlist.record import (
     align,
 )
 from snn_energy.exporters.netlist.simulate import simulate
-from snn_energy.exporters.verify import read_verification
+from snn_energy.exporters.verification import read_verification
 
 pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(3)

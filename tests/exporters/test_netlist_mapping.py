@@ -9,7 +9,7 @@ import pytest
 from netlists import chain, everything
 
 from snn_energy.errors import ConfigError
-from snn_energy.exporters.netlist.mapping import load_chip, map_netlist
+from snn_energy.exporters.chip.mapping import load_chip, map_netlist
 from snn_energy.exporters.netlist.record import Conv, Dense, Edge, Input, Netlist, Population
 
 RNG = np.random.default_rng(2)

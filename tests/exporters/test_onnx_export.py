@@ -22,7 +22,7 @@ from snn_energy.errors import ConfigError, DataError, UnsupportedOp, Verificatio
 from snn_energy.exporters.onnx.compare import compare, with_debug
 from snn_energy.exporters.onnx.export import build, export_onnx, verify_dir
 from snn_energy.exporters.onnx.run import OnnxModel
-from snn_energy.exporters.verify import read_verification
+from snn_energy.exporters.verification import read_verification
 from snn_energy.graph import nodes as n
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph

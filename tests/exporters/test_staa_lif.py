@@ -13,14 +13,14 @@ from staa_loops import membranes
 from staa_nets import alone, currents, made
 
 from snn_energy.errors import ConfigError, UnsupportedOp, VerificationError
+from snn_energy.exporters.chip.energy import gate_products, netlist_energy
+from snn_energy.exporters.chip.mapping import map_netlist
+from snn_energy.exporters.chip.staa import spikes
 from snn_energy.exporters.lava.package import watched
-from snn_energy.exporters.lava.staa import spikes
 from snn_energy.exporters.netlist import staa_lif
 from snn_energy.exporters.netlist.check import check
-from snn_energy.exporters.netlist.energy import gate_products, netlist_energy
 from snn_energy.exporters.netlist.files import load, save
 from snn_energy.exporters.netlist.listing import listing
-from snn_energy.exporters.netlist.mapping import map_netlist
 from snn_energy.exporters.netlist.simulate import simulate
 
 TOLERANCE = 2**-8  # |ΔV| of fixed-point gates, relative to the largest membrane (docs/neuromorphic.md)

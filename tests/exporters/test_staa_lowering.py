@@ -10,8 +10,8 @@ from test_lower import assert_lowers, images, lively
 from torch import nn
 
 from snn_energy.errors import DataError, UnsupportedOp
+from snn_energy.exporters.chip.staa import gate_errors
 from snn_energy.exporters.lava.export import dequantized_model, export_lava, lower_model, rounded, verify_dir
-from snn_energy.exporters.lava.staa import gate_errors
 from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.record import Population, Relay, StaaLif
 from snn_energy.models.backbones import PerStep, halve

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snn_energy.errors import DataError, VerificationError
-from snn_energy.exporters.verify import TIE, Difference, NeuronCheck, Verification, read_verification
+from snn_energy.exporters.verification import TIE, Difference, NeuronCheck, Verification, read_verification
 
 
 def verification(**fields: Any) -> Verification:

@@ -7,9 +7,10 @@ The file is run by `run_nir`, which knows the primitives we write, and, where it
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,13 +19,22 @@ from torch.nn import functional as F
 
 from snn_energy.errors import DataError, VerificationError
 from snn_energy.exporters.nir.write import DT, MARK, key, nir_package, write_nir
-from snn_energy.exporters.verify import NeuronCheck, Verification
+from snn_energy.exporters.verification import NeuronCheck, Part, Verification
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
 
 NIR_FILE = "model.nir"
 GRAPH_FILE = "graph.json"
+
+
+@dataclass(frozen=True)
+class NirPart(Part):
+    """Nodes that hang on a marked part and were not compared; what SpikingJelly's importer made of the file."""
+
+    key: ClassVar[str] = "nir"
+    not_compared: tuple[str, ...]
+    spikingjelly: str
 
 
 def export_nir(
@@ -38,9 +48,7 @@ def export_nir(
     graph = capture(model, np.asarray(x[:1], np.float32))
     write_nir(graph, out / NIR_FILE, unsupported=unsupported)
     graph.save(out / GRAPH_FILE)
-    verdict = verify_dir(out, x, y)
-    verdict.save(out / "verification.json")
-    return verdict
+    return verify_dir(out, x, y)
 
 
 def verify_dir(folder: str | Path, x: Any, y: Any = None) -> Verification:
@@ -59,12 +67,9 @@ def verify_dir(folder: str | Path, x: Any, y: Any = None) -> Verification:
             got = held[key(node.name)]
             spikes = wanted[node.name].reshape(got.shape)
             checks.append(NeuronCheck(node.name, got.numel(), int(spikes.sum()), int((got != spikes).sum())))
-    details: dict[str, Any] = {
-        "not_compared": sorted(blocked),
-        "spikingjelly": _in_spikingjelly(file, x, graph, wanted),
-    }
+    part = NirPart(tuple(sorted(blocked)), _in_spikingjelly(file, x, graph, wanted))
     logits = wanted[graph.outputs[0]]
-    verdict = Verification("nir", "model.nir", len(x), 0.0, 0, tuple(checks), details=details)
+    verdict = Verification("nir", "model.nir", len(x), 0.0, 0, tuple(checks), parts=(part,))
     if "output" in blocked:
         return dataclasses.replace(verdict, form="model.nir up to the marked parts")
     result = held["output"].mean(0)

@@ -7,17 +7,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from snn_energy.errors import DataError
 from snn_energy.exporters.onnx.lif import DOMAIN
 from snn_energy.exporters.onnx.run import OnnxModel
-from snn_energy.exporters.verify import Difference, NeuronCheck, Verification, read_verification
+from snn_energy.exporters.verification import Difference, NeuronCheck, Verification
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import membrane, run
 
@@ -164,26 +162,6 @@ def versions() -> dict[str, str]:
     """What took part, by version."""
     names = ("snn-energy", "torch", "spikingjelly", "numpy", "onnx", "onnxruntime")
     return {name: metadata.version(name) for name in names}
-
-
-def file_record(path: Path) -> dict[str, Any]:
-    """Size and sha256 of a file."""
-    data = path.read_bytes()
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def check_files(directory: Path) -> dict[str, Any]:
-    """The directory's record; `DataError` where a file is missing or is not what was exported."""
-    record = read_verification(directory / "verification.json")
-    for name, expected in record["files"].items():
-        path = directory / name
-        if not path.exists():
-            raise DataError(f"{path}: missing; verification.json lists it")
-        found = file_record(path)
-        if found["sha256"] != expected["sha256"]:
-            wanted, got = expected["sha256"][:12], found["sha256"][:12]
-            raise DataError(f"{path}: corrupted or replaced (sha256 {got}…, exported as {wanted}…)")
-    return record
 
 
 def weights_hash(graph: Graph) -> str:

@@ -9,18 +9,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from snn_energy.errors import ConfigError, DataError, MissingDependency, UnsupportedOp, VerificationError
-from snn_energy.exporters.verify import Verification
+from snn_energy.exporters.verification import Part, Verification
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
 
 Form = Literal["multi-step", "single-step"]
-MODEL_FILE, GRAPH_FILE, REPORT_FILE = "model.onnx", "graph.json", "verification.json"
+MODEL_FILE, GRAPH_FILE = "model.onnx", "graph.json"
+
+
+@dataclass(frozen=True)
+class OnnxPart(Part):
+    """The file: its operator set and functions, steps, and its size beside that of the weights (bytes)."""
+
+    key: ClassVar[str] = "onnx"
+    opset: int
+    time_steps: int
+    functions: tuple[str, ...]
+    bytes: int
+    weight_bytes: int
 
 
 def export_onnx(
@@ -34,7 +47,7 @@ def export_onnx(
     debug_outputs: bool = False,
     class_names: list[str] | None = None,
 ) -> Verification:
-    """Write `out_dir`/model.onnx with its verification.json, and the Graph that later verifications need.
+    """Write `out_dir`/model.onnx and the Graph that later verifications need, and run it beside the model.
 
     x: real samples to verify on, images (N, C, H, W) or event frames (N, T, C, H, W); y (N,): their classes.
     Their shape without the batch becomes the file's.  `form`: "multi-step" takes all T
@@ -42,8 +55,7 @@ def export_onnx(
     neuron's membrane as input and output.  `debug_outputs` leaves every neuron's spikes in the file as
     further outputs.  `quantize="int8"` also writes model.int8.onnx, with its accuracy in the record.
 
-    Raises `UnsupportedOp` where the model cannot be expressed, `VerificationError`, after writing the
-    verdict, where the file does not compute what the model computes.
+    Raises `UnsupportedOp` where the model cannot be expressed.
     """
     _require_packages()
     from snn_energy.graph.capture import capture
@@ -67,15 +79,10 @@ def export_onnx(
     if quantize:
         from snn_energy.exporters.onnx.int8 import quantize_int8
 
-        int8 = quantize_int8(out / MODEL_FILE, graph, x, y)
-        verification = dataclasses.replace(
-            verification,
-            accuracy=verification.accuracy | int8.pop("accuracy"),
-            details=verification.details | {"int8": int8},
-            files=verification.files | int8.pop("files"),
-        )
-    verification.save(out / REPORT_FILE)
-    return verification.require()
+        int8, accuracy = quantize_int8(out / MODEL_FILE, graph, x, y)
+        verification = dataclasses.replace(verification, accuracy=verification.accuracy | accuracy)
+        verification = verification.with_parts(int8)
+    return verification
 
 
 def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
@@ -83,6 +90,7 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
     import onnx
 
     from snn_energy.exporters.onnx.compare import weights_hash
+    from snn_energy.exporters.onnx.rules import RULES
     from snn_energy.exporters.onnx.write import Writer
     from snn_energy.graph.attention import direct_attention
     from snn_energy.graph.simplify import fold_norms, hoist_static
@@ -103,7 +111,7 @@ def build(graph: Graph, form: Form, *, debug: bool = False) -> Any:
     }
     if single:
         metadata["rest"] = json.dumps({k: v for k, v in rest.items() if v})
-    proto = Writer(small, stateful=single).build(metadata, debug=debug)
+    proto = Writer(small, RULES, stateful=single).build(metadata, debug=debug)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
@@ -124,26 +132,26 @@ def verify_dir(
     """Repeat the verification of an export directory on new samples.
 
     The reference is `model` if given, else the Graph that was saved with the export.  Raises `DataError` for
-    a directory that is no export, for a file that is not the one exported (by its hash), for samples of a
-    wrong shape; `VerificationError` where the file disagrees.
+    a directory that is no export and for samples of a wrong shape.
     """
     _require_packages()
     import onnx
 
-    from snn_energy.exporters.onnx.compare import check_files
-
     out = Path(directory)
-    record = check_files(out)
     graph = Graph.load(out / GRAPH_FILE)
-    proto = onnx.load(out / MODEL_FILE)
+    try:
+        proto = onnx.load(out / MODEL_FILE)
+    except Exception as error:  # protobuf has errors of its own
+        raise DataError(f"{out / MODEL_FILE}: not an ONNX file ({error})") from error
+    form = next((entry.value for entry in proto.metadata_props if entry.key == "form"), "multi-step")
     labels = None if y is None else np.asarray(y)
-    return _verify(out, graph, proto, _samples(x), labels, record["form"], model).require()
+    return _verify(out, graph, proto, _samples(x), labels, form, model)
 
 
 def _verify(
     out: Path, graph: Graph, proto: Any, x: np.ndarray, y: np.ndarray | None, form: str, model: Any
 ) -> Verification:
-    from snn_energy.exporters.onnx.compare import compare, file_record, with_debug
+    from snn_energy.exporters.onnx.compare import compare, with_debug
     from snn_energy.exporters.onnx.write import OPSET
     from snn_energy.graph.interpret import check_inputs
 
@@ -156,18 +164,11 @@ def _verify(
     finally:
         if was_training:
             model.train()
-    graph_npz = Path(GRAPH_FILE).with_suffix(".npz").name
-    files = {name: file_record(out / name) for name in (MODEL_FILE, GRAPH_FILE, graph_npz)}
-    held = graph.parameters() * 4
-    details = {
-        "opset": OPSET,
-        "reference": "the torch model" if model is not None else "the saved graph",
-        "weight_bytes": held,
-        "size_over_weights": round(files[MODEL_FILE]["bytes"] / held, 4) if held else None,
-        "time_steps": graph.time_steps,
-        "functions": [f.name for f in proto.functions],
-    }
-    return dataclasses.replace(result, files=files, details=details)
+    size = (out / MODEL_FILE).stat().st_size
+    functions = tuple(f.name for f in proto.functions)
+    part = OnnxPart(OPSET, graph.time_steps, functions, size, graph.parameters() * 4)
+    reference = "the torch model" if model is not None else "the saved graph"
+    return dataclasses.replace(result, reference=reference).with_parts(part)
 
 
 def _samples(x: Any) -> np.ndarray:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from snn_energy.exporters.onnx.run import OnnxModel
+from snn_energy.exporters.verification import Part
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
 
@@ -30,27 +32,32 @@ class _Samples:
         return next(self.batches, None)
 
 
-def quantize_int8(path: Path, graph: Graph, x: np.ndarray, y: np.ndarray | None) -> dict[str, Any]:
-    """Write model.int8.onnx beside a multi-step file; returns what to add to its verification record.
+@dataclass(frozen=True)
+class Int8Part(Part):
+    """What 8 bits change: answers that stay the same, and the file's size over the float file's."""
+
+    key: ClassVar[str] = "int8"
+    predictions_equal: float
+    samples: int
+    size_over_float: float
+
+
+def quantize_int8(
+    path: Path, graph: Graph, x: np.ndarray, y: np.ndarray | None
+) -> tuple[Int8Part, dict[str, float]]:
+    """Write model.int8.onnx beside a multi-step file; returns its part of the record, and its accuracy.
 
     Weights become int8 per output channel; what enters a synapse becomes uint8 over the range seen on at most
     128 samples, which a spike train (0 and 1) survives exactly.  Spikes may differ, by design: reported are
     accuracy (with labels) and how many predictions stay the same.
     """
-    from snn_energy.exporters.onnx.compare import file_record
-
     target = path.with_name(INT8_FILE)
     with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
         _quantize(path, temporary, graph.inputs[0].name, x[:CALIBRATION], Path(folder))
     before, after = (_answers(OnnxModel(file), x) for file in (path, target))
-    record = file_record(target)
-    return {
-        "files": {INT8_FILE: record},
-        "accuracy": {} if y is None else {"int8": float((after == y).mean())},
-        "predictions_equal": float((before == after).mean()),
-        "samples": len(x),
-        "size_over_float": round(record["bytes"] / path.stat().st_size, 4),
-    }
+    size = round(target.stat().st_size / path.stat().st_size, 4)
+    part = Int8Part(float((before == after).mean()), len(x), size)
+    return part, {} if y is None else {"int8": float((after == y).mean())}
 
 
 def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) -> None:

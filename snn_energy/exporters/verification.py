@@ -5,6 +5,8 @@ exactly that close to its threshold may then fire in one and not in the other: a
 sample is traced to the first neuron that differs, and that neuron's currents and membrane are computed again
 in float64: if the file's currents are those, to `TIE`, and the membrane is within `TIE` of the threshold, it
 is a tie, and what follows in that sample is its consequence; otherwise the export is wrong.
+
+Samples on which nothing fires prove nothing: that verdict is "vacuous", and no success.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from snn_energy.errors import DataError, VerificationError
-from snn_energy.files import write_text
+from snn_energy.files import sha256, write_text
 
-SCHEMA = 1
+SCHEMA = 2
+VERIFICATION_FILE = "verification.json"
 TIE = 1e-5  # |membrane - threshold|, in units of the membrane, computed in float64
 LOGITS = 1e-5  # largest difference of a logit in a sample without ties
-Verdict = Literal["identical", "identical but for ties", "different"]
+Verdict = Literal["identical", "identical but for ties", "different", "vacuous"]
+ADVICE = "give samples that make its neurons fire (--data, --input; x= in Python)"
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,35 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Facts about an export besides what was compared: a frozen dataclass of plain values.
+
+    Each kind stands in the record once, under its `key`.  A target derives its own.
+    """
+
+    key: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Source(Part):
+    """Where network and samples came from: names, as the command line knows them."""
+
+    key: ClassVar[str] = "source"
+    data: str | None = None
+    checkpoint: str | None = None
+    calibration: str | None = None
+
+
+P = TypeVar("P", bound=Part)
+
+
+@dataclass(frozen=True)
 class Verification:
-    """What was compared and what came out; `verification.json` is this record."""
+    """What was compared and what came out; `verification.json` is this record.
+
+    `reference`: what the file was held against.  `truncated`: the file rounds membranes as its chip does, so
+    that spikes which differ are counted and are no failure.  `files`: size and SHA-256 of what was exported.
+    """
 
     target: str
     form: str
@@ -81,9 +112,11 @@ class Verification:
     differences: tuple[Difference, ...] = ()  # the first of each sample that differs
     accuracy: dict[str, float] = field(default_factory=dict)
     tolerance: float = LOGITS
+    reference: str = "the model"
+    truncated: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
     @property
     def mismatches(self) -> int:
@@ -91,43 +124,67 @@ class Verification:
         return sum(check.mismatches for check in self.neurons)
 
     @property
+    def silent(self) -> tuple[str, ...]:
+        """Neuron layers of which none fired in the model."""
+        return tuple(check.name for check in self.neurons if not check.spikes)
+
+    @property
     def verdict(self) -> Verdict:
-        wrong = not all(d.tie for d in self.differences)
+        wrong = not all(d.tie for d in self.differences) or (self.mismatches and not self.differences)
         if wrong or self.predictions_differ or not self.logits_difference <= self.tolerance:
             return "different"
+        if len(self.silent) == len(self.neurons):
+            return "vacuous"
         return "identical but for ties" if self.differences else "identical"
 
     @property
     def ok(self) -> bool:
-        return self.verdict != "different"
+        return self.verdict in ("identical", "identical but for ties")
 
     @property
     def first_difference(self) -> Difference | None:
         """The worst that happened: a mistake before a tie, then what is furthest from its threshold."""
         return max(self.differences, key=lambda d: (not d.tie, d.margin), default=None)
 
+    def part(self, kind: type[P]) -> P | None:
+        """The part of that kind, if there is one."""
+        return next((part for part in self.parts if isinstance(part, kind)), None)
+
+    def with_parts(self, *parts: Part) -> Verification:
+        """The same with further parts; one of a kind that it has takes its place."""
+        new = {part.key for part in parts}
+        kept = (part for part in self.parts if part.key not in new)
+        return dataclasses.replace(self, parts=(*kept, *parts))
+
     def summary(self) -> str:
         """One line for a terminal."""
         compared = sum(check.compared for check in self.neurons)
         spikes = f"{compared - self.mismatches:,} of {compared:,} spikes equal"
+        if self.verdict == "vacuous":
+            layers = (
+                f"none of its {len(self.neurons)} neuron layers" if self.neurons else "no neuron compared"
+            )
+            return f"vacuous: {spikes}, but {layers} fired on {self.samples} samples; {ADVICE}"
         logits = f"logits within {self.logits_difference:.1e}"
         predictions = f"{self.samples - self.predictions_differ} of {self.samples} predictions equal"
         ties = f", {len(self.differences)} samples with a tie at a threshold" if self.differences else ""
-        return f"{self.verdict}: {spikes}, {logits}, {predictions}{ties}"
+        quiet = (
+            f", {len(self.silent)} of {len(self.neurons)} neuron layers never fired" if self.silent else ""
+        )
+        return f"{self.verdict}: {spikes}, {logits}, {predictions}{ties}{quiet}"
 
     def require(self) -> Verification:
         """Itself, or `VerificationError` naming the first node that differs."""
-        if self.ok:
+        if self.ok or (self.truncated and self.verdict == "different"):
             return self
         first = self.first_difference
         if first is not None and not first.tie:
             raise VerificationError(f"{self.target} ({self.form}) differs from the model at {first}")
-        raise VerificationError(
-            f"{self.target} ({self.form}): {self.summary()}; must be within {self.tolerance:g}"
-        )
+        bound = "" if self.verdict == "vacuous" else f"; must be within {self.tolerance:g}"
+        raise VerificationError(f"{self.target} ({self.form}): {self.summary()}{bound}")
 
     def to_json(self) -> dict[str, Any]:
-        """The record with what is derived from it: verdict, summary, margins."""
+        """The record with what is derived from it: verdict, summary, margins; parts by their keys."""
 
         def plain(difference: Difference) -> dict[str, Any]:
             return dataclasses.asdict(difference) | {"margin": difference.margin}
@@ -136,13 +193,14 @@ class Verification:
         derived = {
             "differences": [plain(d) for d in self.differences],
             "first_difference": None if first is None else plain(first),
+            "parts": {part.key: dataclasses.asdict(part) for part in self.parts},
         }
         head = {"schema": SCHEMA, "verdict": self.verdict, "summary": self.summary()}
         return head | dataclasses.asdict(self) | derived
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `verification.json` atomically."""
-        write_text(path, json.dumps(self.to_json(), indent=1, default=str) + "\n")
+        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
 
 
 def read_verification(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -151,9 +209,52 @@ def read_verification(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"{path}: not found; an export directory has a verification.json") from error
+        raise DataError(f"{path}: not found; an export directory has a {VERIFICATION_FILE}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a verification record ({error})") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+    if not isinstance(record, dict) or "schema" not in record:
         raise DataError(f"{path}: not a verification record of schema {SCHEMA}")
+    if record["schema"] != SCHEMA:
+        raise DataError(f"{path}: a record of schema {record['schema']}, not {SCHEMA}: export again")
+    for key, kind in _KINDS.items():
+        if not isinstance(record.get(key), kind):
+            raise DataError(f"{path}: damaged: {key!r} is {record.get(key)!r}, must be a {kind.__name__}")
+    for name, entry in record["files"].items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            raise DataError(f"{path}: damaged: files[{name!r}] is {entry!r}, must have a sha256")
+    for key, entry in record["parts"].items():
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}: damaged: parts[{key!r}] is {entry!r}, must be a table")
+    return record
+
+
+_KINDS = {
+    "target": str, "form": str, "verdict": str, "summary": str, "samples": int, "truncated": bool,
+    "neurons": list, "accuracy": dict, "files": dict, "parts": dict,
+}  # fmt: skip
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def exported_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every file below `folder` but the record itself, by its path there."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: file_record(path) for name, path in names.items() if name != VERIFICATION_FILE}
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """The record of an export; `DataError` where one of its files is missing or is not what was exported."""
+    record = read_verification(folder / VERIFICATION_FILE)
+    for name, expected in record["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: missing; {VERIFICATION_FILE} lists it")
+        found = sha256(path)
+        if found != expected["sha256"]:
+            wanted = f"exported as {expected['sha256'][:12]}…"
+            raise DataError(f"{path}: corrupted or replaced (sha256 {found[:12]}…, {wanted})")
     return record
