@@ -19,7 +19,7 @@ KEPT = 32  # of the samples verified, where a target keeps none itself
 def write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
     """Write samples.npz: `real` (N, ...), `y` (N,) if known, `x` for a netlist's messages."""
     with atomic_write(folder / SAMPLES_FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
+        np.savez_compressed(file, **dict(arrays))
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp
-from snn_energy.graph.aten import Converter, array
+from snn_energy.graph.aten import array
+from snn_energy.graph.convert import Converter
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import canonical
 from snn_energy.graph.opaque import OneStep, opaque_neurons

@@ -59,8 +59,7 @@ def _refuse(node: Node, why: str) -> UnsupportedOp:
 
 def propagate(node: Node, inputs: list[Axes]) -> Axes:
     """The axes of a node's output, sharing atoms with its inputs' wherever they are the same."""
-    rule = RULES.get(type(node), _same)
-    return rule(node, inputs)
+    return RULES[type(node)](node, inputs)
 
 
 def _fresh(node: Node, inputs: list[Axes]) -> Axes:
@@ -161,6 +160,20 @@ RULES: dict[type[Node], Callable[[Any, list[Axes]], Axes]] = {
     n.Select: _select,
     n.Concat: _join,
     n.Stack: _join,
+    **dict.fromkeys(
+        (
+            n.Norm,
+            n.LayerNorm,
+            n.Lif,
+            n.If,
+            n.Neuron,
+            n.Heaviside,
+            n.Threshold,
+            n.Scale,
+            n.Activation,
+        ),
+        _same,
+    ),
 }
 
 

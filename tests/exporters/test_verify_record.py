@@ -63,6 +63,6 @@ def test_record_on_disk(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(DataError, match=r"verification\.json"):
         read_verification(path)
-    path.write_text('{"schema": 77}')
-    with pytest.raises(DataError, match="schema 1"):
+    path.write_text('{"target": "onnx"}')
+    with pytest.raises(DataError, match="schema 2"):
         read_verification(path)

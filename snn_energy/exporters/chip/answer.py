@@ -57,8 +57,12 @@ details{margin:.6rem 0}summary{cursor:pointer;padding:.4rem 0}
 .bar{display:flex;align-items:center;gap:.5rem}.bar span{flex:0 0 5.5rem}
 meter{flex:1 1 auto;min-width:4rem}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}
 """
-BARS = (("neurons", "neurons", "neurons_per_core"), ("weights", "weight_bits", "synapse_bits_per_core"),
-        ("axons in", "in_axons", "in_axons_per_core"), ("axons out", "out_axons", "out_axons_per_core"))  # fmt: skip
+BARS = (
+    ("neurons", "neurons", "neurons_per_core"),
+    ("weights", "weight_bits", "synapse_bits_per_core"),
+    ("axons in", "in_axons", "in_axons_per_core"),
+    ("axons out", "out_axons", "out_axons_per_core"),
+)
 
 
 def page(reports: Sequence[MappingReport], title: str = "Does it fit the chip?") -> str:
@@ -99,8 +103,12 @@ def section(report: MappingReport) -> str:
 def _core(report: MappingReport, core: CoreUse) -> str:
     bars = "".join(
         f'<div class="bar"><span>{name}</span><meter max="1" value="{min(share, 1):.3f}"></meter>'
-        f"<b{' class="no"' if share > 1 else ''}>{share:.0%}</b></div>"
+        f'<b class="{_colour(share)}">{share:.0%}</b></div>'
         for name, share in ((name, getattr(core, what) / report.chip[limit]) for name, what, limit in BARS)
     )
     held = html.escape(", ".join(core.populations))
     return f'<div class="core">Core {core.chip}.{core.core}: {held}{bars}</div>'
+
+
+def _colour(share: float) -> str:
+    return "no" if share > 1 else "ok"

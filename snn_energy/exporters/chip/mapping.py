@@ -1,4 +1,4 @@
-"""Does a netlist fit a chip?  Demands per population, a partition onto cores, and the obstacles with ways out.
+"""Does a netlist fit a chip?  What populations ask, a partition onto cores, obstacles with ways out.
 
 The limits are data (`chips.yaml`), each with its source, and can be overridden.  Nothing here says that a
 vendor's compiler would accept the network.

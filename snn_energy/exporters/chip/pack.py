@@ -92,7 +92,7 @@ class Packer:
         return low
 
     def tile(self, asks: Asks) -> tuple[int, int]:
-        """Rows and columns of a tile: the whole map where one map fits a core, else what needs fewest cores."""
+        """Rows and columns of a tile: the whole map where each fits a core, else what needs fewest cores."""
         channels, height, width = asks.shape
         best, whole = (height, width), Packer(self.chip)
         if all(whole.last(asks, asks.bits((0, height), (0, width)), c, (0, height), (0, width)) > c
@@ -132,14 +132,17 @@ def by_columns(asks: Asks, chip: Chip) -> tuple[list[Asks], Asks] | None:
 
     None where it has another form, or where the chip cannot relay sums.
     """
-    (first, *rest) = [incoming.node for incoming in asks.incoming] or [None]
-    if not isinstance(first, Dense) or rest or not chip["graded_spikes"]:
+    nodes = [incoming.node for incoming in asks.incoming]
+    if len(nodes) != 1 or not isinstance(nodes[0], Dense) or not chip["graded_spikes"]:
         return None
+    first = nodes[0]
     columns = first.weight.shape[1]
     for parts in range(2, columns + 1):
         cuts = _spans(columns, ceil(columns / parts))
-        nodes = [Dense((1, 1, stop - start), first.weight[:, start:stop]) for start, stop in cuts]
-        made = [Asks(asks.shape, [node], chip) for node in nodes]
+        made = [
+            Asks(asks.shape, [Dense((1, 1, stop - start), first.weight[:, start:stop])], chip)
+            for start, stop in cuts
+        ]
         if all(fits_alone(part, chip) for part in made):
             heard: list[Synapses] = [Identity(asks.shape) for _ in made]
             return made, Asks(asks.shape, heard, chip)

@@ -325,4 +325,10 @@ WAYS_OUT: dict[type[n.Node], str] = {
     n.Activation: "a chip has spiking neurons only: replace it by a LIF",
     n.Heaviside: "use a LIF node of SpikingJelly",
     n.Constant: "add it as the bias of a convolution",
+    n.Sub: "add instead: let the layer in front learn the sign",
+    n.Div: "fold the divisor into the weights or the threshold",
+    n.Threshold: "use a spiking neuron of SpikingJelly",
+    n.Concat: "give each branch its own layer and add the currents",
+    n.Stack: "show the input at every step and let the neurons keep the time",
+    n.Pad: "let the convolution behind it pad with zeros",
 }

@@ -30,7 +30,7 @@ GRAPH_FILE = "graph.json"
 
 @dataclass(frozen=True)
 class NirPart(Part):
-    """Nodes that hang on a marked part and were not compared; what SpikingJelly's importer made of the file."""
+    """Nodes behind a marked part, which were not compared; what SpikingJelly's importer made of the file."""
 
     key: ClassVar[str] = "nir"
     not_compared: tuple[str, ...]
