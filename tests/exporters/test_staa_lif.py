@@ -176,7 +176,7 @@ def test_files_listing_mapping_and_energy(tmp_path):
     assert "GC 3 hidden, PE at input, SA" in listing(netlist)
     assert watched(netlist) == ["lif"]  # its current could leave the register: run.py looks
     report = map_netlist(netlist)
-    assert not report.fits and "embedded core" in report.off_chip["lif"]
+    assert not report.fits and "lif: StaaLif: " in report.problems[0] and "plain LIF" in report.problems[0]
     context, attention = 2 * 72 + 2 * 6 * 3 + 3 * 3, 72 + 6 * 6
     assert gate_products(netlist) == 2 * (2 * context + attention)
     costs = load_costs("loihi")

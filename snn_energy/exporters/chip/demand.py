@@ -88,6 +88,14 @@ class Asks:
         """Source neurons with a synapse into the box."""
         return sum(incoming.axons(channels, rows, columns) for incoming in self.incoming)
 
+    def most_axons(self, rows: Range, columns: Range) -> int:
+        """The most that one output map needs for these rows and columns; where a quick bound fits a core, that
+        bound."""
+        bound = sum(incoming.axon_bound(rows, columns) for incoming in self.incoming)
+        if bound <= self.chip["in_axons_per_core"]:
+            return bound
+        return max(self.axons((c, c + 1), rows, columns) for c in range(self.shape[0]))
+
 
 class _Incoming:
     """One projection into a population."""
@@ -109,10 +117,7 @@ class _Incoming:
         """Source neurons with a synapse into the box."""
         node = self.node
         if isinstance(node, Conv):
-            per_group = node.weight.shape[0] // node.groups
-            groups = (channels[1] - 1) // per_group - channels[0] // per_group + 1
-            sides = [self._inside(a, span).any(axis=(0, 1)).sum() for a, span in ((0, rows), (1, columns))]
-            return int(groups * node.weight.shape[1] * sides[0] * sides[1])
+            return self._conv_axons(node, channels, rows, columns)
         if isinstance(node, Identity):
             spans = (channels, rows, columns)
             return int(np.prod([stop - start for start, stop in spans])) if node.weight else 0
@@ -122,6 +127,29 @@ class _Incoming:
         held = targets[slice(*channels), slice(*rows), slice(*columns)].ravel()
         used = np.isin(node.targets, held) & (node.values != 0)
         return int(np.unique(node.sources[used]).size)
+
+    def axon_bound(self, rows: Range, columns: Range) -> int:
+        """No output map needs more axons than this."""
+        node = self.node
+        if isinstance(node, Conv):
+            sides = [self._inside(a, span).any(axis=(0, 1)).sum() for a, span in ((0, rows), (1, columns))]
+            return int(node.weight.shape[1] * np.prod(sides))
+        return int(self.per_neuron[:, slice(*rows), slice(*columns)].sum(axis=(1, 2)).max(initial=0))
+
+    def _conv_axons(self, node: Conv, channels: Range, rows: Range, columns: Range) -> int:
+        per_group, total = node.weight.shape[0] // node.groups, 0
+        reach = [self._inside(axis, span).any(axis=1) for axis, span in ((0, rows), (1, columns))]
+        for group in range(channels[0] // per_group, (channels[1] - 1) // per_group + 1):
+            start, stop = max(channels[0], group * per_group), min(channels[1], (group + 1) * per_group)
+            used = (node.weight[start:stop] != 0).any(axis=0)  # taps (I/groups, kH, kW) with a synapse
+            if used.all():
+                total += used.shape[0] * int(reach[0].any(axis=0).sum()) * int(reach[1].any(axis=0).sum())
+            else:
+                hits = np.einsum(
+                    "iab,ay,bx->iyx", used.astype(np.int64), *(r.astype(np.int64) for r in reach)
+                )
+                total += int((hits > 0).sum())
+        return total
 
     @cached_property
     def taps(self) -> Array:

@@ -91,12 +91,20 @@ class Packer:
             )
         return low
 
+    def holds_a_map(self, asks: Asks, rows: Range, columns: Range) -> bool:
+        """Does every output map of a tile fit an empty core?"""
+        chip, size = self.chip, (rows[1] - rows[0]) * (columns[1] - columns[0])
+        return bool(
+            size <= chip["neurons_per_core"]
+            and asks.bits(rows, columns).max(initial=0) <= chip["synapse_bits_per_core"]
+            and asks.most_axons(rows, columns) <= chip["in_axons_per_core"]
+        )
+
     def tile(self, asks: Asks) -> tuple[int, int]:
         """Rows and columns of a tile: the whole map where each fits a core, else what needs fewest cores."""
         channels, height, width = asks.shape
         best, whole = (height, width), Packer(self.chip)
-        if all(whole.last(asks, asks.bits((0, height), (0, width)), c, (0, height), (0, width)) > c
-               for c in range(channels)):  # fmt: skip
+        if self.holds_a_map(asks, (0, height), (0, width)):
             return best
         fewest = float("inf")
         for rows in _sides(height):
@@ -119,10 +127,10 @@ def fits_alone(asks: Asks, chip: Chip) -> bool:
 
 def excess(asks: Asks, chip: Chip) -> dict[str, int]:
     """What one neuron asks beyond an empty core: `axons`, `bits`; nothing where it fits."""
-    channels, height, width = asks.shape
+    _, height, width = asks.shape
     rows, columns = (height // 2, height // 2 + 1), (width // 2, width // 2 + 1)
     bits = int(asks.bits(rows, columns).max(initial=0))
-    axons = max(asks.axons((c, c + 1), rows, columns) for c in range(channels))
+    axons = asks.most_axons(rows, columns)
     found = {"axons": (axons, chip["in_axons_per_core"]), "bits": (bits, chip["synapse_bits_per_core"])}
     return {what: asked for what, (asked, limit) in found.items() if asked > limit}
 
