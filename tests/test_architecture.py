@@ -27,12 +27,13 @@ MAY_IMPORT = {
     "files": set(),
     "plugins": set(),
     "data": set(),
-    "models": set(),
+    "frameworks": set(),
+    "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
     "checkpoints": {"models", "safe_load"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
-    "profiling": {"models", "energy"},  # energy: only inside Profile.energy(), at call time
+    "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "energy": {"profiling"},
     "graph": {"models"},
     "exporters": {"graph", "models", "profiling", "energy"},

@@ -14,8 +14,9 @@ from snn_energy.profiling.profile import Count, OpRow, Profile
 if TYPE_CHECKING:
     import torch
 
+    from snn_energy.frameworks.records import Update
     from snn_energy.profiling.call import Call, Rule
-    from snn_energy.profiling.neurons import Update, register_neuron
+    from snn_energy.profiling.neurons import register_neuron
 
 __all__ = [
     "Call",
@@ -30,13 +31,18 @@ __all__ = [
 ]
 
 # these import torch
-_HOME = {"Call": "call", "Rule": "call", "Update": "neurons", "register_neuron": "neurons"}
+_HOME = {
+    "Call": "profiling.call",
+    "Rule": "profiling.call",
+    "Update": "frameworks.records",
+    "register_neuron": "profiling.neurons",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"snn_energy.{_HOME[name]}"), name)
 
 
 def profile(model: torch.nn.Module, batches: Iterable[Any], **options: Any) -> Profile:

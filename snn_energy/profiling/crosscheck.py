@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from snn_energy.errors import MissingDependency
+from snn_energy.models.at_rest import at_rest
+from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling.layout import infer
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC
-from snn_energy.profiling.session import undisturbed
 
 _GROUPS = {
     "conv": "conv",
@@ -40,13 +41,11 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
             from fvcore.nn import FlopCountAnalysis
     except ImportError:
         raise MissingDependency("fvcore", "crosscheck", "the cross-check of dense MACs") from None
-    from spikingjelly.activation_based import functional
-
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    place = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with undisturbed(model, place), warnings.catch_warnings():
+    place = device_of(model)
+    with at_rest(model) as rest, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts its own handlers
-        functional.reset_net(model)
+        rest.fresh()
         analysis = FlopCountAnalysis(model, x.to(place))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         for norm in _NORMS:  # not compared, and fvcore's own handlers stop at a vector
@@ -56,7 +55,7 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
         except Exception as error:
             return (_failure(profile, error),)
     batch = infer(model, x, None, profile.time_steps, None).batch
-    vector = {name: m.weight.numel() for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    vector = {name: m.weight.numel() for name, m in named_modules(model) if isinstance(m, nn.Linear)}
     return compare(profile, {name: dict(counts) for name, counts in by_module.items()}, batch, vector)
 
 

@@ -6,6 +6,7 @@ Neurons are single operations; what they call inside is not looked at.  Hooks ar
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from snn_energy.errors import ConfigError
+from snn_energy.frameworks import Neuron
+from snn_energy.models.walk import named_modules
 from snn_energy.profiling.call import Rule, tensors_in
 from snn_energy.profiling.measure import read_spikes
-from snn_energy.profiling.neurons import is_neuron, state_elements, update_of
-from snn_energy.profiling.provenance import COUNTED, SAMPLE_MAJOR, TIME_MAJOR, Measured, Tag
+from snn_energy.profiling.neurons import facts_of, named_neurons, state_elements
+from snn_energy.profiling.provenance import COUNTED, SAMPLE_MAJOR, SAMPLES_ALONE, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.rules import rules_with
 from snn_energy.profiling.tally import Reading
@@ -34,15 +37,17 @@ def instrumented(
     """
     watch = Watch(recorder, rules_with(rules))
     handles = []
-    neurons = {m for m in model.modules() if is_neuron(m)}
-    hidden = {child for m in neurons for child in m.modules() if child is not m}
+    neurons = {module: facts_of(module) for module in named_neurons(model).values()}
+    hidden = {child for m in neurons for _, child in named_modules(m) if child is not m}
     try:
-        for name, module in model.named_modules():
+        for name, module in named_modules(model):
             if module in hidden or isinstance(module, torch.jit.ScriptModule):
                 continue  # what a scripted module makes is seen, as unseen, where it comes out
-            enter, leave = (_enter_neuron, _leave_neuron) if module in neurons else (_enter, _leave)
-            handles.append(module.register_forward_pre_hook(enter(watch, name)))
-            handles.append(module.register_forward_hook(leave(watch), always_call=True))
+            facts = neurons.get(module)
+            enter = _enter(watch, name) if facts is None else _enter_neuron(watch, name)
+            leave = _leave(watch) if facts is None else _leave_neuron(watch, facts)
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave, always_call=True))
         yield watch
     finally:
         for handle in handles:
@@ -80,11 +85,11 @@ def _enter_neuron(watch: Watch, name: str) -> Any:
     return hook
 
 
-def _leave_neuron(watch: Watch) -> Any:
+def _leave_neuron(watch: Watch, facts: Neuron) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         try:
             if out is not None:  # None: the neuron raised
-                neuron(watch.recorder, module, args, out)
+                neuron(watch.recorder, module, facts, args, out)
         finally:
             watch.aside.pop().__exit__(None, None, None)
             watch.recorder.paths.pop()
@@ -92,30 +97,29 @@ def _leave_neuron(watch: Watch) -> Any:
     return hook
 
 
-def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
+def neuron(rec: Recorder, module: nn.Module, facts: Neuron, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
     inputs = list(tensors_in(args))
-    spikes = out if isinstance(out, torch.Tensor) else next(tensors_in((out,)), None)
+    spikes = spikes_in(out, facts)
     if spikes is None:
         where = f"neuron {rec.paths[-1]!r}: {type(module).__name__} returned {type(out).__name__}"
         raise ConfigError(f"{where}; must return its spikes, or a tuple that begins with them")
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
-    order = _steps_in(rec, module, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
-    if order == TIME_MAJOR and rec.layout.steps is None:
-        rec.layout.observe(spikes.shape)
-        rec.settled.clear()
-    name, update = rec.paths[-1], update_of(module, rec.layout.steps or 1)
+    order = _steps_in(rec, facts, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
+    name, update = rec.paths[-1], facts.update_for(rec.layout.steps or 1)
     rec.enter(None)
     tally = rec.tally(update.op)
-    measured = Measured(spikes, min(1 if order is None else 2, spikes.dim()), rec.epoch)
-    values, measured.maps, measured.rows = read_spikes(spikes, measured.lead, update.graded)
+    looked_at = spikes.movedim(-1, 0) if order == SAMPLES_ALONE else spikes  # time last: (T, B, …)
+    measured = Measured(looked_at, min(1 if order is None or facts.folded else 2, spikes.dim()), rec.epoch)
+    values, measured.maps, measured.rows = read_spikes(looked_at, measured.lead, update.graded)
     tally.out = values if tally.out is None else tally.out.join(values)
-    lead = tuple(spikes.shape[: measured.lead])
-    tally.read("output", Reading(lead, measured.rows, order=order or TIME_MAJOR))
+    lead = tuple(looked_at.shape[: measured.lead])
+    known = TIME_MAJOR if order in (None, SAMPLES_ALONE) else order
+    tally.read("output", Reading(lead, measured.rows, order=known))
     elements = spikes.numel()
-    steps = 1 if order is None else spikes.shape[1 if order == SAMPLE_MAJOR else 0]
+    steps = _steps_of(rec, facts, looked_at, order)
     if not tally.fixed:
-        inner = tuple(spikes.shape[measured.lead :])
+        inner = tuple(looked_at.shape[measured.lead :])
         tally.fixed = {
             "decided_as": "as counted",
             "input_shape": inner,
@@ -135,14 +139,36 @@ def neuron(rec: Recorder, module: nn.Module, args: Any, out: Any) -> None:
             driver.feeds[name] = None
     rec.mark(out, Tag(rec.epoch, (name,), order=order or TIME_MAJOR))
     rec.mark(spikes, Tag(rec.epoch, (name,), values=values, order=order or TIME_MAJOR))
-    spikes.__dict__[COUNTED] = measured
+    if looked_at is spikes:
+        spikes.__dict__[COUNTED] = measured
 
 
-def _steps_in(rec: Recorder, module: nn.Module, spikes: torch.Tensor, order: int) -> int | None:
-    """How time lies in a neuron's tensors, None for those of one step: as it says itself, else by shape."""
-    mode, shape, layout = getattr(module, "step_mode", None), tuple(spikes.shape), rec.layout
-    if mode is not None or type(module).__name__.endswith("PSN"):
-        return TIME_MAJOR if len(shape) > 1 and mode != "s" else None
+def spikes_in(out: Any, facts: Neuron) -> torch.Tensor | None:
+    """The spikes in what a neuron returned; None where they are not there."""
+    if isinstance(out, torch.Tensor):
+        return out
+    return next(itertools.islice(tensors_in((out,)), facts.spikes, None), None)
+
+
+def _steps_of(rec: Recorder, facts: Neuron, looked_at: torch.Tensor, order: int | None) -> int:
+    """How many steps one call of a neuron made."""
+    if order is None:
+        return 1
+    if facts.folded:
+        return rec.layout.steps or 1
+    return looked_at.shape[1 if order == SAMPLE_MAJOR else 0]
+
+
+def _steps_in(rec: Recorder, facts: Neuron, spikes: torch.Tensor, order: int) -> int | None:
+    """How time lies in a neuron's tensors, None for those of one step: as is known of it, else by shape."""
+    shape, layout, axis = tuple(spikes.shape), rec.layout, facts.time_axis
+    if axis is None or len(shape) < 2:
+        return SAMPLE_MAJOR if facts.folded and axis is not None else None
+    if axis == 0 and layout.steps is None and not facts.folded:
+        layout.observe(shape)
+        rec.settled.clear()
+    if axis != "by shape":
+        return SAMPLE_MAJOR if facts.folded or axis == 1 else TIME_MAJOR if axis == 0 else SAMPLES_ALONE
     if not layout.steps_in_tensors or len(shape) <= 2:
         return None
     if order == SAMPLE_MAJOR and shape[:2] == (layout.batch, layout.steps):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
+from snn_energy.models.walk import modules
 from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, UNKNOWN_ORDER
 
 
@@ -120,7 +121,7 @@ def infer(
     """
     from spikingjelly.activation_based import base
 
-    stepped = [m for m in model.modules() if isinstance(m, base.StepModule)]
+    stepped = [m for m in modules(model) if isinstance(m, base.StepModule)]
     multi = any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped
     given = batch_dim is not None or y is not None or steps is not None
     if batch_dim is None:

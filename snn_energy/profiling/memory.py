@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from snn_energy.models.walk import modules, named_modules
 from snn_energy.profiling.operations import NUMBERS
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED
 from snn_energy.profiling.pruning import ATTRIBUTE as ZEROS
@@ -29,11 +30,11 @@ class Constants:
     """The constants of `model`, but for those of its neurons, which are their own business."""
 
     def __init__(self, model: nn.Module, neurons: Iterable[nn.Module] = ()) -> None:
-        own = {m for neuron in neurons for m in neuron.modules()}
+        own = {m for neuron in neurons for m in modules(neuron)}
         self.known: dict[int, torch.Tensor] = {}
         self.watched: list[tuple[str, torch.Tensor, bool]] = []  # name, tensor, is it a parameter?
         looked_at: set[type] = set()
-        for path, module in model.named_modules():
+        for path, module in named_modules(model):
             for name, tensor in _tensors_of(module, looked_at):
                 if id(tensor) not in self.known:
                     self.known[id(tensor)] = tensor
@@ -131,7 +132,7 @@ class Constants:
     def leave(self, model: nn.Module) -> None:
         """Take from the model's tensors what a profile has hung on them."""
         classes: set[type] = set()
-        held = (tensor for module in model.modules() for _, tensor in _tensors_of(module, classes))
+        held = (tensor for module in modules(model) for _, tensor in _tensors_of(module, classes))
         for tensor in (*held, *self.known.values(), *self.demoted.values()):
             for name in (ATTRIBUTE, COUNTED, ZEROS):
                 tensor.__dict__.pop(name, None)
@@ -241,7 +242,7 @@ def _tensors_of(module: nn.Module, looked_at: set[type]) -> Iterator[tuple[str, 
 
 def _around(model: nn.Module) -> Iterator[torch.Tensor]:
     """Tensors that the methods of the model's modules find in their files and closures."""
-    classes = {cls for module in model.modules() for cls in type(module).__mro__}
+    classes = {cls for module in modules(model) for cls in type(module).__mro__}
     methods = [f for cls in classes for f in vars(cls).values() if isinstance(f, FunctionType)]
     files = {id(f.__globals__): f.__globals__ for f in methods if not f.__module__.startswith("torch.")}
     cells = [cell for f in methods for cell in f.__closure__ or ()]

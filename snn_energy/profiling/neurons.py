@@ -1,100 +1,100 @@
-"""What a spiking neuron's update costs, per element and time step, and which modules are neurons.
+"""Which modules are neurons, and what is known of each: by a framework's adapter, or by `register_neuron`.
 
-A neuron is one operation: what happens inside its `forward` is not counted call by call.  The figures are
-those of the equations, not of any implementation: leak and input scaling are multiplications, every term
-that joins the membrane is an addition, every threshold a comparison; a reset is one operation per spike.
+A neuron is one operation: what happens inside its `forward` is not counted call by call.  The figures of an
+`Update` are those of the equations, not of any implementation: leak and input scaling are multiplications,
+every term that joins the membrane is an addition, every threshold a comparison; a reset is one operation per
+spike.
 
-`register_neuron` adds a class; an installed package offers classes by an entry point of the group
-`snn_energy.neurons`: docs/extending.md.
+An installed package offers classes by an entry point of the group `snn_energy.neurons`: docs/extending.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from snn_energy import plugins
-from snn_energy.errors import ConfigError
+from snn_energy.errors import ConfigError, suggest
+from snn_energy.frameworks import Neuron, TimeAxis, Update, known_neuron
+from snn_energy.frameworks.spikingjelly import PARALLEL, UPDATES
+from snn_energy.models.walk import named_modules
 from snn_energy.profiling.resolve import ROWS
 
 GROUP = "snn_energy.neurons"
+NAMED = {update.op: update for update in reversed(UPDATES.values())}
+"""Updates that can be asked for by name: `op="lif"`."""
 
 
 @dataclass(frozen=True)
-class Update:
-    """Operations per element and step.
+class Registered:
+    """A class that a user, or an installed package, says to be a neuron, and the method that resets it."""
 
-    `op`: the name of the row; `multiplies`, `adds`, `compares`: operations of one update, resets aside;
-    `graded`: the output may hold other values than 0 and 1; `note`: what a reader of the row should know.
+    neuron: Neuron
+    reset: str | None = None
+
+
+_REGISTERED: dict[type, Registered] = {}
+_NEAREST: dict[type, Registered | None] = {}  # for each class that was asked for
+
+
+def register_neuron(
+    cls: type[nn.Module],
+    update: Update | None = None,
+    *,
+    op: str | None = None,
+    time_axis: TimeAxis = "by shape",
+    spikes: int = 0,
+    reset: str | None = None,
+) -> None:
+    """Count modules of `cls`, and of its subclasses, as single operations: spiking neurons.
+
+    `update`, or the name `op` of a common one ("lif", "if", "plif", "ilif", …), says what one update costs
+    per element.  `time_axis`: the axis of time in what `forward` returns, None where a call is one step;
+    left out, it is told by the shape.  `forward` returns the spikes, or a tuple whose tensor number `spikes`
+    they are.  `reset`: the name of the method that brings the neuron to rest; left out, what the neuron holds
+    is put back before each batch.  A class that was registered before gets the new entry.  Raises
+    `ConfigError` for no class of modules, no update of one, or both of `update` and `op`.
     """
-
-    op: str
-    multiplies: int
-    adds: int
-    compares: int = 1
-    graded: bool = False
-    note: str = ""
-
-
-ASSUMED = Update("neuron", 1, 1, graded=True, note="unknown neuron: the update of an LIF is assumed")
-
-# class name -> update; the first class of a module's MRO that is listed decides
-UPDATES: dict[str, Update] = {
-    "IFNode": Update("if", 0, 1),
-    "SimpleIFNode": Update("if", 0, 1),
-    "HalfThresholdIFNode": Update("if", 0, 1),
-    "ActivationAwareIFNode": Update("if", 0, 1, graded=True),
-    "DSRIFNode": Update("if", 0, 1, graded=True),
-    "LIFNode": Update("lif", 1, 1),
-    "SimpleLIFNode": Update("lif", 1, 1),
-    "DSRLIFNode": Update("lif", 1, 1, graded=True),
-    "LIAFNode": Update("liaf", 1, 1, graded=True),
-    "ILIFNode": Update("ilif", 1, 1, graded=True),
-    "ParametricLIFNode": Update("plif", 1, 1),
-    "KLIFNode": Update("klif", 2, 1),
-    "GatedLIFNode": Update("glif", 4, 3),
-    "ComplementaryLIFNode": Update("clif", 3, 3),
-    "CUBALIFNode": Update("cubalif", 2, 2),
-    "MPBNBaseNode": Update("mpbn", 2, 2),
-    "OTTTLIFNode": Update("lif", 1, 1),
-    "SLTTLIFNode": Update("lif", 1, 1),
-    "QIFNode": Update("qif", 2, 3),
-    "EIFNode": Update("eif", 2, 3, note="one exponential per element and step not counted"),
-    "IzhikevichNode": Update("izhikevich", 4, 5),
-    "RAFNode": Update("raf", 4, 3),
-    "TernaryIFNode": Update("ternary_if", 0, 1, 2, graded=True),
-    "TernaryLIFNode": Update("ternary_lif", 1, 1, 2, graded=True),
-    "STBIFNode": Update("stbif", 0, 1, 2, graded=True),
-    "NonSpikingIFNode": Update("integrator", 0, 1, 0, graded=True),
-    "NonSpikingLIFNode": Update("leaky_integrator", 1, 1, 0, graded=True),
-    "Fire": Update("fire", 0, 0),  # of a STAA neuron, whose membrane arithmetic is counted as it runs
-}
-PARALLEL = ("PSN", "MaskedPSN", "SlidingPSN")  # membranes from a (T, T) weight: T multiply-adds per element
-_NEURON_PACKAGE = "spikingjelly.activation_based.neuron"
-_REGISTERED: dict[type, Update] = {}
-_NEAREST: dict[type, Update | None] = {}  # for each class that was asked for
-
-
-def register_neuron(cls: type[nn.Module], update: Update) -> None:
-    """Count modules of `cls`, and of its subclasses, as single operations whose update costs `update`.
-
-    `forward` returns the spikes, or a tuple whose first tensor they are.  A class that was registered before
-    gets the new update.  Raises `ConfigError` for no class of modules, or no update of one.
-    """
-    _REGISTERED[cls] = _accept(cls, update, "neuron")
+    if (update is None) == (op is None):
+        raise ConfigError(f'neuron {_name(cls)}: give an update or the name of one, such as op="lif"')
+    entry = _accept(cls, named_update(op) if op is not None else update, "neuron", named=op is not None)
+    _check(cls, time_axis, spikes, reset)
+    _REGISTERED[cls] = Registered(Neuron(entry, time_axis=time_axis, spikes=spikes), reset)
     _NEAREST.clear()
 
 
-def _accept(cls: Any, update: Any, where: str) -> Update:
+def named_update(op: str) -> Update:
+    """The common update of this name.  Raises `ConfigError` where there is none."""
+    if op not in NAMED:
+        raise ConfigError(f"unknown neuron {op!r}; {suggest(op, NAMED)}")
+    return NAMED[op]
+
+
+def _name(cls: Any) -> str:
+    return cls.__name__ if isinstance(cls, type) else repr(cls)
+
+
+def _check(cls: type, time_axis: Any, spikes: Any, reset: Any) -> None:
+    where = f"neuron {cls.__name__}"
+    if time_axis not in (None, 0, 1, -1, "by shape") or isinstance(time_axis, bool):
+        raise ConfigError(f"{where}: time_axis = {time_axis!r}: must be 0, 1, -1, None or 'by shape'")
+    if type(spikes) is not int or spikes < 0:
+        raise ConfigError(f"{where}: spikes = {spikes!r}: must be the number of an output, 0 or more")
+    if reset is not None and not callable(getattr(cls, str(reset), None)):
+        raise ConfigError(f"{where}: reset = {reset!r}: the class has no such method")
+
+
+def _accept(cls: Any, update: Any, where: str, *, named: bool = False) -> Update:
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise ConfigError(f"{where}: {cls!r} is no class of torch.nn.Module")
     if not isinstance(update, Update):
         raise ConfigError(f"{where} {cls.__name__}: {update!r} is no snn_energy.profiling.Update")
-    if not isinstance(update.op, str) or not update.op or update.op in ROWS:
+    if not isinstance(update.op, str) or not update.op or (update.op in ROWS and not named):
         raise ConfigError(f"{where} {cls.__name__}: op = {update.op!r}: must be a name that no other row has")
     for name in ("multiplies", "adds", "compares"):
         value = getattr(update, name)
@@ -105,7 +105,7 @@ def _accept(cls: Any, update: Any, where: str) -> Update:
     return update
 
 
-def _registered(cls: type) -> Update | None:
+def _registered(cls: type) -> Registered | None:
     """What a user, or an installed package, says of a class of modules; the nearest known class decides."""
     if cls not in _NEAREST:
         offered, found = _offered(), None
@@ -118,39 +118,108 @@ def _registered(cls: type) -> Update | None:
 
 
 @functools.cache
-def _offered() -> Mapping[type, Update]:
+def _offered() -> Mapping[type, Registered]:
     """Classes and updates of installed packages."""
-    found: dict[type, Update] = {}
+    found: dict[type, Registered] = {}
     for name in plugins.offered(GROUP):
         classes = plugins.load(GROUP, name)
         if not isinstance(classes, Mapping):
             raise ConfigError(f"{GROUP}: {name}: {classes!r} must be a mapping of classes to updates")
         for cls, update in classes.items():
-            found[cls] = _accept(cls, update, f"{GROUP}: {name}: neuron")
+            found[cls] = Registered(Neuron(_accept(cls, update, f"{GROUP}: {name}: neuron")))
     return found
 
 
+@contextlib.contextmanager
+def declared(model: nn.Module, named: Mapping[Any, Any]) -> Iterator[None]:
+    """Classes that a caller says to be neurons, for the time of the block.
+
+    `named`: class, or its name as `module.Class` or `Class`, -> the name of an update, or an `Update`.
+    Raises `ConfigError` where the network has no module of such a class.
+    """
+    before = dict(_REGISTERED)
+    try:
+        for cls, update in named.items():
+            for found in _classes(model, cls):
+                known = _registered(found)
+                axis: TimeAxis = "by shape" if known is None else known.neuron.time_axis
+                if isinstance(update, str):
+                    register_neuron(found, op=update, time_axis=axis)
+                else:
+                    register_neuron(found, update, time_axis=axis)
+        yield
+    finally:
+        _REGISTERED.clear()
+        _REGISTERED.update(before)
+        _NEAREST.clear()
+
+
+def _classes(model: nn.Module, cls: Any) -> list[type[nn.Module]]:
+    if isinstance(cls, type):
+        return [cls]
+    classes = {type(module) for _, module in named_modules(model)}
+    found = [c for c in classes if cls in (c.__name__, f"{c.__module__}.{c.__qualname__}")]
+    found = found or [c for c in classes if f".{c.__module__}.{c.__qualname__}".endswith(f".{cls}")]
+    if not found:
+        names = sorted({c.__name__ for c in classes if not c.__module__.startswith("torch.")})
+        raise ConfigError(
+            f"neuron {cls!r}: the network has no module of this class; it has {', '.join(names)}"
+        )
+    return found
+
+
+def facts_of(module: nn.Module) -> Neuron | None:
+    """What is known of a module as a neuron; None for what is none: what was registered wins."""
+    registered = _registered(type(module))
+    if registered is not None:
+        return registered.neuron
+    known = known_neuron(module)
+    return None if known is None else known[1]
+
+
 def is_neuron(module: nn.Module) -> bool:
-    """A spiking neuron: registered, SpikingJelly's, or anything with a threshold and a surrogate gradient."""
+    """A spiking neuron: registered, or a framework's, or with a threshold and a surrogate gradient."""
+    return facts_of(module) is not None
+
+
+def named_neurons(model: nn.Module) -> dict[str, nn.Module]:
+    """Path -> neuron, of all that are not inside another."""
+    found: dict[str, nn.Module] = {}
+    inside: set[nn.Module] = set()
+    for path, module in named_modules(model):
+        if module not in inside and is_neuron(module):
+            found[path] = module
+            inside.update(child for _, child in named_modules(module))
+    return found
+
+
+def whose(module: nn.Module) -> tuple[str, str]:
+    """How it is known that a module is a neuron, and its class as a user would name it.
+
+    ("declared", "LIFSpike"), ("known", "snntorch.Leaky").
+    """
     if _registered(type(module)) is not None:
-        return True
-    if any(base.__module__.startswith(_NEURON_PACKAGE) for base in type(module).__mro__):
-        return True
-    return hasattr(module, "v_threshold") and hasattr(module, "surrogate_function")
+        return "declared", type(module).__name__
+    known = known_neuron(module)
+    name = type(module).__name__
+    package = "" if known is None else known[0].package
+    ours = any(base.__module__.startswith(package) for base in type(module).__mro__) if package else False
+    return "known", f"{package}.{name}" if ours else name
+
+
+def reset_registered(model: nn.Module) -> None:
+    """Call the reset that was declared for registered neurons."""
+    for _, module in named_modules(model):
+        registered = _registered(type(module))
+        if registered is not None and registered.reset is not None:
+            getattr(module, registered.reset)()
 
 
 def update_of(module: nn.Module, steps: int) -> Update:
-    """The cost of one update of `module`; `steps` matters to parallel neurons only."""
-    registered = _registered(type(module))
-    if registered is not None:
-        return registered
-    for base in type(module).__mro__:
-        if base.__name__ in PARALLEL:
-            order = min(getattr(module, "k", steps) or steps, steps)
-            return Update(base.__name__.lower(), order, order)
-        if base.__name__ in UPDATES:
-            return UPDATES[base.__name__]
-    return ASSUMED
+    """The cost of one update of a neuron; `steps` matters to parallel neurons only."""
+    facts = facts_of(module)
+    assert facts is not None
+    return facts.update_for(steps)
 
 
 def state_elements(module: nn.Module) -> int:

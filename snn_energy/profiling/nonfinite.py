@@ -21,8 +21,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from snn_energy.models.walk import modules, named_modules
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.neurons import is_neuron
+from snn_energy.profiling.neurons import named_neurons
 
 NORM_STATISTICS = ("running_mean", "running_var")
 UNWRITTEN = ("empty", "new_empty", "resize")  # operations whose output holds whatever was there
@@ -312,8 +313,8 @@ def trace(
 
     "" if it does not show.  Neuron state is not put back: who runs a batch starts from fresh neurons.
     """
-    neurons = {module: path for path, module in model.named_modules() if is_neuron(module)}
-    hidden = {child for m in neurons for child in m.modules() if child is not m}
+    neurons = {module: path for path, module in named_neurons(model).items()}
+    hidden = {child for m in neurons for child in modules(m) if child is not m}
     watch, handles = _Trace(finding.kinds, layout, set(neurons.values())), []
 
     def enter(path: str) -> Any:
@@ -327,7 +328,7 @@ def trace(
         watch.paths.pop()
 
     try:
-        for path, module in model.named_modules():
+        for path, module in named_modules(model):
             if module not in hidden:
                 handles.append(module.register_forward_pre_hook(enter(path)))
                 handles.append(module.register_forward_hook(leave, always_call=True))

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError
+from snn_energy.models.walk import modules, named_modules
 from snn_energy.profiling import layout as layouts
 from snn_energy.profiling import nonfinite
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.neurons import is_neuron
+from snn_energy.profiling.neurons import named_neurons
 from snn_energy.profiling.nonfinite import Beginning, Finding, swallowed
 
 __all__ = ["Guard", "Pixels", "checked_steps", "holds_samples", "settle_steps", "swallowed"]
@@ -34,9 +35,9 @@ class Guard:
         self.declared = layouts.declared_steps(model)
         self.pixels = Pixels()
         self.batches = self.tainted = 0
-        self.neurons = {m: path for path, m in model.named_modules() if is_neuron(m)}
-        inside = {child for m in self.neurons for child in m.modules() if child is not m}
-        self.own = {path: m for path, m in model.named_modules() if m not in inside and nonfinite.may_keep(m)}
+        self.neurons = {m: path for path, m in named_neurons(model).items()}
+        inside = {child for m in self.neurons for child in modules(m) if child is not m}
+        self.own = {path: m for path, m in named_modules(model) if m not in inside and nonfinite.may_keep(m)}
         self._notes: dict[str, None] = {}
         self._state: dict[str, list[tuple[str, torch.Tensor, bool]]] = {}  # what neurons hold or took in
         self._ran: tuple[str, int] | None = None  # the first multi-step neuron and its steps
@@ -233,7 +234,7 @@ def settle_steps(
     """
     if layout.time_first:
         told, axis = x.shape[0], 0
-    elif x.dim() == 5 and declared and not any(isinstance(m, VOLUMES) for m in model.modules()):
+    elif x.dim() == 5 and declared and not any(isinstance(m, VOLUMES) for m in modules(model)):
         told, axis = x.shape[1], 1
     else:
         if given and declared not in (None, given) and not (x.dim() > 2 and given in x.shape[:2]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +11,8 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UncountedError
+from snn_energy.models.at_rest import Rest, at_rest
+from snn_energy.models.walk import device_of
 from snn_energy.profiling import layout as layouts
 from snn_energy.profiling import sanity
 from snn_energy.profiling.call import Rule
@@ -19,7 +20,7 @@ from snn_energy.profiling.instrument import instrumented
 from snn_energy.profiling.kinds import COUNTS, ValueSet
 from snn_energy.profiling.labels import count_correct, read_labels
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.neurons import is_neuron
+from snn_energy.profiling.neurons import named_neurons, reset_registered
 from snn_energy.profiling.profile import Profile
 from snn_energy.profiling.provenance import Tag
 from snn_energy.profiling.recorder import Recorder
@@ -63,12 +64,16 @@ def profile(
     """
     guard = sanity.Guard(model, time_steps, allow_nonfinite)
     guard.pixels.possible = input_kind != "events"
-    recorder = Recorder(model, filter(is_neuron, model.modules()))
+    recorder = Recorder(model, named_neurons(model).values())
     steps = guard.given or guard.declared
     samples, correct = 0, 0
     labelled = True
     place = _device(model, device)
-    with undisturbed(model, place), guard.watching(_run), instrumented(model, recorder, rules) as watch:
+    with (
+        at_rest(model, place, resets=reset_registered) as rest,
+        guard.watching(lambda *batch: (rest.fresh(), _run(*batch))),
+        instrumented(model, recorder, rules) as watch,
+    ):
         for number, (x, y) in enumerate(_pairs(batches), 1):
             if not x.numel():
                 continue
@@ -80,7 +85,7 @@ def profile(
             x, y = _limit(x, y, layout, None if max_samples is None else max_samples - samples)
             guard.before(x, layout, number)
             values = _declared(x, input_kind, number)
-            out, steps = _forward(model, x, layout, recorder, watch, steps, values)
+            out, steps = _forward(rest, x, layout, recorder, watch, steps, values)
             if guard.after(out, suspected=recorder.swallowed):
                 break
             if strict:
@@ -124,11 +129,11 @@ def record_spikes(
         return hook
 
     try:
-        for name, module in model.named_modules():
-            if is_neuron(module):
-                handles.append(module.register_forward_hook(keep(name)))
-        with undisturbed(model, _device(model, None)) as place:
-            _run(model, x.to(place), layout)
+        for name, module in named_neurons(model).items():
+            handles.append(module.register_forward_hook(keep(name)))
+        with at_rest(model, resets=reset_registered) as rest:
+            rest.fresh()
+            _run(model, x.to(device_of(model)), layout)
     finally:
         for handle in handles:
             handle.remove()
@@ -152,34 +157,6 @@ def _stacked(name: str, calls: list[torch.Tensor], layout: Layout) -> Iterator[t
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module, place: torch.device) -> Iterator[torch.device]:
-    """Evaluation mode, no gradients, on `place`; mode, neuron state and place as they were, afterwards."""
-    from spikingjelly.activation_based import base
-
-    modes = {module: module.training for module in model.modules()}
-    memories = {
-        m: {name: _copy(v) for name, v in m._memories.items()}
-        for m in model.modules()
-        if isinstance(m, base.MemoryModule)
-    }
-    home = _device(model, None)
-    try:
-        model.eval()
-        if place != home:
-            model.to(place)
-        with torch.no_grad():
-            yield place
-    finally:
-        if place != home:
-            model.to(home)
-        for module, training in modes.items():
-            module.training = training
-        for module, memory in memories.items():
-            module._memories.clear()
-            module._memories.update(memory)
-
-
-@contextlib.contextmanager
 def no_collection() -> Iterator[None]:
     """No search for circles of garbage while a pass runs: it leaves none, and the search is long."""
     running = gc.isenabled()
@@ -189,10 +166,6 @@ def no_collection() -> Iterator[None]:
     finally:
         if running:
             gc.enable()
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else copy.copy(value)
 
 
 def _declared(x: torch.Tensor, kind: str, number: int) -> ValueSet | None:
@@ -211,7 +184,7 @@ def _declared(x: torch.Tensor, kind: str, number: int) -> ValueSet | None:
 
 
 def _forward(
-    model: nn.Module,
+    rest: Rest,
     x: torch.Tensor,
     layout: Layout,
     recorder: Recorder,
@@ -220,11 +193,12 @@ def _forward(
     values: ValueSet | None,
 ) -> tuple[Any, int | None]:
     """One watched forward pass from fresh neurons; returns its output and T."""
+    rest.fresh()  # before the pass: what it writes is no work of the network
     recorder.begin(layout)
     order = layout.input_order(x.shape)
     recorder.give(x, Tag(recorder.epoch, ("input",), values=values, still=True, order=order))
     with watch, no_collection():
-        outs = _run(model, x, layout)
+        outs = _run(rest.model, x, layout)
     recorder.look_at(outs)
     recorder.flush()
     if steps is not None and layout.steps != steps:
@@ -233,10 +207,7 @@ def _forward(
 
 
 def _run(model: nn.Module, x: torch.Tensor, layout: Layout) -> list[Any]:
-    """Reset, then call: once, or once per step where the network itself knows nothing of time."""
-    from spikingjelly.activation_based import functional
-
-    functional.reset_net(model)
+    """Call once, or once per step where the network itself knows nothing of time."""
     if layout.steps_in_tensors or layout.steps is None or layouts.declared_steps(model) is not None:
         return [model(x)]
     return [model(x[t] if layout.time_first else x) for t in range(layout.steps)]
@@ -277,4 +248,4 @@ def _refuse(recorder: Recorder) -> None:
 def _device(model: nn.Module, device: str | torch.device | None) -> torch.device:
     if device is not None:
         return torch.device(device)
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+    return device_of(model)

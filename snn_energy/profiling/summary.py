@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from snn_energy.profiling.neurons import is_neuron
+from snn_energy.models.walk import modules, named_modules, parameters
+from snn_energy.profiling.neurons import named_neurons
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.recorder import Recorder
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED, resolve
@@ -25,7 +26,7 @@ def summary(
         time_steps=steps,
         model=type(model).__name__,
         config=_config(model),
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in parameters(model)),
         uncalled=_uncalled(model, recorder),
         aliases=_aliases(model),
         environment=_environment(),
@@ -45,7 +46,7 @@ def _of_constants(recorder: Recorder) -> tuple[str, ...]:
 def _rows(recorder: Recorder, steps: int, model: nn.Module) -> tuple[OpRow, ...]:
     """Rows in order of first execution, with the roles that only the whole shows."""
     rows = [tally.row(steps) for tally in recorder.tallies.values()]
-    leaves = {name for name, module in model.named_modules() if not any(module.children())}
+    leaves = {name for name, module in named_modules(model) if not any(module.children())}
     weighted = [row for row in rows if row.op in WEIGHTED]
     last = weighted[-1].key if weighted else None
     return tuple(
@@ -72,12 +73,13 @@ def block_of(path: str, leaf: bool) -> str:
 
 def _uncalled(model: nn.Module, recorder: Recorder) -> tuple[str, ...]:
     """Leaf modules that never ran; what belongs to a neuron is the neuron's."""
-    inside = {child for m in model.modules() if is_neuron(m) for child in m.modules() if child is not m}
+    neurons = set(named_neurons(model).values())
+    inside = {child for m in neurons for child in modules(m) if child is not m}
     leaves = (
         name
-        for name, module in model.named_modules()
+        for name, module in named_modules(model)
         if module not in inside
-        and (is_neuron(module) or not any(module.children()))
+        and (module in neurons or not any(module.children()))
         and not _container(module)
     )
     return tuple(name for name in leaves if name not in recorder.called)
@@ -91,7 +93,7 @@ def _aliases(model: nn.Module) -> dict[str, str]:
     """Further names of shared modules -> the first name."""
     first: dict[nn.Module, str] = {}
     aliases = {}
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in named_modules(model, every_name=True):
         if first.setdefault(module, name) != name:
             aliases[name] = first[module]
     return aliases

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -108,15 +110,17 @@ class Place(nn.Module):
         self.make, self.call, self.like = Made(example), Call(spelling), None if example.valueless else like
         self.valueless = example.valueless
         self.behind = nn.ModuleList(Behind() for _ in range(results))
+        self.kept = SimpleNamespace()  # where profiling does not put back what it held
 
     def forward(self, x: Tensor) -> None:
         torch.default_generator.manual_seed(5)
         given = self.make(x)
-        self.given = list(flat(list(given.values())))
+        self.kept.given = list(flat(list(given.values())))
         result = self.call(
             {**given, "__result__": self.like} if "out=" in self.call.spelling.label else given
         )
-        self.result = None if self.valueless else result
+        with torch._C.DisableTorchFunction():  # a copy: what lies in the model's own tensors is put back
+            self.kept.result = None if self.valueless else copy.deepcopy(result)
         for layer, out in zip(self.behind, results_of(result), strict=False):
             layer(out)
 

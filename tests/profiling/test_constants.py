@@ -199,10 +199,11 @@ COLLECT = {
 
 @pytest.mark.parametrize("collect", COLLECT)
 def test_spikes_collected_in_a_buffer_are_spikes(collect: str) -> None:
-    net, batches = Spiking(COLLECT[collect]), [image(B, IN, seed=s) * 0.6 for s in (1, 2)]
-    seen = entering(net, "out", lambda: [net(x) for x in batches])
-    net = Spiking(COLLECT[collect])
-    row = row_of(counted(net, *batches, strict=True), "out")
+    batches, seen = [image(B, IN, seed=s) * 0.6 for s in (1, 2)], []
+    for x in batches:  # each from an empty tensor
+        net = Spiking(COLLECT[collect])
+        seen += entering(net, "out", lambda net=net, x=x: net(x))  # type: ignore[misc]
+    row = row_of(counted(Spiking(COLLECT[collect]), *batches, strict=True), "out")
     assert (row.input_kind, row.ac, row.mac) == ("binary", nonzeros(seen) * OUT, 0)
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import brute
 import pytest
@@ -99,7 +100,7 @@ def test_neurons_of_integers_before_and_after_a_division(top: int) -> None:
         def __init__(self, divide: bool) -> None:
             super().__init__()
             torch.manual_seed(0)
-            self.divide = divide
+            self.divide, self.seen = divide, SimpleNamespace()
             self.one = nn.Linear(6, 48)
             levels = surrogate.MultiLevelSpikeCount(max_spike_count=top)
             self.lif, self.two = (
@@ -109,8 +110,9 @@ def test_neurons_of_integers_before_and_after_a_division(top: int) -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             functional.reset_net(self)
-            self.levels = self.lif((self.one(x) * 2 * top).unsqueeze(0).repeat(T, 1, 1))
-            return self.two(self.levels / top if self.divide else self.levels).mean(0)
+            levels = self.lif((self.one(x) * 2 * top).unsqueeze(0).repeat(T, 1, 1))
+            self.seen.levels = levels
+            return self.two(levels / top if self.divide else levels).mean(0)
 
     x = torch.rand(B, 6, generator=torch.Generator().manual_seed(1)) * 2
     rows = []
@@ -118,8 +120,8 @@ def test_neurons_of_integers_before_and_after_a_division(top: int) -> None:
         net = Net(divide)
         row = row_of(counted(net, x), "two")
         rows.append((row.ac, row.ac_by_step, row.ac_square_sum, row.ac_events, row.mac))
-        assert row.ac == int(net.levels.sum()) * OUT
-    assert rows[0] == rows[1] and net.levels.max() == top and (net.levels == 1).any()
+        assert row.ac == int(net.seen.levels.sum()) * OUT
+    assert rows[0] == rows[1] and net.seen.levels.max() == top and (net.seen.levels == 1).any()
 
 
 class Product(nn.Module):
@@ -263,6 +265,7 @@ def test_declared_event_counts(frames: str, dtype: torch.dtype, before: str) -> 
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(1 if before == "sum of polarities" else 2, 3, (2, 3), bias=False)
+            self.seen = SimpleNamespace()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x.float()
@@ -273,12 +276,12 @@ def test_declared_event_counts(frames: str, dtype: torch.dtype, before: str) -> 
                 x = x.flip(-1).contiguous()
             elif before == "sum of polarities":
                 x = (x[:, 0] + x[:, 1]).unsqueeze(1)
-            self.seen = x
+            self.seen.x = x
             return self.conv(x)
 
     net = Net()
     row = row_of(counted(net, x.to(dtype), batch_dim=1, input_kind="events"), "conv")
-    seen = net.seen
+    seen = net.seen.x
     inputs, outputs = tuple(seen.shape[1:]), (seen.shape[2] - 1, seen.shape[3] - 2)
     synapses = list(brute.conv_synapses(inputs, net.conv.weight.shape, (1, 1), (0, 0), (1, 1), 1, outputs))
     assert (row.ac, row.mac) == (sum(reached(s, synapses) for s in seen), 0)

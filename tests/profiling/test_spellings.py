@@ -72,11 +72,11 @@ def check(example: Example, ways: Legal) -> list[str]:
         by_path.setdefault(row.name, []).append(row)
     for i, (spelling, place) in enumerate(zip(ways.spellings, model.places, strict=True)):
         path, found = f"places.{i}", []
-        if not example.valueless and not same(place.result, ways.result, spelling.in_place):
+        if not example.valueless and not same(place.kept.result, ways.result, spelling.in_place):
             found.append("another result than the plain call")
         kept = list(flat(list(ways.operands.values())))
         start = 1 if spelling.in_place else 0
-        for before, after in list(zip(kept, place.given, strict=True))[start:]:
+        for before, after in list(zip(kept, place.kept.given, strict=True))[start:]:
             if isinstance(before, torch.Tensor) and not torch.equal(before, after):
                 found.append("an argument was changed")
         found += differences(wanted, totals(by_path.get(f"{path}.call", []), f"{path}.call"))

@@ -1,0 +1,51 @@
+"""Frameworks of spiking networks, one small file each: which modules are neurons, and how they come to rest.
+
+An adapter is imported only where its framework was: a network of snnTorch has imported snntorch, and nobody
+else pays for it.  An installed package offers an adapter by an entry point of the group
+`snn_energy.frameworks`, named like the top-level package that it adapts: docs/extending.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+
+from torch import nn
+
+from snn_energy import plugins
+from snn_energy.errors import ConfigError
+from snn_energy.frameworks.records import Framework, Neuron, TimeAxis, Update
+
+__all__ = ["Framework", "Neuron", "TimeAxis", "Update", "imported", "known_neuron"]
+
+GROUP = "snn_energy.frameworks"
+# the framework's package -> the adapter here
+OURS = {
+    "spikingjelly": "spikingjelly",
+}
+
+
+def imported() -> tuple[Framework, ...]:
+    """The adapters of the frameworks that this process has imported."""
+    return tuple(_adapter(name) for name in (*OURS, *plugins.offered(GROUP)) if name in sys.modules)
+
+
+@functools.cache
+def _adapter(name: str) -> Framework:
+    if name in OURS:
+        found: Framework = importlib.import_module(f"snn_energy.frameworks.{OURS[name]}").FRAMEWORK
+        return found
+    offered = plugins.load(GROUP, name)
+    if not isinstance(offered, Framework):
+        raise ConfigError(f"{GROUP}: {name}: {offered!r} is no snn_energy.frameworks.Framework")
+    return offered
+
+
+def known_neuron(module: nn.Module) -> tuple[Framework, Neuron] | None:
+    """The framework that knows a module as one of its neurons, and what it says of it."""
+    for framework in imported():
+        neuron = framework.neuron(module)
+        if neuron is not None:
+            return framework, neuron
+    return None

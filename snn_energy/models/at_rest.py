@@ -1,0 +1,190 @@
+"""Running a network without leaving a trace: evaluation mode, no gradients, neurons at rest, all put back.
+
+A network keeps state in more places than its framework knows of: attributes that `forward` sets
+(`self.mem`), buffers written in place, lists, counters.  All of these are remembered at the beginning.
+`Rest.fresh` brings the network to rest before a pass: first everything is put back as it was at the
+beginning, then the frameworks reset the neurons that they know (`snn_energy.frameworks`), and modules with a
+`reset()` of their own are asked.  State that lives outside of modules (a closure, a global) is out of reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from snn_energy import frameworks
+from snn_energy.models.walk import device_of, modules, named_modules
+
+_TORCHS = frozenset(vars(nn.Module())) - {"_buffers"}  # what torch itself keeps in every module
+_CONTAINERS = (list, dict, deque)
+
+
+class Rest:
+    """A network that is run: what it held at the beginning.  `fresh()` before every pass."""
+
+    def __init__(self, model: nn.Module, resets: Callable[[nn.Module], object] | None = None) -> None:
+        self.model = model
+        self.resets = resets
+        self.changed: dict[str, Any] = {}  # what passes changed so far: path of an attribute -> what it held
+        self._kept = [
+            (path, module, {k: _keep(v) for k, v in vars(module).items() if k not in _TORCHS})
+            for path, module in named_modules(model)
+            if not isinstance(module, torch.jit.ScriptModule) and not _unfinished(module)
+        ]
+
+    def fresh(self) -> None:
+        """Bring every neuron to rest."""
+        self.put_back()
+        reset(self.model)
+        if self.resets is not None:
+            self.resets(self.model)
+
+    def put_back(self) -> None:
+        """Everything that modules hold, as it was at the beginning."""
+        for path, module, kept in self._kept:
+            held = vars(module)
+            for name in [name for name in held if name not in kept and name not in _TORCHS]:
+                self.changed.setdefault(_path(path, name), None)
+                del held[name]
+            for name, entry in kept.items():
+                if entry.stands(held.get(name, _GONE)):
+                    continue
+                if name == "_buffers":
+                    self._note_buffers(path, held[name], entry)
+                else:
+                    self.changed.setdefault(_path(path, name), entry.content)
+                held[name] = entry.put_back()
+
+    def _note_buffers(self, path: str, held: dict[str, Any], entry: _Kept) -> None:
+        for name, one in entry.content.items():
+            if not one.stands(held.get(name, _GONE)):
+                self.changed.setdefault(_path(path, name), one.content)
+
+
+_GONE = object()
+
+
+@dataclass
+class _Kept:
+    """A value as it was: the object itself and, where it can change inside, what it held."""
+
+    value: Any
+    content: Any = None  # a copy of a tensor; the entries of a container
+    version: int = 0
+
+    def stands(self, now: Any) -> bool:
+        """Is `now` this value, unchanged?"""
+        if now is not self.value:
+            return False
+        if isinstance(self.content, torch.Tensor):
+            return bool(_version(now) == self.version)
+        if isinstance(self.content, dict):
+            return now.keys() == self.content.keys() and all(
+                entry.stands(now[key]) for key, entry in self.content.items()
+            )
+        if isinstance(self.content, list):
+            return len(now) == len(self.content) and all(
+                entry.stands(item) for entry, item in zip(self.content, now, strict=True)
+            )
+        return True
+
+    def put_back(self) -> Any:
+        """The value, holding what it held."""
+        if isinstance(self.content, torch.Tensor) and _version(self.value) != self.version:
+            with torch.no_grad():
+                self.value.copy_(self.content)
+            self.version = _version(self.value)
+        elif isinstance(self.content, dict):
+            entries = {key: entry.put_back() for key, entry in self.content.items()}
+            self.value.clear()
+            self.value.update(entries)
+        elif isinstance(self.content, list):
+            items = [entry.put_back() for entry in self.content]
+            self.value.clear()
+            self.value.extend(items)
+        return self.value
+
+
+def _keep(value: Any) -> _Kept:
+    if isinstance(value, torch.Tensor):
+        own = not isinstance(value, nn.Parameter) and not value.is_inference() and not value.is_meta
+        return _Kept(value, value.detach().clone() if own else None, _version(value))
+    if type(value) in _CONTAINERS or isinstance(value, dict):
+        entries = value.items() if isinstance(value, dict) else None
+        if entries is not None:
+            return _Kept(value, {key: _keep(item) for key, item in entries})
+        return _Kept(value, [_keep(item) for item in value])
+    return _Kept(value)
+
+
+def _version(x: torch.Tensor) -> int:
+    return 0 if x.is_inference() else x._version
+
+
+def _unfinished(module: nn.Module) -> bool:
+    """Does a first pass still give the module its shape (torch's lazy modules)?"""
+    return any(
+        p is not None and is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())
+    )
+
+
+def _path(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def reset(model: nn.Module) -> None:
+    """Every neuron at rest: by its framework's reset, or its own `reset()` that wants no arguments."""
+    for framework in frameworks.imported():
+        framework.reset(model)
+    for module in modules(model):
+        own = getattr(module, "reset", None)
+        if callable(own) and _wants_nothing(own):
+            own()
+
+
+def _wants_nothing(function: Callable[..., Any]) -> bool:
+    code = getattr(getattr(function, "__func__", None), "__code__", None)
+    if code is None:
+        return False
+    given = 1 + len(function.__func__.__defaults__ or ())  # type: ignore[attr-defined]
+    only = function.__func__.__kwdefaults__ or {}  # type: ignore[attr-defined]
+    return code.co_argcount <= given and code.co_kwonlyargcount <= len(only)
+
+
+@contextlib.contextmanager
+def at_rest(
+    model: nn.Module,
+    place: torch.device | None = None,
+    *,
+    resets: Callable[[nn.Module], object] | None = None,
+) -> Iterator[Rest]:
+    """Evaluation mode, no gradients, on `place`; mode, state and place as they were, afterwards.
+
+    Yields a `Rest`, whose `fresh()` brings the neurons to rest; `resets(model)` does so for neurons that no
+    framework knows.  All is put back even after an exception.
+    """
+    modes = {module: module.training for module in modules(model)}
+    home = device_of(model)
+    place = home if place is None else place
+    rest = None
+    try:
+        model.eval()
+        if place != home:
+            model.to(place)
+        rest = Rest(model, resets)
+        with torch.no_grad():
+            yield rest
+    finally:
+        if rest is not None:
+            rest.put_back()
+        if place != home:
+            model.to(home)
+        for module, training in modes.items():
+            module.training = training
