@@ -43,7 +43,7 @@ class UnsupportedOp(SnnEnergyError):
     """An operation that a lowering does not cover."""
 
     def __init__(self, node: str, op: str, *, supported: str, way_out: str) -> None:
-        super().__init__(f"{node}: cannot lower {op}; supported: {supported}; {way_out}")
+        super().__init__(f"{node}: cannot lower {op}; {way_out}; supported: {supported}")
         self.node, self.op = node, op
 
 

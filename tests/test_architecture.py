@@ -46,11 +46,12 @@ INSIDE_EXPORTERS = {
     "folder": {"verification"},
     "netlist": {"verification"},
     "lowering": {"netlist"},
-    "chip": {"lowering", "netlist", "verification", "kept_samples"},
-    "onnx": {"verification"},
-    "nir": {"lowering", "verification"},
-    "lava": {"chip", "lowering", "netlist", "verification", "kept_samples"},
-    "sanafe": {"chip", "lowering", "netlist", "verification"},
+    "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
+    "network": set(),
+    "onnx": {"verification", "kept_samples", "network"},
+    "nir": {"lowering", "verification", "kept_samples", "network"},
+    "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
+    "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
     "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for
 }
 EVERYTHING = {"cli", "__init__", "__main__"}

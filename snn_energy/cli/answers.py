@@ -32,7 +32,8 @@ def check_require_fit(target: str, chip: str | None) -> None:
 def show(
     verdict: Verification, folder: Path, *, require_fit: str | None = None, as_json: bool = False
 ) -> None:
-    """Print it; raises `DoesNotFit` at the end where the network does not fit `require_fit`."""
+    """Print it; at the end raises `VerificationError` where nothing fired, `DoesNotFit` where the network does
+    not fit `require_fit`."""
     from snn_energy.exporters.chip.answer import require_fit as require
     from snn_energy.exporters.chip.answer import table
     from snn_energy.exporters.chip.export import MAPPING_PAGE
@@ -52,5 +53,6 @@ def show(
         if answers:
             typer.echo(f"Does it fit the chip?  (page: {folder / MAPPING_PAGE})")
             typer.echo(table(answers))
+    verdict.require()
     if require_fit is not None:
         require(answers, require_fit)

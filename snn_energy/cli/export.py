@@ -115,7 +115,7 @@ def verify(
         chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples)
         x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
-    typer.echo(verdict.summary())
+    typer.echo(verdict.require().summary())
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -22,6 +22,11 @@ def write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(file, **dict(arrays))
 
 
+def kept(x: Any, y: Any = None) -> dict[str, Any]:
+    """The arrays of samples as the network takes them, `KEPT` of them, and of their classes."""
+    return {"real": np.asarray(x)} | ({} if y is None else {"y": np.asarray(y)[:KEPT]})
+
+
 def read_arrays(path: Path) -> dict[str, Any]:
     """What samples.npz holds; nothing if there is none.  Raises `DataError` for a damaged one."""
     if not path.exists():

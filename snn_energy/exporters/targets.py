@@ -19,7 +19,7 @@ import numpy as np
 
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError, suggest
 from snn_energy.exporters.folder import filled
-from snn_energy.exporters.kept_samples import KEPT, SAMPLES_FILE, read_arrays, write_arrays
+from snn_energy.exporters.kept_samples import KEPT, SAMPLES_FILE, kept, read_arrays, write_arrays
 from snn_energy.exporters.verification import (
     VERIFICATION_FILE,
     Source,
@@ -92,7 +92,7 @@ def register_target(
     """Make a runtime known as `name` to `export`, `verify` and the command line.
 
     `Target` says what both functions take.  The door gives `export` an empty folder, writes
-    `verification.json` after, and raises `VerificationError` where a verdict is "different" or "vacuous":
+    `verification.json` after, and raises `VerificationError` where a verdict is "different":
     they need not.
     Raises `ConfigError` for a name of ours, and for functions that cannot be called so.
     """
@@ -118,8 +118,9 @@ def export(
     network and samples in the record.  A folder that holds another export is refused, unless `overwrite`.
 
     The folder is filled at the end, all at once: an export that fails leaves nothing, one that differs from
-    its model leaves its files with the verdict.  Returns what the verification found; raises
-    `VerificationError` on a mismatch or where nothing fired, `UnsupportedOp` for what cannot be lowered.
+    its model leaves its files with the verdict.  Returns what the verification found: `ok`, or "vacuous"
+    where nothing fired (on which `require()` raises).  Raises `VerificationError` on a mismatch,
+    `UnsupportedOp` for what cannot be lowered.
     """
     entry = _target(target, ConfigError)
     run = _function(entry.export)
@@ -129,18 +130,17 @@ def export(
         if source is not None:
             verdict = verdict.with_parts(source)
         if not (folder / SAMPLES_FILE).exists():
-            kept = {"real": np.asarray(x)[:KEPT]} | ({} if y is None else {"y": np.asarray(y)[:KEPT]})
-            write_arrays(folder, kept)
+            write_arrays(folder, kept(np.asarray(x)[:KEPT], y))
         verdict = dataclasses.replace(verdict, files=exported_files(folder))
         verdict.save(folder / VERIFICATION_FILE)
-    return verdict.require()
+    return _unless_different(verdict)
 
 
 def verify(folder: str | os.PathLike[str], *, x: Any = None, y: Any = None, **options: Any) -> Verification:
     """Run what `export` wrote into `folder` again on `x`, and compare it with what its model computes.
 
     `x`: by default the samples that the export keeps.  Raises `DataError` where a file is missing or is not
-    the one that was exported, `VerificationError` where the file disagrees or nothing fired.
+    the one that was exported, `VerificationError` where the file disagrees.
     """
     folder = Path(folder)
     record = check_files(folder)
@@ -152,7 +152,11 @@ def verify(folder: str | os.PathLike[str], *, x: Any = None, y: Any = None, **op
         if "real" not in arrays:
             raise DataError(f"{folder} has no samples of its own: name some with --data or --input")
         x, y = arrays["real"], arrays.get("y") if y is None else y
-    return _checked(run(folder, x, y, **options), name).require()
+    return _unless_different(_checked(run(folder, x, y, **options), name))
+
+
+def _unless_different(verdict: Verification) -> Verification:
+    return verdict if verdict.verdict == "vacuous" else verdict.require()
 
 
 def _checked(verdict: Any, target: str) -> Verification:

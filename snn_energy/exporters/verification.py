@@ -6,7 +6,8 @@ sample is traced to the first neuron that differs, and that neuron's currents an
 in float64: if the file's currents are those, to `TIE`, and the membrane is within `TIE` of the threshold, it
 is a tie, and what follows in that sample is its consequence; otherwise the export is wrong.
 
-Samples on which nothing fires prove nothing: that verdict is "vacuous", and no success.
+Samples on which nothing fires prove nothing: that verdict is "vacuous", and no success.  Where a file takes
+any numbers, such samples are compared again a little louder (`LOUDER`) before it is given.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -25,6 +27,7 @@ SCHEMA = 2
 VERIFICATION_FILE = "verification.json"
 TIE = 1e-5  # |membrane - threshold|, in units of the membrane, computed in float64
 LOGITS = 1e-5  # largest difference of a logit in a sample without ties
+LOUDER = (2.0, 4.0)  # what samples that fire nothing are multiplied by
 Verdict = Literal["identical", "identical but for ties", "different", "vacuous"]
 ADVICE = "give samples that make its neurons fire (--data, --input; x= in Python)"
 
@@ -99,8 +102,10 @@ P = TypeVar("P", bound=Part)
 class Verification:
     """What was compared and what came out; `verification.json` is this record.
 
-    `reference`: what the file was held against.  `truncated`: the file rounds membranes as its chip does, so
-    that spikes which differ are counted and are no failure.  `files`: size and SHA-256 of what was exported.
+    `reference`: what the file was held against.  `scaled`: what the samples were multiplied by, because as
+    given they made nothing fire (their logits and predictions are compared all the same).  `truncated`: the
+    file rounds membranes as its chip does, so that spikes which differ are counted and are no failure.
+    `files`: size and SHA-256 of what was exported.
     """
 
     target: str
@@ -113,6 +118,7 @@ class Verification:
     accuracy: dict[str, float] = field(default_factory=dict)
     tolerance: float = LOGITS
     reference: str = "the model"
+    scaled: float = 1.0
     truncated: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -171,7 +177,8 @@ class Verification:
         quiet = (
             f", {len(self.silent)} of {len(self.neurons)} neuron layers never fired" if self.silent else ""
         )
-        return f"{self.verdict}: {spikes}, {logits}, {predictions}{ties}{quiet}"
+        louder = f", on the samples times {self.scaled:g}: as given none fires" if self.scaled != 1 else ""
+        return f"{self.verdict}: {spikes}, {logits}, {predictions}{ties}{quiet}{louder}"
 
     def require(self) -> Verification:
         """Itself, or `VerificationError` naming the first node that differs."""
@@ -182,6 +189,22 @@ class Verification:
             raise VerificationError(f"{self.target} ({self.form}) differs from the model at {first}")
         bound = "" if self.verdict == "vacuous" else f"; must be within {self.tolerance:g}"
         raise VerificationError(f"{self.target} ({self.form}): {self.summary()}{bound}")
+
+    def louder(self, compare: Callable[[float], Verification]) -> Verification:
+        """Itself or, if it is vacuous, the first of `compare(factor)` that is not, with what both found."""
+        if self.verdict != "vacuous":
+            return self
+        for factor in LOUDER:
+            again = compare(factor)
+            if again.verdict != "vacuous":
+                return dataclasses.replace(
+                    again,
+                    scaled=factor,
+                    accuracy=self.accuracy,
+                    logits_difference=max(self.logits_difference, again.logits_difference),
+                    predictions_differ=self.predictions_differ + again.predictions_differ,
+                )
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """The record with what is derived from it: verdict, summary, margins; parts by their keys."""

@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from snn_energy.graph import aten_math, aten_ops  # noqa: F401  (they fill HANDLERS)
+from snn_energy.graph.answer import answer
 from snn_energy.graph.aten import HANDLERS, Builder, Call, Filled, symbolic
 from snn_energy.graph.nodes import Input, Node
+
+EVERYTHING = "*"  # every output, none of them chosen
 
 
 class Converter(Builder):
@@ -27,8 +31,8 @@ class Converter(Builder):
         super().__init__(model, equations, arrays)
         self.program = program
 
-    def run(self) -> tuple[list[Node], tuple[str, ...]]:
-        """All nodes, dead ones included, and the names of the outputs."""
+    def run(self, output: str | None = None) -> tuple[list[Node], tuple[str, ...]]:
+        """All nodes, dead ones included, and the name of the answer (`EVERYTHING`: of every output)."""
         env: dict[fx.Node, Any] = {}
         outputs: tuple[str, ...] = ()
         parameters = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
@@ -36,10 +40,17 @@ class Converter(Builder):
             if node.op == "placeholder":
                 env[node] = self.placeholder(node, parameters[node.name])
             elif node.op == "output":
-                outputs = tuple(self.output(env, value) for value in node.args[0])
+                outputs = self.outputs(env, list(node.args[0]), output)
             else:
                 env[node] = self.call(node, env)
         return self.nodes, outputs
+
+    def outputs(self, env: dict[fx.Node, Any], values: list[Any], output: str | None) -> tuple[str, ...]:
+        """The names of what is put out, or of the answer in it."""
+        if output != EVERYTHING:
+            spec = self.program.call_spec.out_spec
+            values = [answer(pytree.tree_unflatten(values, spec), output)]
+        return tuple(self.output(env, value) for value in values)
 
     def output(self, env: dict[fx.Node, Any], value: Any) -> str:
         result = env[value] if isinstance(value, fx.Node) else value
@@ -65,7 +76,10 @@ class Converter(Builder):
         call = Call(self, node, args)
         if handler is None:
             raise call.unsupported()
-        result = handler(call)
+        try:
+            result = handler(call)
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise call.unsupported(f"in this form ({error})") from error
         if name.endswith("_") and name not in HANDLERS and isinstance(first := node.args[0], fx.Node):
             if is_shared(first, node):
                 raise call.unsupported("in place on memory that others see")

@@ -115,6 +115,16 @@ class Graph:
         return self.of_type(Input)
 
     @property
+    def batch_axis(self) -> int:
+        """The axis of the samples in the first input: 0 in (B, C, H, W) and (B, T, …), 1 in (T, B, …)."""
+        return next((i for i, dim in enumerate(self.inputs[0].shape) if "B" in str(dim)), 0)
+
+    @property
+    def takes_frames(self) -> bool:
+        """Does the first input have a time axis of its own?"""
+        return any("T" in str(dim) for dim in self.inputs[0].shape)
+
+    @property
     def neurons(self) -> list[Node]:
         """Every spiking neuron node, in order."""
         return [node for node in self.nodes if isinstance(node, NEURONS)]

@@ -10,8 +10,8 @@ from torch import nn
 from snn_energy.exporters.chip import staa
 from snn_energy.exporters.lowering.lower import Lowering, lower
 from snn_energy.exporters.lowering.quantize import Calibration
+from snn_energy.exporters.network import Network, batches, see, take
 from snn_energy.graph import nodes as gn
-from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
 from snn_energy.graph.simplify import fold_norms
@@ -25,8 +25,8 @@ def calibrate(graph: Graph, x: np.ndarray) -> Calibration:
     folded = fold_norms(graph)
     currents: dict[str, float] = {}
     membranes: dict[str, float] = {}
-    for start in range(0, len(x), BATCH):
-        held = run(folded, x[start : start + BATCH])
+    for _, part in batches(x, graph.batch_axis, BATCH):
+        held = run(folded, part)
         for node in folded.neurons:
             peak = float(held[node.inputs[0]].abs().max())
             currents[node.name] = max(currents.get(node.name, 0.0), peak)
@@ -39,7 +39,16 @@ def calibrate(graph: Graph, x: np.ndarray) -> Calibration:
 
 
 def lower_model(model: nn.Module, x: np.ndarray, *, bits: int = 8, **options: Any) -> Lowering:
-    """Capture, calibrate on the first 256 of `x`, lower.  Raises `UnsupportedOp` by node and operation."""
-    graph = capture(model, np.asarray(x[:1], np.float32))
-    calibration = calibrate(graph, x[:CALIBRATION_SAMPLES])
-    return lower(graph, calibration, bits=bits, staa=staa.parameters_of(model, graph), **options)
+    """Capture `model` for samples `x`, and `lower_network`."""
+    return lower_network(see(model, np.asarray(x, np.float32)), x, bits=bits, **options)
+
+
+def lower_network(network: Network, x: np.ndarray, *, bits: int = 8, **options: Any) -> Lowering:
+    """Calibrate on the first 256 of `x`, samples as the network takes them, and lower.
+
+    Raises `UnsupportedOp` by node and operation.
+    """
+    graph = network.graph
+    calibration = calibrate(graph, take(np.asarray(x), slice(CALIBRATION_SAMPLES), graph.batch_axis))
+    parameters = staa.parameters_of(network.model, graph)
+    return lower(graph, calibration, bits=bits, staa=parameters, **options)

@@ -89,8 +89,7 @@ class Asks:
         return sum(incoming.axons(channels, rows, columns) for incoming in self.incoming)
 
     def most_axons(self, rows: Range, columns: Range) -> int:
-        """The most that one output map needs for these rows and columns; where a quick bound fits a core, that
-        bound."""
+        """The most that one output map needs for these rows and columns, or a bound if that fits a core."""
         bound = sum(incoming.axon_bound(rows, columns) for incoming in self.incoming)
         if bound <= self.chip["in_axons_per_core"]:
             return bound

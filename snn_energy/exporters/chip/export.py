@@ -20,12 +20,12 @@ from snn_energy.energy.costs import load_costs
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.exporters.chip import staa
 from snn_energy.exporters.chip.answer import page
-from snn_energy.exporters.chip.calibrate import BATCH, CALIBRATION_SAMPLES, lower_model
+from snn_energy.exporters.chip.calibrate import BATCH, CALIBRATION_SAMPLES, lower_network
 from snn_energy.exporters.chip.chips import chip_names
 from snn_energy.exporters.chip.energy import netlist_energy
 from snn_energy.exporters.chip.mapping import map_netlist
 from snn_energy.exporters.chip.parts import ChipEnergyPart, MappingPart, NetlistPart
-from snn_energy.exporters.chip.reference import accuracies, dequantized_model, reference, rounded
+from snn_energy.exporters.chip.reference import accuracies, dequantized_model, fed, reference
 from snn_energy.exporters.kept_samples import SAMPLES_FILE, read_arrays, write_arrays
 from snn_energy.exporters.lowering.lower import Lowering
 from snn_energy.exporters.netlist.compare import NeuronDifference, compare_activities
@@ -33,6 +33,7 @@ from snn_energy.exporters.netlist.files import load, save
 from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.record import OWN_PROCESSES, Netlist, neurons
 from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
+from snn_energy.exporters.network import samples_first, see, take
 from snn_energy.exporters.verification import Part, Verification
 from snn_energy.files import write_text
 from snn_energy.graph.graph import Graph
@@ -65,38 +66,42 @@ def build(
     stock_processes: bool | None = None,
     calibration: Any = None,
     refuse: Callable[[Netlist], None] = lambda netlist: None,
+    layout: str | None = None,
+    output: str | None = None,
 ) -> Built:
     """Lower `model`, run it in the simulator on all of `x` and hold it against the de-quantized network.
 
-    `x` (N, C, H, W) or (N, T, C, H, W), `y` (N,); `calibration`: the samples whose currents set the scales,
+    `x` as the network takes it: (N, …), (N, T, …) or (T, N, …); `y` (N,); `layout` and `output`:
+    see `exporters.network`.  `calibration`: the samples whose currents set the scales,
     best from the training data (default: the first of `x`); `refuse` may raise at the netlist before it is
     run.  Raises `UnsupportedOp` by node and operation.
     """
-    x, y = np.asarray(x, np.float32), None if y is None else np.asarray(y)
-    seen = np.asarray(x if calibration is None else calibration, np.float32)[:CALIBRATION_SAMPLES]
-    was_training = model.training
-    model.eval()
-    try:
-        lowering = lower_model(model, seen, bits=bits, stock_processes=stock_processes)
-        netlist = lowering.netlist
-        refuse(netlist)
-        messages = encode(netlist, x)
-        activity = simulate(netlist, messages)
-        wanted = reference(lowering.dequantized, netlist, x)
-        twin = dequantized_model(model, lowering)
-        accuracy, differ = accuracies(model, twin, lowering, x, y, activity)
-    finally:
-        model.train(was_training)
+    taken, y = np.asarray(x, np.float32), None if y is None else np.asarray(y)
+    seen = taken if calibration is None else np.asarray(calibration, np.float32)
+    network = see(model, taken, layout=layout, output=output)
+    x, seen = (
+        samples_first(taken, network.graph),
+        take(seen, slice(CALIBRATION_SAMPLES), network.graph.batch_axis),
+    )
+    lowering = lower_network(network, seen, bits=bits, stock_processes=stock_processes)
+    netlist = lowering.netlist
+    refuse(netlist)
+    messages = encode(netlist, x)
+    activity = simulate(netlist, messages)
+    wanted = reference(lowering.dequantized, netlist, x)
+    twin = dequantized_model(model, lowering)
+    accuracy, differ = accuracies(network, twin, lowering, x, y, activity)
     compared = compare_activities(netlist, wanted, activity, messages)
     verdict = verification(
         netlist, compared, wanted, activity, accuracy=accuracy, predictions_differ=differ,
         truncated=not lowering.exact,
     )  # fmt: skip
-    shown = f"{len(seen)} samples, {'of those verified' if calibration is None else 'others'}"
+    count = seen.shape[network.graph.batch_axis]
+    shown = f"{count} samples, {'of those verified' if calibration is None else 'others'}"
     verdict = verdict.with_parts(netlist_part(netlist, lowering.notes, shown), chip_energy(netlist, activity))
-    if gates := staa.report(lowering.dequantized, netlist, rounded(netlist, x[:BATCH])):
+    if gates := staa.report(lowering.dequantized, netlist, fed(lowering.dequantized, netlist, x[:BATCH])):
         verdict = verdict.with_parts(gates)
-    samples = {"x": messages, "real": x} | ({} if y is None else {"y": y})
+    samples = {"x": messages, "real": taken} | ({} if y is None else {"y": y})
     return Built(lowering, activity, samples, verdict)
 
 
@@ -109,9 +114,12 @@ def export_netlist(
     bits: int = 8,
     stock_processes: bool | None = None,
     calibration: Any = None,
+    layout: str | None = None,
+    output: str | None = None,
 ) -> Verification:
     """Write the netlist, its listing and its mappings into `out`, verified in the simulator: see `build`."""
-    built = build(model, x, y, bits=bits, stock_processes=stock_processes, calibration=calibration)
+    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}
+    built = build(model, x, y, **options, layout=layout, output=output)
     return write_netlist(built, out)
 
 
@@ -164,11 +172,18 @@ def verify_dir(folder: str | Path, x: Any = None, y: Any = None) -> Verification
     `x`: real samples (default: those in the folder).  Raises `DataError` for a netlist that was changed.
     """
     folder = Path(folder)
-    netlist, x, y = load(folder), *own_samples(folder, x, y)
+    netlist, graph = load(folder), Graph.load(folder / GRAPH_FILE)
+    x, y = own_samples(folder, x, y)
+    x = samples_first(x, graph)
     messages = encode(netlist, x)
     activity = simulate(netlist, messages)
-    wanted = reference(Graph.load(folder / GRAPH_FILE), netlist, x)
+    wanted = reference(graph, netlist, x)
     return again(netlist, wanted, activity, messages, y, truncated=is_truncated(folder))
+
+
+def messages_of(folder: Path, netlist: Netlist, x: Any) -> np.ndarray:
+    """Samples as the network of `folder` takes them, as messages of its netlist: (N, …) or (N, T, …)."""
+    return encode(netlist, samples_first(np.asarray(x, np.float32), Graph.load(folder / GRAPH_FILE)))
 
 
 def own_samples(folder: Path, x: Any = None, y: Any = None) -> tuple[np.ndarray, Any]:

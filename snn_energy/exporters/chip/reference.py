@@ -13,11 +13,13 @@ from snn_energy.errors import ConfigError
 from snn_energy.exporters.chip import staa
 from snn_energy.exporters.chip.calibrate import BATCH
 from snn_energy.exporters.lowering.lower import Lowering
-from snn_energy.exporters.netlist.record import Netlist
+from snn_energy.exporters.netlist.record import Input, Netlist, Readout
 from snn_energy.exporters.netlist.simulate import Activity, encode
+from snn_energy.exporters.network import Network, as_taken, scores
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import run
+from snn_energy.models.at_rest import at_rest
 from snn_energy.models.neurons import LIF
 from snn_energy.models.staa_neuron import STAALIF
 
@@ -63,61 +65,79 @@ def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
 
 
 def rounded(netlist: Netlist, x: np.ndarray) -> np.ndarray:
-    """Samples as the chip's input sees them: messages divided by their scale, float64."""
-    (name,) = (n for n, node in netlist.nodes.items() if type(node).__name__ == "Input")
-    return encode(netlist, x) / netlist.nodes[name].scale  # type: ignore[union-attr]
+    """Samples (N, …) or (N, T, …) as the chip's input sees them: messages divided by their scale, float64."""
+    (name,) = netlist.named(Input)
+    node = netlist.nodes[name]
+    assert isinstance(node, Input)
+    return encode(netlist, x) / node.scale
+
+
+def fed(graph: Graph, netlist: Netlist, x: np.ndarray) -> np.ndarray:
+    """Samples (N, …) or (N, T, …) rounded as the chip's, in the layout that the network takes."""
+    values = rounded(netlist, x)
+    inner = [d for i, d in enumerate(graph.inputs[0].shape) if i != graph.batch_axis and "T" not in str(d)]
+    lead = values.shape[: 1 + graph.takes_frames]
+    return as_taken(values.reshape(*lead, *map(int, inner)), graph)
 
 
 def reference(graph: Graph, netlist: Netlist, x: np.ndarray) -> Activity:
     """The de-quantized graph in PyTorch, float64, reported as by the simulator: spikes (B, T, C, H, W).
 
-    STAA neurons are their integer selves there, too: what this compares is all that lies between them.
+    `x`: (N, …) or (N, T, …).  STAA neurons are their integer selves there, too: what this compares is all
+    that lies between them.
     """
     outputs: dict[str, list[np.ndarray]] = {}
     logits: list[np.ndarray] = []
     populations = [n.name for n in graph.neurons if n.name in netlist.nodes]
     functions = staa.functions(netlist)
     for start in range(0, len(x), BATCH):
-        messages = rounded(netlist, x[start : start + BATCH])
-        held = run(graph, messages, dtype=torch.float64, functions=functions)
+        values = fed(graph, netlist, x[start : start + BATCH])
+        held = run(graph, values, dtype=torch.float64, functions=functions)
         for name in populations:
             spikes = held[name].transpose(0, 1).numpy()
             shape = (*spikes.shape[:2], *netlist.nodes[name].shape)
             outputs.setdefault(name, []).append(spikes.reshape(shape).astype(np.int8))
-        result = held[graph.outputs[0]]
-        logits.append((result.mean(0) if graph[graph.outputs[0]].shape[0] == "T" else result).numpy())
-    (readout,) = (n for n, node in netlist.nodes.items() if type(node).__name__ == "Readout")
+        logits.append(_over_steps(held[graph.outputs[0]].numpy(), graph))
+    (readout,) = netlist.named(Readout)
     recorded = {name: np.concatenate(parts) for name, parts in outputs.items()}
     return Activity(recorded, {readout: np.concatenate(logits)}, {}, len(x))
 
 
+def _over_steps(answers: np.ndarray, graph: Graph) -> np.ndarray:
+    """(N, K): the mean over steps of answers that stand for each."""
+    found = scores(answers, graph)
+    return found.mean(axis=1) if found.ndim == 3 else found
+
+
 def accuracies(
-    model: nn.Module,
+    network: Network,
     twin: nn.Module,
     lowering: Lowering,
     x: np.ndarray,
     y: np.ndarray | None,
     activity: Activity,
 ) -> tuple[dict[str, float], int]:
-    """Accuracy of model, de-quantized twin and netlist; in how many predictions twin and netlist differ."""
-    floats, doubles = [], []
-    with torch.no_grad():
-        for start in range(0, len(x), BATCH):
-            part = np.asarray(x[start : start + BATCH])
-            floats.append(_logits(model, torch.as_tensor(part, dtype=torch.float32)))
-            doubles.append(_logits(twin, torch.as_tensor(rounded(lowering.netlist, part))))
-    predicted = {"model": np.concatenate(floats).argmax(1), "dequantized": np.concatenate(doubles).argmax(1)}
-    predicted["netlist"] = activity.predictions()
+    """Accuracy of model, de-quantized twin and netlist; in how many predictions twin and netlist differ.
+
+    `x`: (N, …) or (N, T, …).
+    """
+    graph, netlist = network.graph, lowering.netlist
+    given = {
+        "model": (network, torch.float32, lambda part: as_taken(part, graph)),
+        "dequantized": (
+            Network(twin, graph, network.output), torch.float64, lambda part: fed(graph, netlist, part)
+        ),
+    }  # fmt: skip
+    predicted = {"netlist": activity.predictions()}
+    for who, (net, dtype, feed) in given.items():
+        found = []
+        with at_rest(net.model) as rest:
+            for start in range(0, len(x), BATCH):
+                answers = net.answer(feed(x[start : start + BATCH]), rest, dtype)
+                found.append(_over_steps(answers.double().numpy(), graph))
+        predicted[who] = np.concatenate(found).argmax(1)
     differ = int((predicted["dequantized"] != predicted["netlist"]).sum())
     if y is None:
         return {}, differ
-    return {name: float((p == np.asarray(y)).mean()) for name, p in predicted.items()}, differ
-
-
-def _logits(model: nn.Module, x: torch.Tensor) -> np.ndarray:
-    from snn_energy.models.neurons import reset
-
-    reset(model)
-    logits = model(x)
-    reset(model)
-    return np.asarray((logits.mean(0) if logits.dim() == 3 else logits).double())
+    order = ("model", "dequantized", "netlist")
+    return {name: float((predicted[name] == np.asarray(y)).mean()) for name in order}, differ

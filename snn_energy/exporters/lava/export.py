@@ -13,7 +13,8 @@ from snn_energy.errors import ConfigError
 from snn_energy.exporters.chip import export as chip
 from snn_energy.exporters.chip.parts import RuntimePart
 from snn_energy.exporters.lava.package import read_package, run_lava, seal, write_package
-from snn_energy.exporters.netlist.simulate import encode, simulate
+from snn_energy.exporters.netlist.simulate import simulate
+from snn_energy.exporters.network import take
 from snn_energy.exporters.verification import Verification
 
 
@@ -28,6 +29,8 @@ def export_lava(
     lava_samples: int = 0,
     stock_processes: bool | None = None,
     calibration: Any = None,
+    layout: str | None = None,
+    output: str | None = None,
 ) -> Verification:
     """Write the Lava package `out` and verify it: simulator against de-quantized PyTorch on all of `x`, and
     Lava against the simulator on the first `lava_samples` (0: leave that to `snn-energy verify`).
@@ -35,12 +38,14 @@ def export_lava(
     Samples and calibration are those of `chip.export.build`.  Raises `UnsupportedOp`; `VerificationError`
     where Lava differs from the simulator.
     """
-    built = chip.build(model, x, y, bits=bits, stock_processes=stock_processes, calibration=calibration)
+    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}
+    built = chip.build(model, x, y, **options, layout=layout, output=output)
     write_package(built.netlist, out, built.samples)
     verdict = chip.write_beside(built, out)
     seal(out, built.netlist)
     if lava_samples:
-        ran = verify_dir(out, np.asarray(x)[:lava_samples], runtime="lava", python=python).require()
+        some = take(np.asarray(x), slice(lava_samples), built.lowering.graph.batch_axis)
+        ran = verify_dir(out, some, runtime="lava", python=python).require()
         verdict = verdict.with_parts(RuntimePart(ran.verdict, ran.summary(), ran.samples, ran.reference))
     return _named(verdict)
 
@@ -66,7 +71,7 @@ def verify_dir(
     if runtime != "lava":
         raise ConfigError(f"runtime {runtime!r}: must be lava or simulator")
     x, y = chip.own_samples(folder, x, y)
-    messages = encode(netlist, x)
+    messages = chip.messages_of(folder, netlist, x)
     wanted = simulate(netlist, messages)
     got = run_lava(folder, messages, python=python, timeout=timeout)
     return chip.again(

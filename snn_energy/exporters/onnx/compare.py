@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from snn_energy.exporters.network import Network, batches, classes, scores
 from snn_energy.exporters.onnx.lif import DOMAIN
 from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.exporters.verification import Difference, NeuronCheck, Verification
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import membrane, run
+from snn_energy.models.at_rest import at_rest
 
 BATCH = 16
 
@@ -28,25 +29,24 @@ def compare(
     x: np.ndarray,
     y: np.ndarray | None = None,
     *,
-    model: nn.Module | None = None,
+    network: Network | None = None,
     form: str,
 ) -> Verification:
-    """Run reference and file on the same samples x (N, ...).
+    """Run reference and file on the same samples `x`, as the network takes them.
 
     `model_bytes`: the file with the spikes and currents of `graph.neurons` among its outputs (`with_debug`).
-    The reference is `model`, or the interpreter on `graph` where no model is given.
+    The reference is the model of `network`, or the interpreter on `graph` where none is given.
     """
     runner = OnnxModel(model_bytes)
     counts: dict[str, list[int]] = {node.name: [0, 0, 0] for node in graph.neurons}
     differences: list[Difference] = []
-    worst, changed, correct = 0.0, 0, [0, 0]
-    for start in range(0, len(x), BATCH):
-        part = x[start : start + BATCH]
-        logits, spikes = reference(graph, model, part)
+    worst, changed, correct, samples = 0.0, 0, [0, 0], x.shape[graph.batch_axis]
+    for start, part in batches(x, graph.batch_axis, BATCH):
+        expected, spikes = reference(graph, network, part)
         out = runner.run(part)
-        answer = out[runner.outputs[0]]
+        wanted, answer = scores(expected, graph), scores(out[runner.outputs[0]], graph)
         found = {name: torch.from_numpy(out[name]).reshape(s.shape) for name, s in spikes.items()}
-        clean = np.ones(len(part), bool)
+        clean = np.ones(len(wanted), bool)
         unequal = {name: found[name] != s for name, s in spikes.items()}
         for name, mask in unequal.items():
             check = (mask.numel(), int(spikes[name].sum()), int(mask.sum()))
@@ -55,17 +55,18 @@ def compare(
         if not clean.all():
             differences += first_differences(graph, part, spikes, unequal, out, start)
         if clean.any():
-            worst = max(worst, float(np.abs(answer - logits)[clean].max()))
-        changed += int((answer.argmax(-1) != logits.argmax(-1)).sum())
-        if y is not None:
-            for i, given in enumerate((logits, answer)):
-                correct[i] += int((given.argmax(-1) == y[start : start + BATCH]).sum())
-    accuracy = {} if y is None else {"model": correct[0] / len(x), "file": correct[1] / len(x)}
+            worst = max(worst, float(np.abs(answer - wanted)[clean].max()))
+        given = [classes(each, graph) for each in (wanted, answer)]
+        changed += int((given[0] != given[1]).reshape(len(wanted), -1).any(axis=1).sum())
+        if y is not None and given[0].ndim == 1:
+            for i in (0, 1):
+                correct[i] += int((given[i] == y[start : start + BATCH]).sum())
+    accuracy = {} if y is None else {"model": correct[0] / samples, "file": correct[1] / samples}
     neurons = tuple(NeuronCheck(name, *count) for name, count in counts.items())
     return Verification(
         target="onnx",
         form=form,
-        samples=len(x),
+        samples=samples,
         logits_difference=worst if np.isfinite(worst) else float("inf"),
         predictions_differ=changed,
         neurons=neurons,
@@ -76,29 +77,25 @@ def compare(
 
 
 def reference(
-    graph: Graph, model: nn.Module | None, x: np.ndarray
+    graph: Graph, network: Network | None, x: np.ndarray
 ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
-    """Logits (B, K) and every neuron's spikes (T, B, ...) of the model itself."""
-    if model is None:
+    """The answer in the network's own layout, and every neuron's spikes (T, B, ...), of the model itself."""
+    if network is None:
         held = run(graph, x)
         return held[graph.outputs[0]].numpy(), {node.name: held[node.name] for node in graph.neurons}
     fired: dict[str, list[torch.Tensor]] = defaultdict(list)
     hooks = []
     for path in dict.fromkeys(node.module for node in graph.neurons):
         hook = _recorder(fired[path])
-        hooks.append(model.get_submodule(path).register_forward_hook(hook))
+        hooks.append(network.model.get_submodule(path).register_forward_hook(hook))
     try:
-        from spikingjelly.activation_based import functional
-
-        functional.reset_net(model)
-        with torch.no_grad():
-            logits = model(torch.from_numpy(x))
-        functional.reset_net(model)
+        with at_rest(network.model) as rest:
+            answer = network.answer(x, rest)
     finally:
         for handle in hooks:
             handle.remove()
     calls = {path: iter(outputs) for path, outputs in fired.items()}
-    return logits.numpy(), {node.name: next(calls[node.module]) for node in graph.neurons}
+    return answer.numpy(), {node.name: next(calls[node.module]) for node in graph.neurons}
 
 
 def _recorder(outputs: list[torch.Tensor]) -> Any:
@@ -118,7 +115,7 @@ def first_differences(
     All spikes before it are equal, so the file's currents into that layer must be the true ones.
     """
     exact = run(graph, x, dtype=torch.float64, forced=spikes)
-    for sample in range(len(x)):
+    for sample in range(x.shape[graph.batch_axis]):
         for node in graph.neurons:
             places = unequal[node.name][:, sample].nonzero()
             if len(places):

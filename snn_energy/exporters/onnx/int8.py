@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from snn_energy.exporters.network import batches, classes, scores, take
 from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.exporters.verification import Part
 from snn_energy.files import atomic_write
@@ -23,10 +23,9 @@ SYNAPSES = ["Conv", "ConvTranspose", "Gemm"]
 class _Samples:
     """The calibration data, one small batch at a time, as onnxruntime asks for it."""
 
-    def __init__(self, name: str, x: np.ndarray) -> None:
-        self.batches: Iterator[dict[str, np.ndarray]] = iter(
-            [{name: x[i : i + 8]} for i in range(0, len(x), 8)]
-        )
+    def __init__(self, graph: Graph, x: np.ndarray) -> None:
+        name = graph.inputs[0].name
+        self.batches = iter([{name: part} for _, part in batches(x, graph.batch_axis, 8)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)
@@ -53,14 +52,14 @@ def quantize_int8(
     """
     target = path.with_name(INT8_FILE)
     with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
-        _quantize(path, temporary, graph.inputs[0].name, x[:CALIBRATION], Path(folder))
-    before, after = (_answers(OnnxModel(file), x) for file in (path, target))
+        _quantize(path, temporary, graph, take(x, slice(CALIBRATION), graph.batch_axis), Path(folder))
+    before, after = (_answers(OnnxModel(file), graph, x) for file in (path, target))
     size = round(target.stat().st_size / path.stat().st_size, 4)
-    part = Int8Part(float((before == after).mean()), len(x), size)
+    part = Int8Part(float((before == after).mean()), len(before), size)
     return part, {} if y is None else {"int8": float((after == y).mean())}
 
 
-def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) -> None:
+def _quantize(path: Path, target: Path, graph: Graph, x: np.ndarray, folder: Path) -> None:
     import onnx
     from onnx.inliner import inline_local_functions
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -71,7 +70,7 @@ def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) 
     quantize_static(
         str(folder / "prepared.onnx"),
         str(target),
-        _Samples(name, x),
+        _Samples(graph, x),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=SYNAPSES,
         per_channel=True,
@@ -80,6 +79,6 @@ def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) 
     )
 
 
-def _answers(model: OnnxModel, x: np.ndarray) -> np.ndarray:
-    parts = [next(iter(model.run(x[i : i + 16]).values())).argmax(-1) for i in range(0, len(x), 16)]
-    return np.concatenate(parts)
+def _answers(model: OnnxModel, graph: Graph, x: np.ndarray) -> np.ndarray:
+    runs = (model.run(part)[model.outputs[0]] for _, part in batches(x, graph.batch_axis, 16))
+    return np.concatenate([classes(scores(run, graph), graph) for run in runs])

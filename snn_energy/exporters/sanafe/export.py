@@ -15,7 +15,8 @@ from snn_energy.errors import ConfigError
 from snn_energy.exporters.chip import export as chip
 from snn_energy.exporters.netlist.files import load
 from snn_energy.exporters.netlist.record import Netlist
-from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
+from snn_energy.exporters.netlist.simulate import Activity, simulate
+from snn_energy.exporters.network import take
 from snn_energy.exporters.sanafe.run import SanafeResult, require_sanafe, run_sanafe
 from snn_energy.exporters.sanafe.wires import obstacle
 from snn_energy.exporters.verification import Part, Verification
@@ -50,6 +51,8 @@ def export_sanafe(
     bits: int = 8,
     sanafe_samples: int = SAMPLES,
     calibration: Any = None,
+    layout: str | None = None,
+    output: str | None = None,
 ) -> Verification:
     """Write the netlist into `out`, verify it in the simulator on all of `x`, and run the first
     `sanafe_samples` in SANA-FE: spikes against the simulator, energy and latency into the record.
@@ -60,9 +63,11 @@ def export_sanafe(
     if sanafe_samples < 1:
         raise ConfigError(f"sanafe_samples = {sanafe_samples}: must be at least 1")
     require_sanafe()  # before the work
-    built = chip.build(model, x, y, bits=bits, calibration=calibration, refuse=_refuse)
+    options = {"bits": bits, "calibration": calibration, "layout": layout, "output": output}
+    built = chip.build(model, x, y, **options, refuse=_refuse)
     verdict = chip.write_netlist(built, out)
-    ran = verify_dir(out, np.asarray(x)[:sanafe_samples]).require()
+    some = take(np.asarray(x), slice(sanafe_samples), built.lowering.graph.batch_axis)
+    ran = verify_dir(out, some).require()
     return dataclasses.replace(verdict.with_parts(*ran.parts), target="sanafe")
 
 
@@ -70,7 +75,7 @@ def verify_dir(folder: str | Path, x: Any, y: Any = None) -> Verification:
     """Run the netlist in `folder` on `x` in SANA-FE and hold every spike against the integer simulator."""
     netlist = load(Path(folder))
     _refuse(netlist)
-    messages = encode(netlist, np.asarray(x, np.float32))
+    messages = chip.messages_of(Path(folder), netlist, x)
     wanted, result = simulate(netlist, messages), run_sanafe(netlist, messages)
     return _verification(netlist, messages, wanted, result, y)
 
