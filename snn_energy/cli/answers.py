@@ -32,8 +32,10 @@ def check_require_fit(target: str, chip: str | None) -> None:
 def show(
     verdict: Verification, folder: Path, *, require_fit: str | None = None, as_json: bool = False
 ) -> None:
-    """Print it; at the end raises `VerificationError` where nothing fired, `DoesNotFit` where the network does
-    not fit `require_fit`."""
+    """Print it.
+
+    Last, raises `VerificationError` where nothing fired, `DoesNotFit` where it does not fit `require_fit`.
+    """
     from snn_energy.exporters.chip.answer import require_fit as require
     from snn_energy.exporters.chip.answer import table
     from snn_energy.exporters.chip.export import MAPPING_PAGE

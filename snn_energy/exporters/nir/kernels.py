@@ -1,0 +1,50 @@
+"""Kernels that nir's type check takes for what they are.
+
+It computes height and width of a convolution's output from the first side of the kernel alone (nir 1.0.8,
+`calculate_conv_output(…, weight.shape[2], …)`).  Zeros around the shorter side make a kernel square without
+changing what it computes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn_energy.errors import UnsupportedOp
+from snn_energy.exporters.lowering.plan import Synapse
+from snn_energy.exporters.netlist.record import Array
+
+
+def checked_kernel(name: str, term: Synapse, sides: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
+    """(weight, padding) of a convolution on a map of `sides` with the output shape that nir computes."""
+    weight, padding = term.weight, term.padding
+    kernel = weight.shape[2:]
+    believed = [_outputs(term, sides, axis, kernel[0], padding[axis]) for axis in (0, 1)]
+    if tuple(believed) == term.shape[1:]:
+        return weight, padding
+    size = max(kernel)
+    missing = [size - k for k in kernel]
+    if not can_be_square(term):
+        raise UnsupportedOp(
+            name,
+            f"a kernel of {kernel[0]}×{kernel[1]} in NIR",
+            supported="kernels that zeros on both sides make square: nir's type check knows no others",
+            way_out="make both of its sides odd, or both even",
+        )
+    around = [(m // 2, m // 2) for m in missing]
+    padded = tuple(p + d * before for p, d, (before, _) in zip(padding, term.dilation, around, strict=True))
+    return np.pad(weight, [(0, 0), (0, 0), *around]), padded
+
+
+def can_be_square(term: Synapse) -> bool:
+    """Do equal rows or columns of zeros on both sides make the kernel square?"""
+    return (term.weight.shape[2] - term.weight.shape[3]) % 2 == 0
+
+
+def covers_the_map(term: Synapse, sides: tuple[int, ...]) -> bool:
+    """Is every weight met once, the output being a single position?"""
+    return term.weight.shape[2:] == sides and max(term.padding) == 0 and term.groups == 1
+
+
+def _outputs(term: Synapse, sides: tuple[int, ...], axis: int, kernel: int, padding: int) -> int:
+    reach = term.dilation[axis] * (kernel - 1) + 1
+    return (sides[axis] + 2 * padding - reach) // term.stride[axis] + 1
