@@ -49,7 +49,7 @@ INSIDE_EXPORTERS = {
     "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "network": set(),
     "onnx": {"verification", "kept_samples", "network"},
-    "nir": {"lowering", "verification", "kept_samples", "network"},
+    "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
     "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for

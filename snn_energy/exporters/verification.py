@@ -167,9 +167,7 @@ class Verification:
         compared = sum(check.compared for check in self.neurons)
         spikes = f"{compared - self.mismatches:,} of {compared:,} spikes equal"
         if self.verdict == "vacuous":
-            layers = (
-                f"none of its {len(self.neurons)} neuron layers" if self.neurons else "no neuron compared"
-            )
+            layers = f"none of {len(self.neurons)} neuron layers" if self.neurons else "no neuron compared"
             return f"vacuous: {spikes}, but {layers} fired on {self.samples} samples; {ADVICE}"
         logits = f"logits within {self.logits_difference:.1e}"
         predictions = f"{self.samples - self.predictions_differ} of {self.samples} predictions equal"

@@ -9,7 +9,8 @@ What NIR has no word for, attention and max pools of currents, is refused by nam
 
 Every node has the shape of its tensor in the network: a vector (C,) is no map (C, 1, 1), and a Flatten stands
 between them.  nir's type check computes both sides of a convolution's output from the first side of its
-kernel, so a kernel that is not square is filled up with zeros where that would be wrong (`kernels`).
+kernel, and its input's channels from the kernel's second axis: a kernel that is not square, or grouped, is
+filled up with zeros (`kernels`).
 
 NIR's neurons fire above their threshold, ours at or above it; a membrane exactly on it would differ.
 The network's answer is the output's mean over steps, which the reader takes (NIR has no reduction over time).
@@ -25,7 +26,7 @@ import numpy as np
 
 from snn_energy.errors import ConfigError, MissingDependency, UnsupportedOp
 from snn_energy.exporters.lowering.plan import Attention, Neuron, Plan, Pool, Source, Synapse
-from snn_energy.exporters.nir.kernels import checked_kernel
+from snn_energy.exporters.nir.kernels import can_be_square, checked_kernel, covers_the_map, ungrouped
 from snn_energy.exporters.nir.read import read
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
@@ -297,25 +298,18 @@ class Writer:
         feed, bias = self.at[term.source], self.plan.biases[name].astype(np.float32)
         shape = self.shapes[feed]
         if len(shape) == 2:
-            weight = term.weight[:, :, 0].astype(np.float32)
+            weight = ungrouped(term)[:, :, 0].astype(np.float32)
             settings = (term.stride[1], term.padding[1], term.dilation[1])
-            length = shape[1] if term.groups == 1 else None
-            node = self.nir.Conv1d(length, weight, *settings, term.groups, bias)
+            node: Any = self.nir.Conv1d(shape[1], weight, *settings, 1, bias)
             at = self.put(name, node, (term.shape[0], term.shape[2]))
-            self.wire([feed], at)
-            return at
-        if covers_the_map(term, shape[1:]) and not can_be_square(term):  # a linear layer on the whole map
-            matrix = term.weight.reshape(len(bias), -1).astype(np.float32)
-            at = self.put(name, self.nir.Affine(matrix, bias), term.shape[:1])
-            self.wire([self.flat(feed)], at)
-            return at
-        weight, padding = checked_kernel(name, term, shape[1:])
-        # nir takes a kernel's second axis for the input's channels, so a grouped one must not state its input
-        sides = shape[1:] if term.groups == 1 else None
-        node = self.nir.Conv2d(
-            sides, weight.astype(np.float32), term.stride, padding, term.dilation, term.groups, bias
-        )
-        at = self.put(name, node, term.shape)
+        elif covers_the_map(term, shape[1:]) and not can_be_square(term):  # a linear layer on the whole map
+            matrix = ungrouped(term).reshape(len(bias), -1).astype(np.float32)
+            at, feed = self.put(name, self.nir.Affine(matrix, bias), term.shape[:1]), self.flat(feed)
+        else:
+            weight, padding = checked_kernel(name, term, shape[1:])
+            weight = weight.astype(np.float32)
+            node = self.nir.Conv2d(shape[1:], weight, term.stride, padding, term.dilation, 1, bias)
+            at = self.put(name, node, term.shape)
         self.wire([feed], at)
         return at
 
