@@ -40,6 +40,7 @@ def show(
     from snn_energy.exporters.chip.answer import table
     from snn_energy.exporters.chip.export import MAPPING_PAGE
     from snn_energy.exporters.chip.parts import MappingPart
+    from snn_energy.exporters.sanafe.export import SanafePart
 
     mapping = verdict.part(MappingPart)
     answers = mapping.answers if mapping else ()
@@ -51,6 +52,9 @@ def show(
         typer.echo(verdict.summary())
         for who, share in verdict.accuracy.items():
             typer.echo(f"accuracy ({who}): {share:.2%}")
+        if ran := verdict.part(SanafePart):
+            figures = f"{ran.joules_per_inference * 1e6:.4g} µJ and {ran.seconds_per_inference * 1e6:.4g} µs"
+            typer.echo(f"{ran.architecture}: {figures} per inference; {ran.error}")
         typer.echo(str(folder))
         if answers:
             typer.echo(f"Does it fit the chip?  (page: {folder / MAPPING_PAGE})")
