@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from snn_energy.models.zoo import create_model, list_models, register_model
     from snn_energy.profiling.neurons import register_neuron
     from snn_energy.profiling.profile import Profile
-    from snn_energy.profiling.session import profile, record_spikes
+    from snn_energy.profiling.session import profile
+    from snn_energy.profiling.spikes import record_spikes
     from snn_energy.reports import report
     from snn_energy.training import load_recipe, train
 
@@ -63,7 +64,7 @@ _HOME = {
     "load": "checkpoints",
     "load_recipe": "training",
     "profile": "profiling.session",
-    "record_spikes": "profiling.session",
+    "record_spikes": "profiling.spikes",
     "register_dataset": "data",
     "register_model": "models.zoo",
     "register_neuron": "profiling.neurons",

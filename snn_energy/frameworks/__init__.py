@@ -20,6 +20,7 @@ from snn_energy.frameworks.records import Framework, Neuron, TimeAxis, Update
 __all__ = ["Framework", "Neuron", "TimeAxis", "Update", "imported", "known_neuron"]
 
 GROUP = "snn_energy.frameworks"
+MANNER = "spikingjelly"  # its names for things (v_threshold, surrogate_function) are others' too
 # the framework's package -> the adapter here
 OURS = {
     "spikingjelly": "spikingjelly",
@@ -27,8 +28,9 @@ OURS = {
 
 
 def imported() -> tuple[Framework, ...]:
-    """The adapters of the frameworks that this process has imported."""
-    return tuple(_adapter(name) for name in (*OURS, *plugins.offered(GROUP)) if name in sys.modules)
+    """The adapters of the frameworks that this process has imported, and always that of the `MANNER`."""
+    names = dict.fromkeys((*OURS, *plugins.offered(GROUP)))
+    return tuple(_adapter(name) for name in names if name in sys.modules or name == MANNER)
 
 
 @functools.cache

@@ -53,7 +53,7 @@ def profile(model: torch.nn.Module, batches: Iterable[Any], **options: Any) -> P
 
 
 def record_spikes(model: torch.nn.Module, x: torch.Tensor, **options: Any) -> dict[str, torch.Tensor]:
-    """Every neuron's spikes on one batch: see `snn_energy.profiling.session.record_spikes`."""
-    from snn_energy.profiling import session
+    """Every neuron's spikes on one batch: see `snn_energy.profiling.spikes.record_spikes`."""
+    from snn_energy.profiling import spikes
 
-    return session.record_spikes(model, x, **options)
+    return spikes.record_spikes(model, x, **options)

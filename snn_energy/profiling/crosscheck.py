@@ -12,7 +12,9 @@ from torch import nn
 from snn_energy.errors import MissingDependency
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of, named_modules
-from snn_energy.profiling.layout import infer
+from snn_energy.profiling.axes import told
+from snn_energy.profiling.batches import Batch
+from snn_energy.profiling.contract import Declared
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC
 
@@ -54,9 +56,10 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
             by_module = analysis.by_module_and_operator()
         except Exception as error:
             return (_failure(profile, error),)
-    batch = infer(model, x, None, profile.time_steps, None).batch
+    batch = told(model, Batch(x), Declared(time_steps=profile.time_steps)).batch
+    samples = x.shape[batch]
     vector = {name: m.weight.numel() for name, m in named_modules(model) if isinstance(m, nn.Linear)}
-    return compare(profile, {name: dict(counts) for name, counts in by_module.items()}, batch, vector)
+    return compare(profile, {name: dict(counts) for name, counts in by_module.items()}, samples, vector)
 
 
 def _failure(profile: Profile, error: Exception) -> dict[str, Any]:

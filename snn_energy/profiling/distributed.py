@@ -15,8 +15,8 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.profiling import session
+from snn_energy.profiling.batches import holds_samples
 from snn_energy.profiling.profile import Profile
-from snn_energy.profiling.sanity import holds_samples
 
 
 def profile(model: nn.Module, batches: Iterable[Any], **options: Any) -> Profile:

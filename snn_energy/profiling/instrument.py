@@ -100,10 +100,7 @@ def _leave_neuron(watch: Watch, facts: Neuron) -> Any:
 def neuron(rec: Recorder, module: nn.Module, facts: Neuron, args: Any, out: Any) -> None:
     """Count one call of a neuron: its updates, its spikes per step and sample."""
     inputs = list(tensors_in(args))
-    spikes = spikes_in(out, facts)
-    if spikes is None:
-        where = f"neuron {rec.paths[-1]!r}: {type(module).__name__} returned {type(out).__name__}"
-        raise ConfigError(f"{where}; must return its spikes, or a tuple that begins with them")
+    spikes = spikes_in(out, facts, module, rec.paths[-1])
     tags = [tag for tag in map(rec.tag, inputs) if tag is not None]
     order = _steps_in(rec, facts, spikes, max((tag.order for tag in tags), default=TIME_MAJOR))
     name, update = rec.paths[-1], facts.update_for(rec.layout.steps or 1)
@@ -143,11 +140,15 @@ def neuron(rec: Recorder, module: nn.Module, facts: Neuron, args: Any, out: Any)
         spikes.__dict__[COUNTED] = measured
 
 
-def spikes_in(out: Any, facts: Neuron) -> torch.Tensor | None:
-    """The spikes in what a neuron returned; None where they are not there."""
+def spikes_in(out: Any, facts: Neuron, module: nn.Module, path: str) -> torch.Tensor:
+    """The spikes in what the neuron at `path` returned.  Raises `ConfigError` where they are not there."""
     if isinstance(out, torch.Tensor):
         return out
-    return next(itertools.islice(tensors_in((out,)), facts.spikes, None), None)
+    found = next(itertools.islice(tensors_in((out,)), facts.spikes, None), None)
+    if found is None:
+        where = f"neuron {path!r}: {type(module).__name__} returned {type(out).__name__}"
+        raise ConfigError(f"{where}; must return its spikes, or a tuple that begins with them")
+    return found
 
 
 def _steps_of(rec: Recorder, facts: Neuron, looked_at: torch.Tensor, order: int | None) -> int:
@@ -164,9 +165,6 @@ def _steps_in(rec: Recorder, facts: Neuron, spikes: torch.Tensor, order: int) ->
     shape, layout, axis = tuple(spikes.shape), rec.layout, facts.time_axis
     if axis is None or len(shape) < 2:
         return SAMPLE_MAJOR if facts.folded and axis is not None else None
-    if axis == 0 and layout.steps is None and not facts.folded:
-        layout.observe(shape)
-        rec.settled.clear()
     if axis != "by shape":
         return SAMPLE_MAJOR if facts.folded or axis == 1 else TIME_MAJOR if axis == 0 else SAMPLES_ALONE
     if not layout.steps_in_tensors or len(shape) <= 2:

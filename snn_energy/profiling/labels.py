@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from snn_energy.errors import DataError
+from snn_energy.errors import ConfigError, DataError
+from snn_energy.profiling.contract import Scores
+from snn_energy.profiling.layout import Layout
 
 TAKEN = "must be B class indices, (B,) or (B, 1), or class probabilities (B, K)"
 
@@ -46,20 +49,56 @@ def _probabilities(labels: torch.Tensor, batch: int, what: str) -> torch.Tensor:
     return soft
 
 
-def class_scores(out: Any, samples: int) -> torch.Tensor:
-    """(B, K) scores in what a network put out: the first entry of several, the mean over a time axis.
+def class_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
+    """(B, K) scores in what a network put out, one entry per call: the mean over calls and a time axis.
 
-    Raises `DataError` where there is no such thing.
+    `output`: which entry, and what to do over time (`contract.Scores`); left out, the first tensor, or the
+    entry `logits` of a mapping.  Raises `DataError` where there is no such thing, `ConfigError` where the
+    output has no such entry.
     """
-    if isinstance(out, dict):
+    where = Scores() if output is None else Scores.read(output)
+    steps = [_over_time(_entry(out, where), layout, where.over) for out in outs]
+    joined = torch.stack(steps)
+    return (
+        joined[-1] if where.over == "last-T" else joined.sum(0) if where.over == "sum-T" else joined.mean(0)
+    )
+
+
+def _entry(out: Any, where: Scores) -> torch.Tensor:
+    what = type(out).__name__
+    if where.place is not None:
+        try:
+            found = getattr(out, str(where.place)) if _is_record(out, where.place) else out[where.place]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            has = f"keys {', '.join(map(str, out))}" if isinstance(out, Mapping) else _many(out)
+            raise ConfigError(f"output = {where.place!r}: the network puts out {what} with {has}") from None
+        out = found
+    if isinstance(out, Mapping):
         out = out.get("logits", next(iter(out.values()), None))
     while isinstance(out, (tuple, list)) and out:
         out = out[0]
     if not isinstance(out, torch.Tensor):
-        raise DataError(f"labels are given, but the network puts out {type(out).__name__}: leave them out")
-    scores = out
+        raise DataError(f"labels are given, but the network puts out {what}: leave them out")
+    return out
+
+
+def _is_record(out: Any, place: int | str) -> bool:
+    return isinstance(place, str) and not isinstance(out, Mapping) and hasattr(out, place)
+
+
+def _many(out: Any) -> str:
+    return f"{len(out)} entries" if isinstance(out, (tuple, list)) else "no entries"
+
+
+def _over_time(out: torch.Tensor, layout: Layout, over: str) -> torch.Tensor:
+    """(B, K): one entry of the output, its time axis taken away."""
+    scores, samples = out, layout.batch
     if scores.dim() == 3:
-        scores = scores.mean(0 if scores.shape[1] == samples else 1)
+        time = 0 if scores.shape[1] == samples else 1
+        if over == "sum-T":
+            scores = scores.sum(time)
+        else:
+            scores = scores.select(time, -1) if over == "last-T" else scores.mean(time)
     if scores.dim() != 2 or len(scores) != samples:
         raise DataError(
             f"labels are given, but the network's output {tuple(out.shape)} holds no class scores "
@@ -68,8 +107,8 @@ def class_scores(out: Any, samples: int) -> torch.Tensor:
     return scores
 
 
-def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> int:
-    """How many samples have their highest score at their label.
+def count_correct(scores: torch.Tensor, labels: torch.Tensor, batch: int) -> int:
+    """How many samples of (B, K) scores have their highest at their label.
 
     Raises `DataError` for labels that are no whole numbers, or that no class of the network has.
     """
@@ -78,7 +117,6 @@ def count_correct(out: Any, labels: torch.Tensor, samples: int, batch: int) -> i
             f"labels of batch {batch} are {_dtype(labels)}, values {_span(labels)}: class indices are whole "
             "numbers of an integer type"
         )
-    scores = class_scores(out, samples)
     classes = scores.shape[1]
     if labels.dim() == 2:
         if labels.shape[1] != classes:

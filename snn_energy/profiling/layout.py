@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
 
-from snn_energy.errors import DataError
-from snn_energy.models.walk import modules
-from snn_energy.profiling.provenance import SAMPLE_MAJOR, TIME_MAJOR, UNKNOWN_ORDER
+from snn_energy.profiling.provenance import SAMPLE_MAJOR, SAMPLES_ALONE, TIME_MAJOR, UNKNOWN_ORDER
 
 
 @dataclass(frozen=True)
@@ -45,17 +41,12 @@ class Layout:
     steps: int | None
     time_first: bool = True
     steps_in_tensors: bool = True
-    unsure: tuple[int, ...] = ()  # the input's first two dimensions, where time might be the first of them
-
-    def observe(self, shape: Sequence[int]) -> None:
-        """Learn T, and whether the input is time-first, from what the first multi-step neuron puts out."""
-        if self.steps is None:
-            self.steps = shape[0]
-            if self.unsure == tuple(shape[:2]):
-                self.batch, self.time_first = shape[1], True
+    time_last: bool = False
 
     def input_order(self, shape: Sequence[int]) -> int:
         """How time and batch lie in the network's input."""
+        if self.time_last:
+            return SAMPLES_ALONE
         sample_first = not self.time_first and len(shape) > 2 and shape[1] == self.steps
         return SAMPLE_MAJOR if sample_first else TIME_MAJOR
 
@@ -90,7 +81,7 @@ class Layout:
     def leading(self, shape: Sequence[int], order: int = TIME_MAJOR) -> int:
         """How many leading dimensions may be time and batch: the second only if as long as the other."""
         second = self.steps if order == SAMPLE_MAJOR else self.batch
-        if len(shape) < 3 or not (self.unsure or shape[1] == second):
+        if len(shape) < 3 or shape[1] != second:
             return min(1, max(0, len(shape) - 1))
         return 2
 
@@ -110,43 +101,3 @@ def declared_steps(model: nn.Module) -> int | None:
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
     return None
-
-
-def infer(
-    model: nn.Module, x: torch.Tensor, y: torch.Tensor | None, steps: int | None, batch_dim: int | None
-) -> Layout:
-    """Where time and batch lie in `x`: by `batch_dim`, the labels, T, or what kind of model this is.
-
-    Our models take (B, …) or (B, T, …); SpikingJelly's multi-step networks take (T, B, …).
-    """
-    from spikingjelly.activation_based import base
-
-    stepped = [m for m in modules(model) if isinstance(m, base.StepModule)]
-    multi = any(getattr(m, "step_mode", "s") == "m" for m in stepped) or not stepped
-    given = batch_dim is not None or y is not None or steps is not None
-    if batch_dim is None:
-        batch_dim = _batch_dim(model, x, y, steps, bool(stepped) and multi)
-    if batch_dim not in (0, 1) or batch_dim >= x.dim():
-        raise DataError(
-            f"batch_dim = {batch_dim}: must be 0 or 1 and a dimension of the input {tuple(x.shape)}"
-        )
-    if batch_dim == 1:
-        steps = x.shape[0] if steps is None else steps
-    if y is not None and y.shape[0] != x.shape[batch_dim]:
-        raise DataError(
-            f"{y.shape[0]} labels for {x.shape[batch_dim]} samples in an input of shape {tuple(x.shape)}"
-        )
-    unsure = () if given or batch_dim == 1 else tuple(x.shape[:2])
-    return Layout(x.shape[batch_dim], steps, batch_dim == 1, multi, unsure)
-
-
-def _batch_dim(model: nn.Module, x: torch.Tensor, y: Any, steps: int | None, multi_step: bool) -> int:
-    if x.dim() < 3:
-        return 0
-    if hasattr(model, "config") and declared_steps(model) is not None:
-        return 0
-    if y is not None and x.shape[0] != x.shape[1] and len(y) in x.shape[:2]:
-        return 0 if x.shape[0] == len(y) else 1
-    if steps is not None and steps in x.shape[:2] and x.shape[0] != x.shape[1] and x.dim() >= 5:
-        return 1 if x.shape[0] == steps else 0
-    return 1 if multi_step and x.dim() >= 5 else 0

@@ -144,6 +144,7 @@ def bad_input(x: torch.Tensor, batch_dim: int) -> str | None:
     bad = ~torch.isfinite(x)
     at = tuple(bad.nonzero()[0].tolist())
     clause = f"{_kinds(found.kinds)} in {int(bad.sum())} of {x.numel()} values, the first at index {at}"
+    batch_dim = min(batch_dim, x.dim() - 1)
     if bool(bad.select(batch_dim, at[batch_dim]).all()):
         clause += f" (sample {at[batch_dim]} holds nothing else: a constant image over its deviation of 0?)"
     return clause

@@ -157,6 +157,7 @@ class Profile:
     aliases: dict[str, str] = field(default_factory=dict)  # other names of shared modules
     environment: dict[str, str] = field(default_factory=dict)  # versions, date, checkpoint hash
     class_names: tuple[str, ...] = ()
+    contract: str = ""  # how the network was run, and how that is known: docs/your-network.md
     notes: tuple[str, ...] = ()  # remarks on the measurement as a whole, one sentence each
     crosscheck: tuple[dict[str, Any], ...] = ()  # dense MACs beside another tool's: see `crosscheck.fvcore`
 

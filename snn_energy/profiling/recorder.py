@@ -49,8 +49,8 @@ class Recorder:
         self.plain: Tag = Tag(0)  # nothing is known
         self.fixed: Tag = Tag(0, constant=True, still=True)  # of a constant
         self.constants = Constants(model, neurons)
-        self.given: tuple[torch.Tensor, Tag] = torch.empty(0), self.plain  # the network's input
-        self.input_stands: bool | None = None  # is it the same at every step?  None: not looked at yet
+        self.given: list[tuple[torch.Tensor, Tag]] = []  # the network's inputs
+        self.input_stands: bool | None = None  # are they the same at every step?  None: not looked at yet
         self.sums: list[torch.Tensor] = []  # of what comparisons saw: one NaN makes a sum NaN
         self.swallowed = False  # did a comparison of this pass see NaN, which is gone behind it?
 
@@ -69,10 +69,12 @@ class Recorder:
         self.watched: torch.Tensor | None = None
         self.constants.begin(self.epoch == self.first)
 
-    def give(self, x: torch.Tensor, tag: Tag) -> None:
-        """`x` is the network's input."""
-        self.mark(x, tag)
-        self.given, self.input_stands = (x, x.__dict__[ATTRIBUTE]), None
+    def give(self, inputs: Iterable[tuple[torch.Tensor, Tag]]) -> None:
+        """These are the network's inputs, and what is known of each."""
+        self.given, self.input_stands = [], None
+        for x, tag in inputs:
+            self.mark(x, tag)
+            self.given.append((x, x.__dict__[ATTRIBUTE]))
 
     def flush(self) -> None:
         """End a forward pass: reduce what it left to exact sums."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,18 +11,17 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.walk import modules, named_modules
-from snn_energy.profiling import layout as layouts
 from snn_energy.profiling import nonfinite
-from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.batches import Batch
+from snn_energy.profiling.layout import Layout, declared_steps
 from snn_energy.profiling.neurons import named_neurons
 from snn_energy.profiling.nonfinite import Beginning, Finding, swallowed
 
-__all__ = ["Guard", "Pixels", "checked_steps", "holds_samples", "settle_steps", "swallowed"]
+__all__ = ["Guard", "Pixels", "swallowed"]
 
 GO_ON = "; allow_nonfinite=True (--allow-nonfinite) goes on all the same"
 WENT_ON = "; counted as it ran"
 LARGEST_COUNT = 15  # of graded events: docs/counting.md
-VOLUMES = (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.MaxPool3d, nn.AvgPool3d)
 
 
 class Guard:
@@ -31,8 +29,7 @@ class Guard:
 
     def __init__(self, model: nn.Module, time_steps: int | None, allow_nonfinite: bool) -> None:
         self.model, self.allow = model, allow_nonfinite
-        self.given = checked_steps(time_steps)
-        self.declared = layouts.declared_steps(model)
+        self.given, self.declared = time_steps, declared_steps(model)
         self.pixels = Pixels()
         self.batches = self.tainted = 0
         self.neurons = {m: path for path, m in named_neurons(model).items()}
@@ -42,8 +39,8 @@ class Guard:
         self._state: dict[str, list[tuple[str, torch.Tensor, bool]]] = {}  # what neurons hold or took in
         self._ran: tuple[str, int] | None = None  # the first multi-step neuron and its steps
         self._beginning: Beginning | None = None
-        self._batch: tuple[torch.Tensor, Layout] | None = None
-        self._suspect: tuple[Finding, int, Beginning, torch.Tensor, Layout] | None = None
+        self._batch: tuple[Batch, Layout] | None = None
+        self._suspect: tuple[Finding, int, Beginning, Batch, Layout] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -52,10 +49,10 @@ class Guard:
         return (*self._notes, *([pixels] if pixels else []))
 
     @contextlib.contextmanager
-    def watching(self, run: Callable[[nn.Module, torch.Tensor, Layout], object]) -> Iterator[None]:
+    def watching(self, run: Callable[[Batch], object]) -> Iterator[None]:
         """Check the weights, look on while the block runs, and say at its end what was not finite.
 
-        `run(model, x, layout)` runs a batch again.  Raises `DataError` unless not-finite values are allowed.
+        `run(batch)` runs a batch again.  Raises `DataError` unless not-finite values are allowed.
         """
         clause = nonfinite.bad_weights(self.model, self.neurons)
         if clause is not None:
@@ -76,28 +73,17 @@ class Guard:
         if self._suspect is not None:
             self._say(self._explained(run))
 
-    def steps(self, x: torch.Tensor, layout: Layout, known: int | None) -> int | None:
-        """T of a batch, set in `layout`, too: the data's where they have a time axis, else `known`."""
-        told = settle_steps(self.model, x, layout, self.given, self.declared)
-        if told is None:
-            return known
-        if self.batches and told != known:
-            raise DataError(f"batches of {known} and of {told} time steps cannot be profiled together")
-        if self.declared not in (None, told):
-            self._notes[f"T = {told} is that of the data; the network declares T = {self.declared}."] = None
-        layout.steps = told
-        return told
-
-    def before(self, x: torch.Tensor, layout: Layout, number: int) -> None:
-        """Look at the input of batch `number`.  Raises `DataError` if it is not finite, unless allowed."""
-        self.batches = number
-        clause = nonfinite.bad_input(x, 1 if layout.time_first else 0)
-        if clause is not None:
-            self._say(f"the input of batch {number} is not finite: {clause}")
-        self.pixels.look(x)
+    def before(self, batch: Batch, layout: Layout) -> None:
+        """Look at the inputs of a batch.  Raises `DataError` if they are not finite, unless allowed."""
+        self.batches = batch.number
+        for x in batch.tensors():
+            clause = nonfinite.bad_input(x, 1 if layout.time_first else 0)
+            if clause is not None:
+                self._say(f"the input of batch {batch.number} is not finite: {clause}")
+        self.pixels.look(batch.x)
         self._state.clear()
-        self._ran, self._batch = None, (x, layout)
-        self._beginning = Beginning(self.own, x.device)
+        self._ran, self._batch = None, (batch, layout)
+        self._beginning = Beginning(self.own, batch.x.device)
 
     def after(self, out: Any, *, suspected: bool = False) -> bool:
         """Look at the output of a batch and at what its neurons hold; true if profiling should end here.
@@ -106,7 +92,7 @@ class Guard:
         Raises `ConfigError` if the network ran for another number of steps than `time_steps` says.
         """
         assert self._batch is not None and self._beginning is not None
-        x, layout = self._batch
+        batch, layout = self._batch
         self._check_ran(layout)
         suspects = [entry for state in self._state.values() for entry in state]
         suspects += nonfinite.attributes(self.own, self.neurons)
@@ -118,15 +104,13 @@ class Guard:
             return False
         self.tainted += 1
         if self._suspect is None:
-            self._suspect = finding, self.batches, self._beginning, x, layout
+            self._suspect = finding, self.batches, self._beginning, batch, layout
         return not self.allow
 
-    def _explained(self, run: Callable[[nn.Module, torch.Tensor, Layout], object]) -> str:
+    def _explained(self, run: Callable[[Batch], object]) -> str:
         assert self._suspect is not None
-        finding, number, beginning, x, layout = self._suspect
-        origin = nonfinite.trace(
-            self.model, lambda: run(self.model, x, layout), beginning, finding, layout, number
-        )
+        finding, number, beginning, batch, layout = self._suspect
+        origin = nonfinite.trace(self.model, lambda: run(batch), beginning, finding, layout, number)
         what = f"values that are not finite ({' and '.join(finding.kinds)})"
         said = f"{origin} and reach" if origin else f"were met in batch {number} in"
         more = f" ({self.tainted} of {self.batches} batches)" if self.allow and self.batches > 1 else ""
@@ -209,46 +193,3 @@ class Pixels:
             f"The input holds whole numbers from 0 to {self.largest:g} and looks like raw pixels 0…255: they "
             "are counted as real values, but networks are usually trained on images normalised to floats."
         )
-
-
-def checked_steps(time_steps: Any) -> int | None:
-    """`time_steps` as an int ≥ 1, or None.  Raises `ConfigError` for anything else."""
-    if time_steps is None:
-        return None
-    try:
-        steps = 0 if isinstance(time_steps, bool) else operator.index(time_steps)
-    except TypeError:
-        steps = 0
-    if steps < 1:
-        raise ConfigError(f"time_steps = {time_steps!r}: must be a whole number of at least 1")
-    return steps
-
-
-def settle_steps(
-    model: nn.Module, x: torch.Tensor, layout: Layout, given: int | None, declared: int | None
-) -> int | None:
-    """T as the time axis of the batch `x` says, or None where it has none that can be told.
-
-    Raises `ConfigError` where the caller's `given` T is not the data's, or, without such an axis, neither the
-    `declared` T of the network nor the length of an axis that might be time.
-    """
-    if layout.time_first:
-        told, axis = x.shape[0], 0
-    elif x.dim() == 5 and declared and not any(isinstance(m, VOLUMES) for m in modules(model)):
-        told, axis = x.shape[1], 1
-    else:
-        if given and declared not in (None, given) and not (x.dim() > 2 and given in x.shape[:2]):
-            raise ConfigError(f"time_steps = {given} contradicts the network, which declares T = {declared}")
-        return None
-    if given not in (None, told):
-        raise ConfigError(
-            f"time_steps = {given} contradicts the input {tuple(x.shape)}, which has {told} steps along axis "
-            f"{axis}{' (batch_dim=0 if that is no time)' if axis == 0 else ''}"
-        )
-    return told
-
-
-def holds_samples(batch: Any) -> bool:
-    """False for a batch of no samples: x, or x of a pair, has no elements."""
-    x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    return not isinstance(x, torch.Tensor) or x.numel() > 0

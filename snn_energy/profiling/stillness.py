@@ -72,17 +72,19 @@ def _steps_alike(rec: Recorder, x: torch.Tensor, groups: int, tag: Tag) -> bool:
 
 
 def _input_stands(rec: Recorder) -> bool:
-    """Is the network's own input the same at every step, to the bit?  Looked at once a pass."""
+    """Are the network's own inputs the same at every step, to the bit?  Looked at once a pass."""
     if rec.input_stands is None:
-        x, tag = rec.given
-        lead = tuple(x.shape[: rec.layout.leading(x.shape, tag.order)])
-        groups = _groups(rec, lead, tag.order)
-        unchanged = x._version == tag.version and not rec.constants.torn_since(x, tag.clock)
-        exact = tag.but(sites=0)
-        rec.input_stands = (
-            unchanged and groups is not None and (groups == 1 or _steps_alike(rec, x, groups, exact))
-        )
+        rec.input_stands = all(_stands(rec, x, tag) for x, tag in rec.given)
     return rec.input_stands
+
+
+def _stands(rec: Recorder, x: torch.Tensor, tag: Tag) -> bool:
+    lead = tuple(x.shape[: rec.layout.leading(x.shape, tag.order)])
+    groups = _groups(rec, lead, tag.order)
+    unchanged = x._version == tag.version and not rec.constants.torn_since(x, tag.clock)
+    return (
+        unchanged and groups is not None and (groups == 1 or _steps_alike(rec, x, groups, tag.but(sites=0)))
+    )
 
 
 def _as_first(rec: Recorder, row: Tally, x: torch.Tensor, weight: torch.Tensor) -> bool:

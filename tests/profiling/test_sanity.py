@@ -16,6 +16,7 @@ from snn_energy.energy import estimate
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.zoo import create_model
 from snn_energy.profiling import Profile, profile
+from snn_energy.profiling.batches import Batch
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.sanity import Guard, swallowed
 from snn_energy.reports import report
@@ -427,7 +428,7 @@ def test_empty_batches_are_skipped() -> None:
         profile(Net(), [x[:, :0], (x[:0], y[:0])])
 
 
-@pytest.mark.parametrize("batch", [(), [], None, torch.tensor(3.0), {"x": frames()}])
+@pytest.mark.parametrize("batch", [(), [], None, torch.tensor(3.0), {"x": 3}])
 def test_what_is_no_batch_is_refused(batch: object) -> None:
     with pytest.raises(DataError, match=f"a batch holds {type(batch).__name__}; expected a tensor"):
         profile(Net(), [batch])
@@ -503,6 +504,6 @@ def test_what_an_operation_saw_vanish_is_traced_too() -> None:
             DataError, match=r"module '1' \(in log\) at step 1 of batch 7 and reach a comparison"
         )
         with torch.no_grad(), refusal if suspected else contextlib.nullcontext():  # noqa: SIM117
-            with guard.watching(lambda net, batch, layout: net(batch)):
-                guard.before(x, layout, 7)
+            with guard.watching(lambda batch: model(batch.inputs)):
+                guard.before(Batch(x, number=7), layout)
                 assert guard.after(model(x), suspected=suspected) is suspected

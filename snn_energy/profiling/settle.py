@@ -1,0 +1,295 @@
+"""Settling the contract: what was told, then what a look at the first samples shows.
+
+A contradiction between the two is an error that names both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn_energy.errors import ConfigError
+from snn_energy.models.at_rest import Rest
+from snn_energy.models.walk import modules, named_modules
+from snn_energy.profiling import axes
+from snn_energy.profiling.axes import Axes
+from snn_energy.profiling.batches import Batch, call
+from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
+from snn_energy.profiling.layout import declared_steps
+from snn_energy.profiling.neurons import facts_of, named_neurons
+from snn_energy.profiling.observe import (
+    Observation,
+    difference,
+    like_neurons,
+    observe,
+    shares_time,
+    steps_by_calls,
+)
+
+OURS = "snn_energy.models."
+
+
+def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
+    """How `rest.model` is to be run on batches like this one.
+
+    Raises `ConfigError` where what is declared contradicts the network or the data, or where state survives
+    the reset; and what the network raises where it does not run on the batch.
+    """
+    model = rest.model
+    told = axes.told(model, batch, declared)
+    if type(model).__module__.startswith(OURS) and declared_steps(model) is not None:
+        steps = told.steps or declared_steps(model) or 1
+        fact = told.steps_fact or Fact(f"T = {steps}", "known", "the network's own")
+        return _contract(model, told, steps, fact, in_tensors=True, calls=1)
+    return _Look(rest, batch, declared, told).contract()
+
+
+class _Look:
+    """A look at the first samples, and what follows from it."""
+
+    def __init__(self, rest: Rest, batch: Batch, declared: Declared, told: Axes) -> None:
+        self.rest, self.model, self.declared, self.told = rest, rest.model, declared, told
+        self.whole = batch
+        self.remarks: list[str] = list(told.remarks)
+        self.error: Exception | None = None  # of a call that took all steps at once
+        self.part, self.samples = self._few(batch)
+        self.facts = {path: facts_of(module) for path, module in named_neurons(self.model).items()}
+
+    def contract(self) -> Contract:
+        """What holds."""
+        with _same_chance():
+            seen = self._first_look()
+        if not self.told.sure:
+            self.told = axes.seen(self.told, self.whole.x, seen, self.facts, self._halves)
+            self.samples = self.whole.x.shape[self.told.batch]
+        steps, fact = self._steps(seen)
+        calls = steps if seen is None or self._steps_are_calls(seen, steps) else 1
+        in_tensors = calls == 1 and (steps == 1 or self._in_tensors(seen, steps))
+        contract = _contract(self.model, self.told, steps, fact, in_tensors, calls)
+        if calls > 1:
+            self._ask_for_an_axis(steps)
+            seen = self._steps_looked_at(contract)
+        assert seen is not None
+        if self.declared.check:
+            self._twice(seen, contract)
+        self._remark(seen, steps, calls)
+        return _contract(self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks))
+
+    # -- looking --------------------------------------------------------------------------------------------
+
+    def _few(self, batch: Batch) -> tuple[Batch, int]:
+        """A few samples: enough to look at, in a number that is not mistaken for T."""
+        size = batch.x.shape[self.told.batch]
+        steps = self.told.steps or 1
+        count = next((n for n in (2, 3) if n != steps and n <= size), size)
+        if not self.told.sure or count == size or _holds_batches(self.model, size):
+            return batch, size
+        return batch.part(0, count, self.told.batch), count
+
+    def _observed(self, inputs: list[Any]) -> Observation:
+        self.rest.fresh()
+        own = [Batch(x).mapped(torch.clone).inputs for x in inputs]  # a network may write into its input
+        return observe(self.model, [functools.partial(call, self.model, x) for x in own])
+
+    def _first_look(self) -> Observation | None:
+        """One call of the network; None where it cannot take all steps at once."""
+        try:
+            return self._observed([self.part.inputs])
+        except Exception as error:
+            if self.part is not self.whole:  # it may know only batches of one size
+                self.part, self.samples = self.whole, self.whole.x.shape[self.told.batch]
+                return self._first_look()
+            self.error = error
+            if (self.told.steps or 1) > 1 and self.told.time is not None:
+                return None
+            error.add_note(axes.hint(self.told, self.whole.x))
+            raise
+
+    def _steps_looked_at(self, contract: Contract) -> Observation:
+        """One call per step.  Raises what a call of all steps raised where this fails as well."""
+        try:
+            with _same_chance():
+                return self._observed(contract.runs(self.part))
+        except Exception:
+            if self.error is None:
+                raise
+        raise self.error
+
+    def _halves(self, axis: int, seen: Observation) -> bool:
+        """Do the halves of the batch along `axis` put out together what the whole puts out?"""
+        size = self.whole.x.shape[axis]
+        parts = [(0, size // 2), (size // 2, size - size // 2)]
+        try:
+            halves = [self._observed([self.whole.part(*part, axis).inputs]) for part in parts]
+        except Exception:
+            return False
+        both = Observation(nonzeros={p: sum(h.nonzeros.get(p, 0) for h in halves) for p in seen.nonzeros})
+        return difference(seen, both) is None
+
+    # -- concluding -----------------------------------------------------------------------------------------
+
+    def _steps(self, seen: Observation | None) -> tuple[int, Fact]:
+        """T, and where it comes from."""
+        if self.told.steps is not None:
+            assert self.told.steps_fact is not None
+            return self.told.steps, self.told.steps_fact
+        assert seen is not None
+        for path in seen.neurons:
+            facts, shape = self.facts[path], seen.shapes.get(path, ())
+            if facts is None or not isinstance(facts.time_axis, int) or len(shape) < 2:
+                continue
+            steps = shape[0] // self.samples if facts.folded else shape[facts.time_axis]
+            return steps, Fact(f"T = {steps}", "observed", f"what {path or '(model)'!r} puts out")
+        return self._steps_of_calls(seen)
+
+    def _steps_of_calls(self, seen: Observation) -> tuple[int, Fact]:
+        steps, odd = steps_by_calls(seen)
+        if steps == 1:
+            return 1, Fact("T = 1", "observed", "each layer runs once per forward")
+        again = [path for path, n in seen.neurons.items() if n > 1]
+        layers = [path for path, n in seen.layers.items() if n == steps]
+        along = self.told.time is not None and self.whole.x.shape[self.told.time] == steps
+        if again or along or len(layers) > len(seen.layers) / 2 > 0.5:
+            if not again and not along:
+                self.remarks.append(
+                    f"{len(layers)} of {len(seen.layers)} layers run {steps} times per forward, which is "
+                    "taken for time steps: give time_steps=1 if it is not time."
+                )
+            if odd:
+                first = odd[0]
+                n = seen.neurons.get(first) or seen.layers[first]
+                self.remarks.append(
+                    f"T = {steps} is what most layers' calls per forward say, but {first!r} is called {n} "
+                    "times (several places, or a call beyond the steps?): give time_steps if T is another."
+                )
+            return steps, Fact(f"T = {steps}", "observed", "calls per forward")
+        self.remarks.append(
+            f"{layers[0]!r} runs {steps} times per forward, and nothing says whether that is time: T = 1 is "
+            f"assumed; give time_steps={steps} if it is."
+        )
+        return 1, Fact("T = 1", "assumed")
+
+    def _steps_are_calls(self, seen: Observation, steps: int) -> bool:
+        """Does the network make one step per call, so that it has to be called T times?"""
+        if steps == 1:
+            return False
+        facts = [self.facts[path] for path in seen.neurons]
+        if any(f is not None and isinstance(f.time_axis, int) for f in facts):
+            return False
+        counts = {*seen.neurons.values(), *seen.layers.values()}
+        if any(n > 1 and n % steps == 0 for n in counts):
+            return False
+        ran, _ = steps_by_calls(seen)
+        repeated = [path for path, n in seen.layers.items() if n == ran > 1]
+        if repeated and self.told.time is None:
+            if self.told.steps_fact is not None and self.told.steps_fact.source == "declared":
+                called = f"{repeated[0]!r} is called {ran} times per forward"
+                raise ConfigError(f"time_steps = {steps} contradicts the network: {called}")
+            return False
+        if any(f is not None and f.time_axis is None for f in facts):
+            return True
+        if self.told.time is not None or declared_steps(self.model) is not None:
+            return False
+        paths = {**seen.neurons, **seen.layers}
+        return not shares_time(seen, steps, self.samples, paths)
+
+    def _in_tensors(self, seen: Observation | None, steps: int) -> bool:
+        """Do tensors inside hold several steps?  Else the network steps through time itself."""
+        assert seen is not None
+        if any(f is not None and isinstance(f.time_axis, int) for f in map(self.facts.get, seen.neurons)):
+            return True
+        if shares_time(seen, steps, self.samples, {**seen.neurons, **seen.layers}):
+            return True
+        return all(n == 1 for n in (*seen.neurons.values(), *seen.layers.values()))
+
+    def _ask_for_an_axis(self, steps: int) -> None:
+        x = self.whole.x
+        if self.told.time is None and self.declared.layout is None and x.dim() == 3 and x.shape[1] == steps:
+            raise ConfigError(
+                f"the network makes one step per call, and axis 1 of the input {tuple(x.shape)} is as long "
+                f"as T = {steps}: give layout='BT' if it is time, layout='B' if every step gets all of it"
+            )
+
+    # -- checking -------------------------------------------------------------------------------------------
+
+    def _twice(self, seen: Observation, contract: Contract) -> None:
+        """The same samples once more, from rest, must come out the same."""
+        with _same_chance():
+            again = self._observed(contract.runs(self.part))
+        found = difference(seen, again)
+        if found is None:
+            return
+        path, before, after = found
+        raise ConfigError(
+            f"state survives the reset: {path or '(model)'!r} puts out {before} nonzero values in a first "
+            f"pass and {after} in a second one; give the reset (register_neuron(..., reset='method')), keep "
+            "state in attributes of modules, or check=False (--no-check)"
+        )
+
+    def _remark(self, seen: Observation, steps: int, calls: int) -> None:
+        if calls > 1:
+            for path, n in seen.neurons.items():
+                if n != calls:
+                    self.remarks.append(
+                        f"neuron {path!r} is called {n} times over {calls} steps: its rate is that of all."
+                    )
+            if self.told.steps_fact is not None and self.told.steps_fact.source == "known":
+                self.remarks.append(f"The network makes one step per call: it is called {calls} times.")
+        for path in like_neurons(seen):
+            name = type(dict(named_modules(self.model))[path]).__name__
+            out, came = seen.lookalikes[path]
+            self.remarks.append(
+                f"{path or '(model)'!r} behaves like a neuron (it puts out {out} different values, and takes "
+                f"in {came}) and is counted by what it calls: "
+                f'snn_energy.register_neuron({name}, op="lif") or --neuron {name}=lif.'
+            )
+
+
+def _holds_batches(model: nn.Module, size: int) -> bool:
+    """Does a module of nobody's library hold a tensor that is as long as a batch (a membrane, say)?"""
+    for module in modules(model):
+        if not type(module).__module__.startswith("torch."):
+            held = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+            if any(isinstance(x, torch.Tensor) and x.dim() > 1 and x.shape[0] == size for x in held):
+                return True
+    return False
+
+
+def _contract(
+    model: nn.Module,
+    told: Axes,
+    steps: int,
+    fact: Fact,
+    in_tensors: bool,
+    calls: int,
+    remarks: tuple[str, ...] | None = None,
+) -> Contract:
+    facts = [neurons_in_words(model), fact]
+    if steps > 1:
+        loop = "one call per step" if calls > 1 else "all steps in one call" if in_tensors else "its own loop"
+        facts.append(Fact(loop, "observed" if remarks is not None else "known"))
+    facts += [told.fact, reset_in_words(model)]
+    time = told.time
+    return Contract(
+        steps, time, told.batch, in_tensors, calls, tuple(facts), told.remarks if remarks is None else remarks
+    )
+
+
+@contextlib.contextmanager
+def _same_chance() -> Iterator[None]:
+    """The same random numbers in every such block; those of the caller go on as if it had not been."""
+    python = random.getstate()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    try:
+        with torch.random.fork_rng(list(devices)):
+            torch.manual_seed(0)
+            random.seed(0)
+            yield
+    finally:
+        random.setstate(python)
