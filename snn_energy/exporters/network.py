@@ -20,8 +20,8 @@ from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import WrongAxis
 from snn_energy.models.at_rest import Rest
+from snn_energy.profiling.contract import LAYOUTS, Scores
 
-BATCH_AXIS = {"TB": 1, "BT": 0, "BT-last": 0, "B": 0}  # layout -> the axis of the samples
 KNOWN = "TB for (T, B, …), BT for (B, T, …), BT-last for (B, …, T), B for (B, …)"
 
 
@@ -31,12 +31,12 @@ class Network:
 
     model: nn.Module
     graph: Graph
-    output: str | None = None
+    place: int | str | None = None
 
     def answer(self, x: np.ndarray, rest: Rest, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """What the model answers to samples as it takes them, from rest."""
         rest.fresh()
-        found = answer(self.model(torch.as_tensor(x).to(dtype)), self.output)
+        found = answer(self.model(torch.as_tensor(x).to(dtype)), self.place)
         if not isinstance(found, torch.Tensor):
             raise DataError(f"the network's answer is {type(found).__name__}, must be a tensor")
         return found
@@ -47,24 +47,26 @@ def see(
     x: np.ndarray,
     *,
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
     meta: dict[str, Any] | None = None,
 ) -> Network:
     """Capture `model` for samples like `x`.
 
-    `layout`: where they lie in `x` (`BATCH_AXIS`); by default along the first axis or, where the forward ties
-    that to one size, the second.  Raises `UnsupportedOp` by node, `ConfigError` for an unknown layout.
+    `layout`: where they lie in `x` (`profiling.contract.LAYOUTS`); by default along the first axis or, where
+    the forward ties that to one size, the second.  `output`: which output is the answer, INDEX, KEY or
+    INDEX:mean-T.  Raises `UnsupportedOp` by node, `ConfigError` for an unknown layout.
     """
-    if layout is not None and layout not in BATCH_AXIS:
+    if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r}: must be {KNOWN}")
-    axes = (0, 1) if layout is None else (BATCH_AXIS[layout],)
+    axes = (0, 1) if layout is None else (LAYOUTS[layout][1],)
+    place = place_of(output)
     first: WrongAxis | None = None
     for axis in axes:
         if x.ndim <= max(axis, 1) or (axis == 1 and layout is None and x.ndim < 3):
             continue
         example = take(x, slice(1), axis)
         try:
-            return Network(model, capture(model, example, meta=meta, batch_axis=axis, output=output), output)
+            return Network(model, capture(model, example, meta=meta, batch_axis=axis, output=place), place)
         except WrongAxis as error:
             first = first or error
         except UnsupportedOp as error:
@@ -74,6 +76,16 @@ def see(
     if first is None:
         raise DataError(f"samples of shape {x.shape}: must be {KNOWN}")
     raise first
+
+
+def place_of(output: int | str | None) -> int | str | None:
+    """The index or key that `output` names.  Raises `ConfigError` for what is no mean over steps."""
+    if output is None:
+        return None
+    scores = Scores.read(output)
+    if scores.over not in ("", "mean-T"):
+        raise ConfigError(f"output {output!r}: an exported network answers with the mean over steps (mean-T)")
+    return scores.place
 
 
 def take(x: Any, index: Any, axis: int) -> Any:

@@ -12,29 +12,25 @@ from typing import Any
 
 from snn_energy.errors import ConfigError, DataError
 
-MEAN = ":mean-T"
 
-
-def answer(out: Any, output: str | None = None) -> Any:
+def answer(out: Any, place: int | str | None = None) -> Any:
     """The answer in `out`, a structure whose leaves are tensors, or whatever stands for them.
 
-    `output`: its key or index, `INDEX:mean-T` and `:mean-T` likewise (the mean over steps is the reader's).
-    Raises `ConfigError` for an output that is not there, `DataError` where there is none.
+    `place`: its index or key.  Raises `ConfigError` for one that is not there, `DataError` where there is no
+    answer at all.
     """
-    wanted = (output or "").removesuffix(MEAN)
-    if wanted:
-        out = _entry(out, wanted)
-    found = _first(out)
+    found = _first(out if place is None else _entry(out, place))
     if found is None:
         raise DataError(f"the network puts out {_what(out)}: an export needs a tensor, its class scores")
     return found
 
 
-def _entry(out: Any, wanted: str) -> Any:
+def _entry(out: Any, place: int | str) -> Any:
     entries = _entries(out)
+    wanted = str(len(entries) + place if isinstance(place, int) and place < 0 else place)
     if wanted not in entries:
-        known = ", ".join(entries) or f"a single {_what(out)}"
-        raise ConfigError(f"output {wanted!r}: the network puts out {known}")
+        known = ", ".join(entries) or f"a single {type(out).__name__}"
+        raise ConfigError(f"output {place!r}: the network puts out {known}")
     return entries[wanted]
 
 

@@ -30,7 +30,7 @@ def capture(
     *,
     meta: dict[str, Any] | None = None,
     batch_axis: int = 0,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Graph:
     """The static network that `model` is in evaluation, as a `Graph` with free batch size.
 
@@ -51,7 +51,7 @@ def capture(
 class _Capture:
     """One capture: of the network, and of each of its neurons that has equations of its own."""
 
-    def __init__(self, output: str | None = None) -> None:
+    def __init__(self, output: int | str | None = None) -> None:
         self.output = output
         self.arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]] = {}
 

@@ -31,7 +31,7 @@ class Converter(Builder):
         super().__init__(model, equations, arrays)
         self.program = program
 
-    def run(self, output: str | None = None) -> tuple[list[Node], tuple[str, ...]]:
+    def run(self, output: int | str | None = None) -> tuple[list[Node], tuple[str, ...]]:
         """All nodes, dead ones included, and the name of the answer (`EVERYTHING`: of every output)."""
         env: dict[fx.Node, Any] = {}
         outputs: tuple[str, ...] = ()
@@ -45,7 +45,9 @@ class Converter(Builder):
                 env[node] = self.call(node, env)
         return self.nodes, outputs
 
-    def outputs(self, env: dict[fx.Node, Any], values: list[Any], output: str | None) -> tuple[str, ...]:
+    def outputs(
+        self, env: dict[fx.Node, Any], values: list[Any], output: int | str | None
+    ) -> tuple[str, ...]:
         """The names of what is put out, or of the answer in it."""
         if output != EVERYTHING:
             spec = self.program.call_spec.out_spec

@@ -23,7 +23,7 @@ FIRES = (461, 511, 711, 761)
 
 
 def neuron() -> Netlist:
-    """A synapse of 640 = 64·10, a membrane that keeps 3933/4096, a threshold of 64·25 = 1600; no current stays.
+    """A synapse of 640 = 64·10, a membrane that keeps 3933/4096, a threshold of 64·25 = 1600.
 
     The chip's own threshold lies between 1,589 (no spike) and 1,656 (a spike).
     """

@@ -67,7 +67,7 @@ def build(
     calibration: Any = None,
     refuse: Callable[[Netlist], None] = lambda netlist: None,
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Built:
     """Lower `model`, run it in the simulator on all of `x` and hold it against the de-quantized network.
 
@@ -115,7 +115,7 @@ def export_netlist(
     stock_processes: bool | None = None,
     calibration: Any = None,
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Verification:
     """Write the netlist, its listing and its mappings into `out`, verified in the simulator: see `build`."""
     options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}

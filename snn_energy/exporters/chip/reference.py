@@ -125,7 +125,7 @@ def accuracies(
     given = {
         "model": (network, torch.float32, lambda part: as_taken(part, graph)),
         "dequantized": (
-            Network(twin, graph, network.output), torch.float64, lambda part: fed(graph, netlist, part)
+            Network(twin, graph, network.place), torch.float64, lambda part: fed(graph, netlist, part)
         ),
     }  # fmt: skip
     predicted = {"netlist": activity.predictions()}

@@ -30,7 +30,7 @@ def export_lava(
     stock_processes: bool | None = None,
     calibration: Any = None,
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Verification:
     """Write the Lava package `out` and verify it: simulator against de-quantized PyTorch on all of `x`, and
     Lava against the simulator on the first `lava_samples` (0: leave that to `snn-energy verify`).

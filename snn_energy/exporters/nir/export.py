@@ -47,7 +47,7 @@ def export_nir(
     *,
     unsupported: str = "refuse",
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Verification:
     """Write `out`/model.nir and verify it on samples `x`, as the network takes them.
 

@@ -51,7 +51,7 @@ def export_onnx(
     debug_outputs: bool = False,
     class_names: list[str] | None = None,
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Verification:
     """Write `out_dir`/model.onnx and the Graph that later verifications need, and run it beside the model.
 
@@ -149,7 +149,7 @@ def verify_dir(
     y: Any = None,
     *,
     model: Any = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Verification:
     """Repeat the verification of an export directory on new samples.
 
@@ -159,7 +159,7 @@ def verify_dir(
     _require_packages()
     import onnx
 
-    from snn_energy.exporters.network import Network
+    from snn_energy.exporters.network import Network, place_of
 
     out = Path(directory)
     graph = Graph.load(out / GRAPH_FILE)
@@ -169,7 +169,7 @@ def verify_dir(
         raise DataError(f"{out / MODEL_FILE}: not an ONNX file ({error})") from error
     form = next((entry.value for entry in proto.metadata_props if entry.key == "form"), "multi-step")
     labels = None if y is None else np.asarray(y)
-    network = None if model is None else Network(model, graph, output)
+    network = None if model is None else Network(model, graph, place_of(output))
     return _verify(out, graph, proto, _samples(x), labels, form, network)
 
 

@@ -52,7 +52,7 @@ def export_sanafe(
     sanafe_samples: int = SAMPLES,
     calibration: Any = None,
     layout: str | None = None,
-    output: str | None = None,
+    output: int | str | None = None,
 ) -> Verification:
     """Write the netlist into `out`, verify it in the simulator on all of `x`, and run the first
     `sanafe_samples` in SANA-FE: spikes against the simulator, energy and latency into the record.
