@@ -209,7 +209,7 @@ def test_layouts_and_outputs_that_cannot_be() -> None:
     model = Net(lambda y: (y.mean(0), y)).eval()
     with pytest.raises(ConfigError, match="layout 'TBC': must be TB for"):
         see(model, X.numpy(), layout="TBC")
-    with pytest.raises(ConfigError, match="output '7': the network puts out 0, 1"):
+    with pytest.raises(ConfigError, match="output 7: the network puts out 0, 1"):
         see(model, X.numpy(), output="7")
     with pytest.raises(ConfigError, match="answers with the mean over steps"):
         see(model, X.numpy(), output="1:last-T")

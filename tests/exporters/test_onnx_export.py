@@ -66,7 +66,12 @@ def test_spike_for_spike(name: str, form: Any, tmp_path: Path) -> None:
     assert len(found.neurons) >= 3
     for check in found.neurons:
         assert 0 < check.spikes < check.compared, f"{check.name} is not alive"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["graph.json", "graph.npz", "model.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "graph.json",
+        "graph.npz",
+        "model.onnx",
+        "samples.npz",
+    ]
     with torch.no_grad():
         logits = model(x)
     runner = OnnxModel(tmp_path / "model.onnx")
