@@ -97,7 +97,7 @@ def _examples(example: Any, axis: int) -> tuple[torch.Tensor, ...]:
     for tensor in tensors:
         if tensor.dim() < max(2, axis + 1) or tensor.shape[axis] < 1:
             raise DataError(
-                f"example input of shape {tuple(tensor.shape)}: needs samples along axis {axis}, at least 1"
+                f"example input of shape {tuple(tensor.shape)}: needs a batch along axis {axis}, at least 1"
             )
     return tuple(torch.cat([t.narrow(axis, 0, 1)] * 3, axis).cpu() for t in tensors)
 

@@ -27,6 +27,7 @@ from snn_energy.exporters.netlist.record import (
     SpikeAttention,
 )
 from snn_energy.exporters.netlist.simulate import encode, simulate
+from snn_energy.exporters.network import see
 from snn_energy.graph.capture import capture
 from snn_energy.models.neurons import LIF, PLIF, reset
 from snn_energy.models.statten import STAtten, STAttenConfig
@@ -64,7 +65,7 @@ def assert_lowers(model: nn.Module, x: np.ndarray, **options):
     assert len(silent) < len(compared.checks) / 3, silent
     (name,) = activity.logits
     np.testing.assert_allclose(activity.logits[name], wanted.logits[name], atol=1e-12)
-    _, differ = accuracies(model, dequantized_model(model, lowering), lowering, x, None, activity)
+    _, differ = accuracies(see(model, x), dequantized_model(model, lowering), lowering, x, None, activity)
     assert differ == 0
     return lowering, activity
 

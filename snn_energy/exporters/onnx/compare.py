@@ -18,6 +18,7 @@ from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.exporters.verification import Difference, NeuronCheck, Verification
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import membrane, run
+from snn_energy.graph.nodes import Heaviside, Node
 from snn_energy.models.at_rest import at_rest
 
 BATCH = 16
@@ -38,7 +39,7 @@ def compare(
     The reference is the model of `network`, or the interpreter on `graph` where none is given.
     """
     runner = OnnxModel(model_bytes)
-    counts: dict[str, list[int]] = {node.name: [0, 0, 0] for node in graph.neurons}
+    counts: dict[str, list[int]] = {node.name: [0, 0, 0] for node in graph.spiking}
     differences: list[Difference] = []
     worst, changed, correct, samples = 0.0, 0, [0, 0], x.shape[graph.batch_axis]
     for start, part in batches(x, graph.batch_axis, BATCH):
@@ -80,9 +81,10 @@ def reference(
     graph: Graph, network: Network | None, x: np.ndarray
 ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
     """The answer in the network's own layout, and every neuron's spikes (T, B, ...), of the model itself."""
+    held = run(graph, x) if network is None or _inside(graph, network) else {}
+    spikes = {node.name: _steps(held[node.name], node) for node in graph.spiking if node.name in held}
     if network is None:
-        held = run(graph, x)
-        return held[graph.outputs[0]].numpy(), {node.name: held[node.name] for node in graph.neurons}
+        return held[graph.outputs[0]].numpy(), spikes
     fired: dict[str, list[torch.Tensor]] = defaultdict(list)
     hooks = []
     for path in dict.fromkeys(node.module for node in graph.neurons):
@@ -95,7 +97,17 @@ def reference(
         for handle in hooks:
             handle.remove()
     calls = {path: iter(outputs) for path, outputs in fired.items()}
-    return answer.numpy(), {node.name: next(calls[node.module]) for node in graph.neurons}
+    return answer.numpy(), spikes | {node.name: next(calls[node.module]) for node in graph.neurons}
+
+
+def _inside(graph: Graph, network: Network) -> bool:
+    """Are there spikes that no module puts out as a whole, so that only the graph knows them?"""
+    return len(graph.spiking) > len(graph.neurons)
+
+
+def _steps(spikes: torch.Tensor, node: Node) -> torch.Tensor:
+    """Spikes as (T, B, …): those of a step function without a time axis are one step."""
+    return spikes if node.shape[:2] == ("T", "B") else spikes[None]
 
 
 def _recorder(outputs: list[torch.Tensor]) -> Any:
@@ -114,13 +126,16 @@ def first_differences(
 
     All spikes before it are equal, so the file's currents into that layer must be the true ones.
     """
-    exact = run(graph, x, dtype=torch.float64, forced=spikes)
+    forced = {name: s if graph[name].shape[:2] == ("T", "B") else s[0] for name, s in spikes.items()}
+    exact = run(graph, x, dtype=torch.float64, forced=forced)
     for sample in range(x.shape[graph.batch_axis]):
-        for node in graph.neurons:
+        for node in graph.spiking:
+            if node.name not in unequal:
+                continue
             places = unequal[node.name][:, sample].nonzero()
             if len(places):
                 step, *index = (int(i) for i in places[0])
-                current = exact[node.inputs[0]]
+                current = _steps(exact[node.inputs[0]], node)
                 h, threshold = membrane(node, current, spikes[node.name])
                 value = float(h[(step, sample, *index)])
                 got = every_step(out[f"{node.name}.current"], current.shape)[: step + 1, sample]
@@ -146,10 +161,15 @@ def with_debug(model: Any, graph: Graph) -> bytes:
     held = {v.name for v in copy.graph.output}
     calls = {node.output[0]: node for node in copy.graph.node if node.domain == DOMAIN}
     flat = {tensor: node.input[0] for node in copy.graph.node for tensor in node.output}
-    for neuron in graph.neurons:
-        call = calls.get(neuron.name) or calls[flat[neuron.name]]
+    makes = {tensor: node for node in copy.graph.node for tensor in node.output}
+    for neuron in graph.spiking:
         name = f"{neuron.name}.current"
-        copy.graph.node.append(helper.make_node("Identity", [call.input[0]], [name], name=name))
+        if isinstance(neuron, Heaviside):
+            received = makes[makes[neuron.name].input[0]].input[0]  # Cast(Greater(current, threshold))
+        else:
+            call = calls.get(neuron.name) or calls[flat[neuron.name]]
+            received = call.input[0]
+        copy.graph.node.append(helper.make_node("Identity", [received], [name], name=name))
         for output in {neuron.name, name} - held:
             copy.graph.output.append(helper.make_tensor_value_info(output, 1, None))
     return copy.SerializeToString()

@@ -74,10 +74,12 @@ def export_onnx(
     x, y = _samples(x), None if y is None else np.asarray(y)
     network = see(model, x, layout=layout, output=output, meta=_meta(model, class_names))
     graph = network.graph
-    if not graph.neurons:
-        name, way_out = type(model).__name__, "use SpikingJelly's multi-step LIF, PLIF or IF neurons"
+    if not graph.spiking:
         raise UnsupportedOp(
-            name, "a model without a neuron", supported="LIF, PLIF, IF, STAALIF", way_out=way_out
+            type(model).__name__,
+            "a model without a neuron",
+            supported="LIF, PLIF, IF, STAALIF, step functions",
+            way_out="use neurons of SpikingJelly, or a comparison of a membrane with a threshold",
         )
     out = Path(out_dir)
     proto = build(graph, form, debug=debug_outputs)
