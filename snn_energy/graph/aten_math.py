@@ -59,7 +59,7 @@ def rsub(call: Call) -> Any:
 def _sum(call: Call, left: Any, right: Any, alpha: float) -> Any:
     if (filled := _filled(left, right, lambda a, b: a + alpha * b)) is not None:
         return filled
-    if alpha == 1 and _number(left) is not None:
+    if alpha == 1 and isinstance(right, str) and _number(left) is not None:
         left, right = right, left
     if (number := _number(right)) is not None:
         return call.emit(n.Scale, left, offset=number * alpha)

@@ -20,6 +20,7 @@ from snn_energy.graph.convert import EVERYTHING, Converter
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import WrongAxis, canonical
 from snn_energy.graph.opaque import OneStep, opaque_neurons
+from snn_energy.graph.reroll import rolled
 from snn_energy.graph.simplify import prune
 from snn_energy.models.at_rest import at_rest
 
@@ -66,6 +67,8 @@ class _Capture:
         with opaque_neurons(model):
             program = _export(model, inputs, batch_axes or (0,) * len(inputs))
         nodes, outputs = Converter(program, model, self.equations, self.arrays).run(self.output)
+        if self.output != EVERYTHING:
+            nodes, outputs = rolled(nodes, outputs)
         return prune(canonical(nodes, outputs, meta or {}))
 
     def equations(self, module: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def _refusal(
             "that axis to one size",
             supported=supported,
             way_out="say where the samples are (layout='TB' for (T, B, …), 'BT' for (B, T, …)), or let the "
-            "forward take sizes from x.shape and write no batch size as a number",
+            "forward take sizes from x.shape (not len(x)) and write no batch size as a number",
         )
     line = next((s.strip() for s in text.splitlines() if s.strip()), type(error).__name__)
     if "data-dependent" in text or "DataDependent" in type(error).__name__:

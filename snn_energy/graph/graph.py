@@ -131,7 +131,7 @@ class Graph:
 
     @property
     def spiking(self) -> list[Node]:
-        """Every node that makes spikes: neurons, and step functions of (B, …) or (T, B, …) outside of them."""
+        """Every node that makes spikes: neurons, and step functions of (B, …) or (T, B, …) beside them."""
         return [
             node
             for node in self.nodes

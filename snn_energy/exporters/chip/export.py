@@ -89,7 +89,10 @@ def build(
     messages = encode(netlist, x)
     activity = simulate(netlist, messages)
     wanted = reference(lowering.dequantized, netlist, x)
-    twin = dequantized_model(model, lowering)
+    try:
+        twin = dequantized_model(model, lowering)
+    except ConfigError:  # weights or neurons that are no modules of their own
+        twin = None
     accuracy, differ = accuracies(network, twin, lowering, x, y, activity)
     compared = compare_activities(netlist, wanted, activity, messages)
     verdict = verification(

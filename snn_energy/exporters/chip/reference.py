@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from spikingjelly.activation_based.neuron import BaseNode
 from torch import nn
 
 from snn_energy.errors import ConfigError
@@ -53,6 +55,8 @@ def dequantized_model(model: nn.Module, lowering: Lowering) -> nn.Module:
             put(node.module, LIF(node.v_threshold, node.tau))
         elif isinstance(node, gn.Lif | gn.If):
             neuron: Any = modules[node.module]
+            if not isinstance(neuron, BaseNode):
+                raise ConfigError(f"{node.name}: no neuron module of SpikingJelly's; compare with the graph")
             neuron.v_threshold = node.v_threshold
             if isinstance(node, gn.Lif) and hasattr(neuron, "w"):
                 neuron.w = nn.Parameter(torch.tensor(-np.log(node.tau - 1.0), dtype=torch.float64))
@@ -111,7 +115,7 @@ def _over_steps(answers: np.ndarray, graph: Graph) -> np.ndarray:
 
 def accuracies(
     network: Network,
-    twin: nn.Module,
+    twin: nn.Module | None,
     lowering: Lowering,
     x: np.ndarray,
     y: np.ndarray | None,
@@ -119,16 +123,19 @@ def accuracies(
 ) -> tuple[dict[str, float], int]:
     """Accuracy of model, de-quantized twin and netlist; in how many predictions twin and netlist differ.
 
-    `x`: (N, …) or (N, T, …).
+    `x`: (N, …) or (N, T, …).  Where the model cannot hold the registers' numbers, `twin` is None and the
+    de-quantized graph stands for it.
     """
     graph, netlist = network.graph, lowering.netlist
-    given = {
-        "model": (network, torch.float32, lambda part: as_taken(part, graph)),
-        "dequantized": (
-            Network(twin, graph, network.place), torch.float64, lambda part: fed(graph, netlist, part)
-        ),
-    }  # fmt: skip
+    given: dict[str, tuple[Network, torch.dtype, Callable[[np.ndarray], np.ndarray]]] = {
+        "model": (network, torch.float32, lambda part: as_taken(part, graph))
+    }
     predicted = {"netlist": activity.predictions()}
+    if twin is None:
+        predicted["dequantized"] = reference(lowering.dequantized, netlist, x).predictions()
+    else:
+        exact = Network(twin, graph, network.place)
+        given["dequantized"] = (exact, torch.float64, lambda part: fed(graph, netlist, part))
     for who, (net, dtype, feed) in given.items():
         found = []
         with at_rest(net.model) as rest:

@@ -47,6 +47,12 @@ class Reader(PoolReader):
         self.staa = staa
 
     def run(self) -> Plan:
+        if self.graph.spiking and not self.graph.neurons:
+            self.refuse(
+                self.graph.spiking[0],
+                "its neurons are written out, but not all as v ← a·v + b·x with a threshold and a reset to 0 "
+                "or by the threshold: use SpikingJelly's neurons, or export to onnx, which takes any",
+            )
         for node in self.graph:
             if type(node) not in HANDLERS:
                 self.refuse(node, WAYS_OUT.get(type(node), "replace it or keep it outside the network"))

@@ -16,6 +16,7 @@ from snn_energy.exporters.network import Network, batches, classes, scores
 from snn_energy.exporters.onnx.lif import DOMAIN
 from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.exporters.verification import Difference, NeuronCheck, Verification
+from snn_energy.graph.dims import values
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import membrane, run
 from snn_energy.graph.nodes import Heaviside, Node
@@ -81,10 +82,8 @@ def reference(
     graph: Graph, network: Network | None, x: np.ndarray
 ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
     """The answer in the network's own layout, and every neuron's spikes (T, B, ...), of the model itself."""
-    held = run(graph, x) if network is None or _inside(graph, network) else {}
-    spikes = {node.name: _steps(held[node.name], node) for node in graph.spiking if node.name in held}
     if network is None:
-        return held[graph.outputs[0]].numpy(), spikes
+        return _in_the_graph(graph, x)
     fired: dict[str, list[torch.Tensor]] = defaultdict(list)
     hooks = []
     for path in dict.fromkeys(node.module for node in graph.neurons):
@@ -97,12 +96,21 @@ def reference(
         for handle in hooks:
             handle.remove()
     calls = {path: iter(outputs) for path, outputs in fired.items()}
-    return answer.numpy(), spikes | {node.name: next(calls[node.module]) for node in graph.neurons}
+    spikes = {node.name: next(calls[node.module], None) for node in graph.neurons}
+    batch = x.shape[graph.batch_axis]
+    known = {
+        node.name: s
+        for node in graph.neurons
+        if (s := spikes[node.name]) is not None and s.shape == values(node.shape, graph.time_steps, batch)
+    }
+    if len(known) < len(graph.spiking):  # neurons that are written out in the forward are no modules
+        known = _in_the_graph(graph, x)[1] | known
+    return answer.numpy(), known
 
 
-def _inside(graph: Graph, network: Network) -> bool:
-    """Are there spikes that no module puts out as a whole, so that only the graph knows them?"""
-    return len(graph.spiking) > len(graph.neurons)
+def _in_the_graph(graph: Graph, x: np.ndarray) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+    held = run(graph, x)
+    return held[graph.outputs[0]].numpy(), {n.name: _steps(held[n.name], n) for n in graph.spiking}
 
 
 def _steps(spikes: torch.Tensor, node: Node) -> torch.Tensor:
@@ -111,7 +119,11 @@ def _steps(spikes: torch.Tensor, node: Node) -> torch.Tensor:
 
 
 def _recorder(outputs: list[torch.Tensor]) -> Any:
-    return lambda module, args, output: outputs.append(output.detach().clone())
+    def record(module: Any, args: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            outputs.append(output.detach().clone())
+
+    return record
 
 
 def first_differences(
