@@ -1,11 +1,11 @@
-"""Checkpoints: ours, the official STAtten release's, and bare state dicts, read without running pickled code.
+"""Checkpoints: ours, the official STAtten release's, bare state dicts, NIR files; no pickled code is run.
 
 `load(path)` gives a model in evaluation mode; `read_checkpoint` and `build` are its two halves.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -19,10 +19,11 @@ from torch import nn
 
 from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
-from snn_energy.models import official
+from snn_energy.models import official, releases
 from snn_energy.models.flags import flag_of
+from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
-from snn_energy.safe_load import safe_load
+from snn_energy.safe_load import beginning, safe_load
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -36,10 +37,11 @@ class Checkpoint:
 
     `model` is a registry name; `config` the known fields of its configuration; `missing` those that neither
     the file says nor its tensors show; `notes` what a person should be told (inferred fields, ignored keys).
+    `state_dict` has the file's own names; those of another network's `release` are renamed by `build`.
     """
 
     path: Path
-    kind: Literal["ours", "official", "bare"]
+    kind: Literal["ours", "official", "bare", "nir"]
     model: str | None
     config: dict[str, Any]
     state_dict: dict[str, torch.Tensor]
@@ -51,6 +53,8 @@ class Checkpoint:
     training_state: dict[str, Any] | None = None
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    graph: dict[str, Any] | None = None  # of a NIR file, as `models.nir.read_nir` gives it
+    release: releases.Release | None = None
 
 
 def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -> nn.Module:
@@ -58,12 +62,19 @@ def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -
 
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
-    `ema` takes the averaged weights.  Warns of what was inferred or not as stored; raises `CheckpointError`.
+    `ema` takes the averaged weights.  A NIR file gives a `models.nir.NirNetwork` and takes `dt=`, seconds per
+    step.  Warns of what was inferred or not as stored; raises `CheckpointError`.
     """
     checkpoint = read_checkpoint(path, ema=ema)
-    for note in checkpoint.notes:
+    model = build(checkpoint, **overrides)
+    for note in notes_of(checkpoint, model):
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    return build(checkpoint, **overrides)
+    return model
+
+
+def notes_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
+    """What a person should be told of a file, and of what a NIR network made of it."""
+    return (*checkpoint.notes, *(model.notes if isinstance(model, NirNetwork) else ()))
 
 
 def read_checkpoint(
@@ -71,6 +82,8 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
     path = Path(path)
+    if is_nir(path, beginning(path)):
+        return _read_nir(path, ema, allow_nonfinite)
     content = safe_load(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
@@ -80,7 +93,8 @@ def read_checkpoint(
         checkpoint = _read_official(path, content, ema)
     else:
         wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
-        checkpoint = _describe(path, "bare", _state_dict(path, content, wrapper))
+        state = _state_dict(path, content, wrapper)
+        checkpoint = _of_release(path, state, content) or _describe(path, "bare", state, _told(content))
     if not allow_nonfinite:
         _check_finite(path, checkpoint.state_dict)
     return checkpoint
@@ -92,6 +106,8 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
     Raises `CheckpointError` if a needed field is unknown, or if the weights do not fit the model.
     """
     path = checkpoint.path
+    if checkpoint.graph is not None:
+        return _build_nir(path, checkpoint.graph, overrides)
     name, fields = _resolve(checkpoint, {k: v for k, v in overrides.items() if v is not None})
     model_class = ZOO[name].resolve()
     _check_depth(path, fields.get("depths"), len(checkpoint.state_dict))
@@ -101,7 +117,7 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
             expected = model_class(config).state_dict()
     except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    state = _with_unused(checkpoint.state_dict, expected)
+    state = official.with_unused(_own_names(checkpoint, name), expected)
     _check_fit(path, name, state, expected)
     with torch.random.fork_rng(devices=[]):
         model = construct(model_class, config)
@@ -174,21 +190,41 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
     if ema and not isinstance(content.get("state_dict_ema"), Mapping):
         raise CheckpointError(f"{path}: holds no averaged weights (state_dict_ema); leave --ema out")
     state = _state_dict(path, content, "state_dict_ema" if ema else "state_dict")
-    arguments = content.get("args")
-    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    arguments = official.stored_arguments(content)
     epoch, optimizer, metric = (content.get(key) for key in ("epoch", "optimizer", "metric"))
-    try:
-        told = official.from_arguments(arguments if isinstance(arguments, Mapping) else {})
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    described = _describe(path, "official", state, told if isinstance(arguments, Mapping) else None)
+    described, told = _of_release(path, state, content), None
+    if described is None:
+        try:
+            told = None if arguments is None else official.from_arguments(arguments)
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        described = _describe(path, "official", state, told)
     return dataclasses.replace(
         described,
-        recipe=told.settings or None,
+        recipe=(told and told.settings) or None,
         epoch=epoch if isinstance(epoch, int) else None,
         metrics={} if metric is None else {"metric": metric},
         optimizer=optimizer if isinstance(optimizer, dict) else None,
     )
+
+
+def _told(content: Mapping[str, Any]) -> official.OfficialConfig | None:
+    """What arguments beside bare weights say, if they are of the official trainers' kind."""
+    arguments = official.stored_arguments(content)
+    with contextlib.suppress(ConfigError):  # of another model: nothing about this one
+        if arguments is not None and official.release_of(arguments) is not None:
+            return official.from_arguments(arguments)
+    return None
+
+
+def _of_release(path: Path, state: dict[str, torch.Tensor], content: Mapping[str, Any]) -> Checkpoint | None:
+    """A checkpoint of another network's release; None if `state` is of none that is known."""
+    release = releases.recognise(state)
+    if release is None:
+        return None
+    fields, missing, notes = releases.told(path, release, state, official.stored_arguments(content) or {})
+    rest: dict[str, Any] = {"missing": missing, "notes": notes, "release": release}
+    return Checkpoint(path, "official", release.model or None, fields, state, **rest)
 
 
 def _describe(
@@ -208,7 +244,9 @@ def _describe(
         )
     fields = told.fields if told else {}
     filled = {key: value for key, value in inferred.items() if key not in fields}
-    notes = told.notes if told else ("no args in the file: attention_mode is taken to be STAtten",)
+    notes = told.notes if told else ()
+    if "attention_mode" not in {**fields, **inferred}:
+        notes += ("no args in the file that say the attention: attention_mode is taken to be STAtten",)
     if filled:
         notes += ("inferred from the tensors: " + ", ".join(f"{k} = {v}" for k, v in filled.items()),)
     fields = {"attention_mode": "STAtten", **filled, **fields}
@@ -216,6 +254,26 @@ def _describe(
     if told is not None and "dvs_mode" in missing:
         missing.remove("dvs_mode")  # the constructor's default: False
     return Checkpoint(path, kind, "statten", fields, state, missing=tuple(missing), notes=notes)
+
+
+def _read_nir(path: Path, ema: bool, allow_nonfinite: bool) -> Checkpoint:
+    if ema:
+        raise CheckpointError(f"{path}: a NIR file holds no averaged weights; leave --ema out")
+    graph = read_nir(path)
+    if not allow_nonfinite:
+        _check_finite(path, dict(arrays(graph)))
+    return Checkpoint(path, "nir", None, {}, {}, graph=graph)
+
+
+def _build_nir(path: Path, graph: dict[str, Any], overrides: dict[str, Any]) -> NirNetwork:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    dt = given.pop("dt", None)
+    if given:
+        told = ", ".join(f"{key} = {value}" for key, value in given.items())
+        raise CheckpointError(
+            f"{path}: a NIR graph is fixed: {told} cannot be set; dt can, the seconds per step"
+        )
+    return NirNetwork(graph, dt, str(path))
 
 
 WRAPPERS = ("model", "model_state_dict", "net")
@@ -279,7 +337,7 @@ def _check_fit(
         same = len(expected) - len(missing)
         raise CheckpointError(
             f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; "
-            f"{', '.join(parts)}{_hint(missing, unexpected)}"
+            f"{', '.join(parts)}{_hint(found, missing, unexpected)}"
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
@@ -290,20 +348,21 @@ def _check_fit(
             raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
 
 
-def _with_unused(
-    found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """`found`, with zeros for the official release's unused weights where a file was stripped of them all."""
-    unused = {
-        key: torch.zeros(value.shape) for key, value in expected.items() if key.endswith(official.UNUSED)
-    }
-    return found if any(key in found for key in unused) else {**found, **unused}
+def _own_names(checkpoint: Checkpoint, name: str) -> dict[str, torch.Tensor]:
+    """The weights under the names of the registered network `name`."""
+    release = checkpoint.release
+    if release is None or not release.model or ZOO[release.model].target != ZOO[name].target:
+        return checkpoint.state_dict
+    return releases.renamed(checkpoint.path, release, checkpoint.state_dict)
 
 
-def _hint(missing: list[str], unexpected: list[str]) -> str:
-    """What a mismatch of the learnable time constants means."""
+def _hint(found: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
+    """What a mismatch means: of the learnable time constants, or of a file of another network."""
+    release = releases.recognise(found)
+    if release is not None:
+        return f"; this looks like a {release.name} release"
     if any(".attn." in key and key.endswith("_lif.w") for key in unexpected):
-        return "; STAtten has no parametric neurons in its attention (a Spike-driven Transformer's file?)"
+        return "; its attention is parametric too, as a Spike-driven Transformer's: release=SDT"
     if unexpected and all(key.endswith("_lif.w") for key in unexpected):
         return "; its neurons are parametric: --spike-mode plif"
     if missing and all(key.endswith("_lif.w") for key in missing):
@@ -316,11 +375,13 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     path = checkpoint.path
     name, yaml_path = overrides.pop("model", None), overrides.pop("config", None)
     if yaml_path is not None:
-        told = official.read_yaml(yaml_path)
+        told = official.read_yaml(yaml_path, beside=overrides)
         overrides = {**told.fields, **overrides}
         name = name or "statten"
     if name is None:
         name = checkpoint.model
+    if name is None and checkpoint.release is not None:
+        raise CheckpointError(f"{path}: {checkpoint.release.refusal(path)}")
     if name is None:
         raise CheckpointError(
             f"{path}: the file does not say which model it is for; give --model or --config"
@@ -329,7 +390,7 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
         raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
     stored = checkpoint.config if own else {}
-    named = {} if name == checkpoint.model and checkpoint.kind == "ours" else ZOO[name].fields
+    named = {} if name == checkpoint.model else ZOO[name].fields
     fields = {**stored, **named, **overrides}
     unknown = [key for key in checkpoint.missing if key not in fields] if own else []
     if fields.get("attention_mode") == "SDT" and "chunk_size" in unknown:

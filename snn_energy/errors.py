@@ -2,6 +2,7 @@
 
     SnnEnergyError
     ├── ConfigError          a model field, recipe key or flag that cannot be
+    │   └── OldNameError     an import name of an old library that has no alias here
     ├── CheckpointError      a file that is not the checkpoint it should be
     ├── DataError            a data set or an input file that cannot be used
     ├── UnsupportedOp        an operation that a lowering does not cover
@@ -29,6 +30,10 @@ class SnnEnergyError(Exception):
 
 class ConfigError(SnnEnergyError):
     """A model field, recipe key or flag that cannot be."""
+
+
+class OldNameError(ConfigError, ImportError):
+    """An import name of an old library that has no alias here: an `ImportError` too, as `except` expects."""
 
 
 class CheckpointError(SnnEnergyError):

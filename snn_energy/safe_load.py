@@ -24,6 +24,19 @@ def safe_load(path: Path) -> Any:
     Raises `CheckpointError`, in one line, for anything else: a file that is missing, damaged (checksums are
     compared), of another kind, or that asks to import something, which is named and not imported.
     """
+    start = beginning(path)
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")
+            if start.startswith(b"PK"):
+                _check_sums(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything inside the unpickler
+        raise CheckpointError(f"{path}: {_explain(error, start)}") from None
+
+
+def beginning(path: Path) -> bytes:
+    """The first bytes of a file.  Raises `CheckpointError` for no file, or what is plainly no checkpoint."""
     if path.is_dir():
         raise CheckpointError(f"{path}: is a directory, must be a checkpoint file")
     try:
@@ -37,14 +50,7 @@ def safe_load(path: Path) -> Any:
         raise CheckpointError(f"{path}: is a web page, not a checkpoint (a download that went wrong?)")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself (git lfs pull)")
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")
-            if start.startswith(b"PK"):
-                _check_sums(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything inside the unpickler
-        raise CheckpointError(f"{path}: {_explain(error, start)}") from None
+    return start
 
 
 def _check_sums(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,20 @@ from snn_energy.errors import ConfigError, DataError
 class Samples:
     """Images (and labels, where known), what to call them, and the names of their classes.
 
-    `training`: the training part of their data set, where that is known.
+    `training`: the training part of their data set, where that is known.  `time_first`: the network takes
+    frames as (T, B, …), so that is how `batches` gives them; `images` holds (N, T, …) all the same.
     """
 
     images: Images
     name: str
     class_names: tuple[str, ...] = ()
     training: Samples | None = None
+    time_first: bool = False
+
+    def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """All samples once, in order, as the network takes them; with their labels, or None."""
+        for x, y in self.images.batches(size):
+            yield (x.transpose(0, 1) if self.time_first else x), y
 
     def take(self, count: int) -> Samples:
         """The first `count` of them."""
@@ -35,25 +43,32 @@ def choose_samples(
     input_file: Path | None = None,
     count: int | None = None,
     allow_nonfinite: bool = False,
+    time_first: bool = False,
 ) -> Samples:
     """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
 
-    `allow_nonfinite`: `input_file` may hold NaN and infinity.
-    Raises `DataError` if none of the three is there, `ConfigError` for both of the first two or a bad count.
+    `allow_nonfinite`: `input_file` may hold NaN and infinity.  `time_first`: the network takes (T, B, …), and
+    so is the file's x.  Raises `DataError` if none of the three is there, `ConfigError` for both of the first
+    two, a bad count, and still images for a network that takes frames.
     """
     if data is not None and input_file is not None:
         raise ConfigError(f"--data {data} and --input {input_file}: give one of them")
     if count is not None and count < 1:
         raise ConfigError(f"--samples {count}: must be at least 1")
     if input_file is not None:
-        samples = Samples(read_input(input_file, allow_nonfinite=allow_nonfinite), Path(input_file).name)
+        images = read_input(input_file, allow_nonfinite=allow_nonfinite, time_first=time_first)
+        samples = Samples(images, Path(input_file).name, time_first=time_first)
     else:
         name = data or (recipe or {}).get("data")
         if name is None:
             raise DataError("the checkpoint names no data set: give --data NAME or --input FILE.npz")
         loaded = load_data(name)
-        training = Samples(loaded.train, f"{name} (train)", loaded.class_names)
-        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training)
+        if time_first and loaded.test.pixels.dim() != 5:
+            raise ConfigError(
+                f"{name} holds still images; this network takes frames, (T, N, …) in --input FILE.npz"
+            )
+        training = Samples(loaded.train, f"{name} (train)", loaded.class_names, None, time_first)
+        samples = Samples(loaded.test, f"{name} (test)", loaded.class_names, training, time_first)
     if count is None:
         return samples
     if count > len(samples.images):

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "frameworks": set(),
     "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
+    "compat": set(),
     "checkpoints": {"models", "safe_load"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi

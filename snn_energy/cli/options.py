@@ -52,6 +52,7 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     extra = {
         "model": option(str, "--model", text="Registry name of the network."),
         "config": option(Path, "--config", text="An official YAML configuration."),
+        "dt": option(float, "--dt", text="Seconds per step of a NIR file."),
         "ema": option(bool, "--ema/--no-ema", text="Use the averaged weights."),
     }
     extra |= {flag.field: option(flag.type, flag.name, text=flag.help) for flag in FLAGS}
@@ -77,15 +78,16 @@ def load_model(
     path: Path, overrides: dict[str, Any], *, allow_nonfinite: bool = False
 ) -> tuple[nn.Module, StoredCheckpoint]:
     """The model in a checkpoint with the user's flags, and what the file says; its notes are printed."""
-    from snn_energy.checkpoints import build, read_checkpoint
+    from snn_energy.checkpoints import build, notes_of, read_checkpoint
     from snn_energy.models.official import read_yaml
 
     overrides = dict(overrides)
     stored = read_checkpoint(path, ema=overrides.pop("ema", False), allow_nonfinite=allow_nonfinite)
-    told = read_yaml(overrides["config"]).notes if "config" in overrides else ()
-    for note in (*stored.notes, *told):
+    told = read_yaml(overrides["config"], beside=overrides).notes if "config" in overrides else ()
+    model = build(stored, **overrides)
+    for note in (*notes_of(stored, model), *told):
         typer.echo(f"note: {note}", err=True)
-    return build(stored, **overrides), stored
+    return model, stored
 
 
 @contextlib.contextmanager

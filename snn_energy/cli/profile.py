@@ -76,12 +76,17 @@ def profile(
 
     model, stored = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
     chosen = choose_samples(
-        stored.recipe, data=data, input_file=input_file, count=samples, allow_nonfinite=allow_nonfinite
+        stored.recipe,
+        data=data,
+        input_file=input_file,
+        count=samples,
+        allow_nonfinite=allow_nonfinite,
+        time_first=getattr(model, "time_axis", None) == 0,
     )
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             model,
-            chosen.images.batches(batch_size),
+            chosen.batches(batch_size),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
             input_kind=input_kind or "",
@@ -90,7 +95,7 @@ def profile(
             data=chosen.name,
             class_names=chosen.class_names or tuple(stored.class_names or ()),
         )
-    measured = crosschecked(model, chosen.images.batch(slice(0, 1))[0], measured)
+    measured = crosschecked(model, next(chosen.batches(1))[0], measured)
     origin = {"checkpoint": checkpoint.name, "checkpoint_sha256": sha256(checkpoint)}
     measured = dataclasses.replace(
         measured, model=stored.model or measured.model, environment={**measured.environment, **origin}

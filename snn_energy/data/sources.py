@@ -91,9 +91,10 @@ def _registered(kind: str, where: str, name: str) -> Data:
     return dataclasses.replace(found, name=name)
 
 
-def read_input(path: str | Path, *, allow_nonfinite: bool = False) -> Images:
+def read_input(path: str | Path, *, allow_nonfinite: bool = False, time_first: bool = False) -> Images:
     """The user's samples: an .npz file with `x` (N, C, H, W) or (N, T, C, H, W), as the network takes them,
-    and optionally `y` (N,) or (N, 1), the classes.  Raises `DataError` for anything else, and for NaN or
+    and optionally `y` (N,) or (N, 1), the classes.  `time_first`: x is (T, N, …), of any shape; the images
+    are (N, T, …).  Raises `DataError` for anything else, and for NaN or
     infinity in `x` unless `allow_nonfinite`.
     """
     path = Path(path)
@@ -107,8 +108,11 @@ def read_input(path: str | Path, *, allow_nonfinite: bool = False) -> Images:
     if "x" not in arrays:
         raise DataError(f"{path}: has no array 'x' of samples, (N, C, H, W) or (N, T, C, H, W)")
     x, y = arrays["x"], arrays.get("y")
-    if x.ndim not in (4, 5) or not len(x):
-        raise DataError(f"{path}: x has shape {x.shape}; must be (N, C, H, W) or (N, T, C, H, W) with N ≥ 1")
+    if time_first and x.ndim > 1:
+        x = x.swapaxes(0, 1)
+    if (x.ndim < 2 if time_first else x.ndim not in (4, 5)) or not x.size:
+        wanted = "(T, N, …) with T" if time_first else "(N, C, H, W) or (N, T, C, H, W) with N"
+        raise DataError(f"{path}: x has shape {arrays['x'].shape}; must be {wanted} ≥ 1")
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: x must hold finite numbers; its type is {x.dtype}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite as the network takes it

@@ -103,7 +103,7 @@ class Forms:
         return Form(terms={node.name: 1.0})
 
     def _gate(self, spike: str, behind: Form) -> Form:
-        """(1 - spike) · `behind`; for a multiple of what the spike was compared from, that multiple of a gate."""
+        """(1 - spike) · `behind`; for a multiple of the membrane that fired, that multiple of its gate."""
         charged = Form(terms=self.fires[spike].terms)
         factor = next((v / charged.terms[k] for k, v in behind.terms.items() if k in charged.terms), 1.0)
         if behind.key != charged.times(factor).key:

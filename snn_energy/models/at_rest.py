@@ -34,7 +34,7 @@ class Rest:
         self.resets = resets
         self.changed: dict[str, Any] = {}  # what passes changed so far: path of an attribute -> what it held
         self._kept = [
-            (path, module, {k: _keep(v) for k, v in vars(module).items() if k not in _TORCHS})
+            (path, module, _held(module))
             for path, module in named_modules(model)
             if not isinstance(module, torch.jit.ScriptModule) and not _unfinished(module)
         ]
@@ -56,13 +56,13 @@ class Rest:
             for name, entry in kept.items():
                 if entry.stands(held.get(name, _GONE)):
                     continue
-                if name == "_buffers":
-                    self._note_buffers(path, held[name], entry)
+                if name in ("_buffers", "_parameters"):
+                    self._note_each(path, held[name], entry)
                 else:
                     self.changed.setdefault(_path(path, name), entry.content)
                 held[name] = entry.put_back()
 
-    def _note_buffers(self, path: str, held: dict[str, Any], entry: _Kept) -> None:
+    def _note_each(self, path: str, held: dict[str, Any], entry: _Kept) -> None:
         for name, one in entry.content.items():
             if not one.stands(held.get(name, _GONE)):
                 self.changed.setdefault(_path(path, name), one.content)
@@ -84,7 +84,7 @@ class _Kept:
         if now is not self.value:
             return False
         if isinstance(self.content, torch.Tensor):
-            return bool(_version(now) == self.version)
+            return _version(now) == self.version and _alike(now, self.content)
         if isinstance(self.content, dict):
             return now.keys() == self.content.keys() and all(
                 entry.stands(now[key]) for key, entry in self.content.items()
@@ -97,9 +97,11 @@ class _Kept:
 
     def put_back(self) -> Any:
         """The value, holding what it held."""
-        if isinstance(self.content, torch.Tensor) and _version(self.value) != self.version:
-            with torch.no_grad():
+        if isinstance(self.content, torch.Tensor) and not self.stands(self.value):
+            if self.value.shape == self.content.shape:
                 self.value.copy_(self.content)
+            else:
+                self.value.data = self.content.clone()
             self.version = _version(self.value)
         elif isinstance(self.content, dict):
             entries = {key: entry.put_back() for key, entry in self.content.items()}
@@ -112,9 +114,30 @@ class _Kept:
         return self.value
 
 
+def _held(module: nn.Module) -> dict[str, _Kept]:
+    """What a module holds: attributes, buffers, and parameters where the module is nobody's library's.
+
+    Weights of torch's own layers are not copied: nothing in a forward pass writes to them.
+    """
+    kept = {name: _keep(value) for name, value in vars(module).items() if name not in _TORCHS}
+    if not type(module).__module__.startswith("torch."):
+        own = {name: _keep(value) for name, value in module._parameters.items()}
+        kept["_parameters"] = _Kept(module._parameters, own)
+    return kept
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Are the values those of the copy `b`?  On a device versions are enough: no numpy writes there."""
+    if a.device.type != "cpu" or a.layout is not torch.strided or a.is_quantized:
+        return True
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return torch.equal(a, b) or bool((a.eq(b) | (a.ne(a) & b.ne(b))).all())
+
+
 def _keep(value: Any) -> _Kept:
     if isinstance(value, torch.Tensor):
-        own = not isinstance(value, nn.Parameter) and not value.is_inference() and not value.is_meta
+        own = not value.is_inference() and not value.is_meta and not is_lazy(value)
         return _Kept(value, value.detach().clone() if own else None, _version(value))
     if type(value) in _CONTAINERS or isinstance(value, dict):
         entries = value.items() if isinstance(value, dict) else None

@@ -25,6 +25,7 @@ FLAGS = (
     Flag("embed_dims", "--dim", int, "Embedding width."),
     Flag("depths", "--depth", int, "Blocks."),
     Flag("mlp_ratios", "--mlp-ratio", float, "Hidden width of the MLP over the embedding's."),
+    Flag("cnf", "--cnf", str, "How a SEW-ResNet joins spikes and shortcut: ADD, AND or IAND."),
     Flag("in_channels", "--in-channels", int, "Channels of the input."),
     Flag("num_classes", "--num-classes", int, "Classes."),
 )

@@ -1,21 +1,27 @@
 """The vocabulary of the official STAtten release: its command line's names for our configuration fields.
 
-The same names stand in its YAML files and in the `args` namespace inside its checkpoints.
+The same names stand in its YAML files and in the `args` namespace inside its checkpoints.  It is a fork of
+the Spike-driven Transformer's release (BICLab/Spike-Driven-Transformer), whose files use the same names, the
+same model name and the same tensors; they are told apart here.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from snn_energy.errors import ConfigError
 
 OFFICIAL_MODEL = "sdt"
-"""The one model name that the official trainer knows; it is our `statten`."""
+"""The one model name that either official trainer knows; it is our `statten`."""
+
+STATTEN_ONLY = ("chunk_size", "attention_mode")
+"""Arguments that STAtten's command line added: its `args` always hold them, an SDT release's never do."""
 
 FIELD_OF_ARGUMENT = {
     "in_channels": "in_channels",
@@ -33,8 +39,8 @@ FIELD_OF_ARGUMENT = {
 }
 """Official argument -> field of `STAttenConfig`; `img_size`, `attention_mode`, `dataset` have own rules."""
 
-DVS_DATASETS = ("cifar10-dvs", "ncaltech101")
-"""The official trainer sets `dvs_mode` from the data set's name, whatever the configuration says."""
+DVS_DATASETS = {"STAtten": ("cifar10-dvs", "ncaltech101"), "SDT": ("cifar10-dvs", "cifar10-dvs-tet")}
+"""By release: the trainer sets `dvs_mode` from the data set's name, whatever the configuration says."""
 
 PARSER_DEFAULTS = {
     "in_channels": 3,
@@ -61,14 +67,36 @@ class OfficialConfig:
     notes: tuple[str, ...]
 
 
-def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
+def stored_arguments(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The `args` of a checkpoint, where it holds some: a namespace or a mapping."""
+    found = content.get("args")
+    found = vars(found) if isinstance(found, argparse.Namespace) else found
+    return found if isinstance(found, Mapping) else None
+
+
+def release_of(arguments: Mapping[str, Any]) -> Literal["STAtten", "SDT"] | None:
+    """Whose trainer's arguments these are: the Spike-driven Transformer's by what is absent, else STAtten's.
+
+    None where nothing shows that they are of this family at all.
+    """
+    if any(name in arguments for name in STATTEN_ONLY):
+        return "STAtten"
+    model = arguments.get("model")
+    named = isinstance(model, str) and model == OFFICIAL_MODEL
+    return "SDT" if named or "time_steps" in arguments or "pooling_stat" in arguments else None
+
+
+def from_arguments(arguments: Mapping[str, Any], release: str | None = None) -> OfficialConfig:
     """Split official arguments into the fields of our model and everything else.
 
     A key with a hyphen never reaches the official parser's namespace under the name that its code reads, so
-    it has no effect there and none here.  `attention_mode` is stored by the official trainer
-    but never forwarded to its model, which is STAtten always: so is ours, and a note says so where SDT was
-    asked.  Arguments that are None, or of no kind that a command line could give, are left out.
+    it has no effect there and none here.  `attention_mode` is stored by STAtten's trainer but never forwarded
+    to its model, which is STAtten always: so is ours, and a note says so where SDT was asked.  Arguments of
+    the Spike-driven Transformer's `release` (None: by `release_of`) give its network, with a note; if that
+    too says None, the attention stays open.  Arguments that are None, or of no kind that a command line
+    could give, are left out.
     """
+    release = release or release_of(arguments)
     plain = (bool, int, float, str, list, tuple)
     live = {
         key: value
@@ -81,11 +109,17 @@ def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
     fields = {field: live[key] for key, field in FIELD_OF_ARGUMENT.items() if key in live}
     if "img_size" in live:
         fields["img_size_h"] = fields["img_size_w"] = live["img_size"]
+    if release is not None:
+        fields["attention_mode"] = fields["release"] = release
     if "dvs_mode" not in fields and "dataset" in live:
-        fields["dvs_mode"] = live["dataset"] in DVS_DATASETS
-    fields["attention_mode"] = "STAtten"
+        fields["dvs_mode"] = live["dataset"] in DVS_DATASETS[release or "STAtten"]
     notes = []
-    if live.get("attention_mode", "STAtten") != "STAtten":
+    if release == "SDT":
+        notes.append(
+            "neither chunk_size nor attention_mode is stored, which STAtten's trainer always stores: taken "
+            "to be a Spike-driven Transformer release, attention_mode = SDT (--attention-mode STAtten wins)"
+        )
+    elif live.get("attention_mode", "STAtten") != "STAtten":
         notes.append(
             f"attention_mode = {live['attention_mode']} is stored, but the official trainer never forwards "
             "it: building STAtten (--attention-mode SDT wins)"
@@ -94,12 +128,13 @@ def from_arguments(arguments: Mapping[str, Any]) -> OfficialConfig:
     return OfficialConfig(fields, {k: v for k, v in live.items() if k not in used}, tuple(notes))
 
 
-def read_yaml(path: str | os.PathLike[str]) -> OfficialConfig:
-    """Read an official configuration file (`conf/*/*.yml`) as it is.
+def read_yaml(path: str | os.PathLike[str], beside: Iterable[str] = ()) -> OfficialConfig:
+    """Read an official configuration file (`conf/*/*.yml`) as it is, STAtten's or the SDT release's.
 
     Numbers that YAML reads as text, such as `3e-4`, become numbers; arguments that the file leaves out have
-    the official command line's defaults.  Raises `ConfigError` for a file that is missing, not YAML, not a
-    mapping of names, or without `dim`, which has no default.
+    the official command line's defaults.  `beside`: fields that the caller sets anyway; with `chunk_size`
+    among them the file's silence about it tells nothing, and it is STAtten's.  Raises `ConfigError` for a
+    file that is missing, not YAML, not a mapping of names, or without `dim`, which has no default.
     """
     import yaml
 
@@ -112,8 +147,11 @@ def read_yaml(path: str | os.PathLike[str]) -> OfficialConfig:
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path}: must be a mapping of argument names to values")
+    stated = any(name in beside for name in STATTEN_ONLY)
+    release = "STAtten" if stated else release_of(content) or "STAtten"
     try:
-        told = from_arguments(PARSER_DEFAULTS | {key: _number(key, value) for key, value in content.items()})
+        given = {key: _number(key, value) for key, value in content.items()}
+        told = from_arguments(PARSER_DEFAULTS | given, release)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     if "embed_dims" not in told.fields:
@@ -149,12 +187,28 @@ EVIDENCE = {
 UNUSED = "talking_heads.weight"
 """The weight that no forward pass reads: (heads, heads, 1).  Some files were stripped of it."""
 
+NEVER_RUN = ("rpe_lif.w", ".attn_lif.w", ".talking_heads_lif.w")
+"""Time constants of the SDT release's parametric neurons that it builds whether they are called or not."""
+
+
+def with_unused(found: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """`found`, with zeros for the release's unused weights where a file was stripped of them all.
+
+    The time constants of that release's neurons that are never called, and our model has not, are left out.
+    """
+    unused = {k: v.new_zeros(v.shape, device="cpu") for k, v in expected.items() if k.endswith(UNUSED)}
+    if unused:
+        found = {k: v for k, v in found.items() if k in expected or not k.endswith(NEVER_RUN)}
+    return found if any(key in found for key in unused) else {**found, **unused}
+
 
 def infer_fields(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Fields of `STAttenConfig` that tensor shapes show; None if `state` is not of this architecture.
 
     T, chunk size, pooling and `dvs_mode` leave no trace in a tensor, except that a network for frames
-    (anything but two channels) is never in `dvs_mode`.  Raises `ConfigError` for a tensor with other axes.
+    (anything but two channels) is never in `dvs_mode`.  Parametric neurons in the attention are a mark of the
+    SDT release; without them nothing tells the two releases apart.  Raises `ConfigError` for a tensor with
+    other axes.
     """
     if any(name not in state for name in EVIDENCE):
         return None
@@ -177,4 +231,6 @@ def infer_fields(state: Mapping[str, Any]) -> dict[str, Any] | None:
         fields["num_heads"] = state[heads].shape[0]
     if first[1] != 2:
         fields["dvs_mode"] = False
+    if "block.0.attn.q_lif.w" in state:
+        fields["attention_mode"] = fields["release"] = "SDT"
     return fields

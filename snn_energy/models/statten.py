@@ -24,6 +24,7 @@ from snn_energy.models.steps import check_input, conv_bn, per_step, to_sequence
 
 AttentionMode = Literal["STAtten", "SDT"]
 SpikeMode = Literal["lif", "plif"]
+Release = Literal["STAtten", "SDT"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class STAttenConfig:
     """Fields of `STAtten`, named as the official constructor names them.
 
     `img_size_h`, `img_size_w`: the size that the weights were trained for; no parameter depends on them.
+    `release`: whose code trained the weights.  The Spike-driven Transformer's own ("SDT") differs from what
+    STAtten's release makes of it (attention_mode "SDT") in two things: its dvs_mode leaves q unpooled, and
+    spike_mode "plif" makes every neuron parametric, not only those of the MLPs and the head.
     """
 
     img_size_h: int = 128
@@ -49,6 +53,7 @@ class STAttenConfig:
     dvs_mode: bool = False
     TET: bool = False
     drop_path_rate: float = 0.0
+    release: Release = "STAtten"
 
     def __post_init__(self) -> None:
         counts = ("img_size_h", "img_size_w", "in_channels", "num_classes", "embed_dims", "num_heads")
@@ -67,6 +72,8 @@ class STAttenConfig:
             raise ConfigError(f"num_heads = {self.num_heads}: must divide embed_dims = {self.embed_dims}")
         if self.attention_mode not in get_args(AttentionMode):
             raise ConfigError(f"attention_mode = {self.attention_mode!r}: must be STAtten or SDT")
+        if self.release not in get_args(Release):
+            raise ConfigError(f"release = {self.release!r}: must be STAtten or SDT")
         if self.attention_mode == "STAtten" and self.T % self.chunk_size:
             raise ConfigError(f"chunk_size = {self.chunk_size}: must divide T = {self.T}")
         if self.spike_mode not in get_args(SpikeMode):
@@ -90,6 +97,11 @@ class STAttenConfig:
             raise ConfigError(f"drop_path_rate = {rate!r}: must be a number in [0, 1)")
 
 
+def inner_neuron(config: STAttenConfig) -> type[LIF] | type[PLIF]:
+    """The neuron of the patch embedding and the attention: parametric in the SDT release alone."""
+    return PLIF if config.spike_mode == "plif" and config.release == "SDT" else LIF
+
+
 def max_pool(x: torch.Tensor, stride: int) -> torch.Tensor:
     """3×3 max pooling, padding 1, over the last two axes of a 5-D tensor."""
     return F.max_pool2d(x.flatten(0, 1), 3, stride, 1).unflatten(0, x.shape[:2])
@@ -105,20 +117,20 @@ class SpikingPatchEmbedding(nn.Module):
 
     def __init__(self, config: STAttenConfig) -> None:
         super().__init__()
-        e = config.embed_dims
+        e, neuron = config.embed_dims, inner_neuron(config)
         self.pooling = [c == "1" for c in config.pooling_stat]
         self.proj_conv = nn.Conv2d(config.in_channels, e // 8, 3, padding=1, bias=False)
         self.proj_bn = nn.BatchNorm2d(e // 8)
-        self.proj_lif = LIF()
+        self.proj_lif = neuron()
         self.proj_conv1 = nn.Conv2d(e // 8, e // 4, 3, padding=1, bias=False)
         self.proj_bn1 = nn.BatchNorm2d(e // 4)
-        self.proj_lif1 = LIF()
+        self.proj_lif1 = neuron()
         self.proj_conv2 = nn.Conv2d(e // 4, e // 2, 3, padding=1, bias=False)
         self.proj_bn2 = nn.BatchNorm2d(e // 2)
-        self.proj_lif2 = LIF()
+        self.proj_lif2 = neuron()
         self.proj_conv3 = nn.Conv2d(e // 2, e, 3, padding=1, bias=False)
         self.proj_bn3 = nn.BatchNorm2d(e)
-        self.proj_lif3 = LIF()
+        self.proj_lif3 = neuron()
         self.rpe_conv = nn.Conv2d(e, e, 3, padding=1, bias=False)
         self.rpe_bn = nn.BatchNorm2d(e)
 
@@ -164,35 +176,37 @@ class SpikingAttention(nn.Module):
     `STAtten`: the tokens of `chunk_size` consecutive steps attend jointly, LIF(Q (KᵀV · s)) with threshold
     0.5 and s = 1/H for feature maps of height H; dvs_mode takes s = 1/(H·H·chunk_size), max-pools the spikes
     of q, k, v and of the shortcut, and multiplies: x·x_pool + x_pool, whose values are 0, 1, 2.
-    `SDT`: Q AND LIF(Σ_tokens K AND V), no scale; dvs_mode pools q, k, v over space and, as the official code
-    does, K AND V and the result over the *token and channel* axes.
+    `SDT`: Q AND LIF(Σ_tokens K AND V), no scale; dvs_mode pools k, v (and q, unless the weights are of the
+    SDT release) over space and, as both official codes do, K AND V and the result over the *token and
+    channel* axes.
 
     `talking_heads` is never used; it stands here because official files carry its weight.
     """
 
     def __init__(self, config: STAttenConfig) -> None:
         super().__init__()
-        e, self.num_heads = config.embed_dims, config.num_heads
+        e, self.num_heads, neuron = config.embed_dims, config.num_heads, inner_neuron(config)
+        self.pools_q = config.release == "STAtten" or config.attention_mode == "STAtten"
         self.attention_mode, self.chunk_size, self.dvs_mode = (
             config.attention_mode,
             config.chunk_size,
             config.dvs_mode,
         )
-        self.shortcut_lif = LIF()
+        self.shortcut_lif = neuron()
         self.q_conv = nn.Conv2d(e, e, 1, bias=False)
         self.q_bn = nn.BatchNorm2d(e)
-        self.q_lif = LIF()
+        self.q_lif = neuron()
         self.k_conv = nn.Conv2d(e, e, 1, bias=False)
         self.k_bn = nn.BatchNorm2d(e)
-        self.k_lif = LIF()
+        self.k_lif = neuron()
         self.v_conv = nn.Conv2d(e, e, 1, bias=False)
         self.v_bn = nn.BatchNorm2d(e)
-        self.v_lif = LIF()
+        self.v_lif = neuron()
         self.talking_heads = nn.Conv1d(self.num_heads, self.num_heads, 1, bias=False)
         if self.attention_mode == "STAtten":
-            self.attn_lif = LIF(v_threshold=0.5)
+            self.attn_lif = neuron(v_threshold=0.5)
         else:
-            self.talking_heads_lif = LIF(v_threshold=0.5)
+            self.talking_heads_lif = neuron(v_threshold=0.5)
         self.proj_conv = nn.Conv2d(e, e, 1)
         self.proj_bn = nn.BatchNorm2d(e)
 
@@ -202,7 +216,8 @@ class SpikingAttention(nn.Module):
         k = self.k_lif(conv_bn(spikes, self.k_conv, self.k_bn))
         v = self.v_lif(conv_bn(spikes, self.v_conv, self.v_bn))
         if self.dvs_mode:
-            q, k, v = (max_pool(s, stride=1) for s in (q, k, v))
+            q = max_pool(q, stride=1) if self.pools_q else q
+            k, v = max_pool(k, stride=1), max_pool(v, stride=1)
         if self.attention_mode == "STAtten":
             out = self.attn_lif(self.spatial_temporal(q, k, v))
             if self.dvs_mode:

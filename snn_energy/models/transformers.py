@@ -12,6 +12,9 @@ from typing import Literal, get_args
 
 import torch
 from spikingjelly.activation_based import model as zoo
+from spikingjelly.activation_based.layer import SeqToANNContainer
+from spikingjelly.activation_based.model.spikformer import SpikformerConv2dBNLIF
+from torch import nn
 
 from snn_energy.errors import ConfigError
 from snn_energy.models.neurons import reset
@@ -46,13 +49,19 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class SpikformerConfig(TransformerConfig):
-    """Spikformer (Zhou et al., ICLR 2023); `patch_size` 4 halves the image twice, 16 four times."""
+    """Spikformer (Zhou et al., ICLR 2023); `patch_size` 4 halves the image twice, 16 four times.
+
+    `pool_spikes`: max-pool the spikes behind a neuron, as the official release does; SpikingJelly pools the
+    currents in front of it.  `scale`: the factor of its own attention, 1/8; for events the release has 1/4.
+    """
 
     img_size_h: int = 32
     img_size_w: int = 32
     patch_size: int = 4
     num_heads: int = 12
     depths: int = 4
+    pool_spikes: bool = False
+    scale: float = 0.125
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,11 @@ class QKFormerConfig(TransformerConfig):
     num_heads: tuple[int, int, int] = (3, 6, 6)
     depths: tuple[int, int, int] = (1, 2, 7)
     qka_type: Literal["token", "channel"] = "token"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.num_heads, int):  # the same number in all three
+            object.__setattr__(self, "num_heads", (self.num_heads,) * 3)
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,20 @@ class Spikformer(Conventions, zoo.Spikformer):
             mlp_ratio=config.mlp_ratios,
             depths=config.depths,
         )
+        if config.pool_spikes:
+            for stage in self.patch_embed.stages:
+                pool_behind(stage)
+        for block in self.blocks:
+            block.attn.scale = config.scale
         self.adopt(config)
+
+
+def pool_behind(stage: SpikformerConv2dBNLIF) -> None:
+    """Move the pool of a stage, if it has one, from between norm and neuron to behind the neuron."""
+    layers = list(stage.conv_bn.block)
+    if len(layers) == 3:
+        stage.conv_bn.block = SeqToANNContainer(*layers[:2])
+        stage.neuron = nn.Sequential(stage.neuron, SeqToANNContainer(layers[2]))
 
 
 class QKFormer(Conventions, zoo.QKFormer):

@@ -100,6 +100,7 @@ _OURS: dict[str, Entry] = {
     "statten-qkformer": Entry(
         "transformers:QKFormer", {"attention_mode": "STAtten"}, "STAtten in the last stage of QKFormer 10-384"
     ),
+    "sew-resnet": Entry("sew_resnet:SEWResNet", {}, "SEW-ResNet-18 for ImageNet"),
     "maxformer": Entry("transformers:MaxFormer", {"num_classes": 100}, "Max-Former 4-384 for CIFAR-100"),
     "statten-maxformer": Entry(
         "transformers:MaxFormer",
@@ -167,10 +168,10 @@ def create_model(
 ) -> nn.Module:
     """Build the network `name` with freshly initialised weights.
 
-    `config` is a YAML file of the official STAtten release, read as it is; what it says that has no effect is
-    warned of, and `name` is then `statten` unless given.  `fields` are fields of the model's configuration
-    (`T`, `embed_dims`, `num_classes`, …).  They win over the file's, and those over the ones that the name
-    fixes.  The result carries its configuration as `.config`.
+    `config` is a YAML file of the official STAtten or Spike-driven Transformer release, read as it is; what
+    it says that has no effect is warned of, and `name` is then `statten` unless given.  `fields` are fields
+    of the model's configuration (`T`, `embed_dims`, `num_classes`, …).  They win over the file's, and those
+    over the ones that the name fixes.  The result carries its configuration as `.config`.
 
     Raises `ConfigError` for an unknown name, an unknown field, values that cannot go together, or a file that
     is not an official configuration.
@@ -181,7 +182,7 @@ def create_model(
     if config is not None:
         from snn_energy.models.official import read_yaml
 
-        read = read_yaml(config)
+        read = read_yaml(config, beside=fields)
         told = read.fields
         for note in read.notes:
             warnings.warn(f"{config}: {note}", stacklevel=2)

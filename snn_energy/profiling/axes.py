@@ -46,7 +46,7 @@ def told(model: nn.Module, batch: Batch, declared: Declared) -> Axes:
     x, y = batch.x, batch.labels
     given, own = checked_steps(declared.time_steps), declared_steps(model)
     found = _axes(model, x, y, given or own, declared)
-    _check(x, y, found, declared)
+    _check(model, x, y, found, declared)
     if found.time is None:
         return _without_axis(x, found, given, own)
     steps = x.shape[found.time]
@@ -62,7 +62,29 @@ def told(model: nn.Module, batch: Batch, declared: Declared) -> Axes:
     return replace(found, steps=steps, steps_fact=fact, remarks=(remark,) if differs else ())
 
 
+def own_axes(model: nn.Module) -> tuple[int, int] | None:
+    """(axis of time, axis of samples) of a network that says both, as `time_axis` and `batch_axis`.
+
+    Such a network takes all steps in one call and makes them one by one (`models.nir.NirNetwork`).
+    """
+    time, batch = (getattr(model, name, None) for name in ("time_axis", "batch_axis"))
+    return (time, batch) if type(time) is int and type(batch) is int else None
+
+
+def _agree(own: tuple[int, int], declared: Declared) -> None:
+    """Raise `ConfigError` where a user says other axes than a network that says its own."""
+    wrong = declared.layout is not None and LAYOUTS[declared.layout] != own
+    if wrong or declared.batch_axis not in (None, own[1]):
+        what = f"layout = {declared.layout!r}" if wrong else f"batch_dim = {declared.batch_dim}"
+        name = next(name for name, axes in LAYOUTS.items() if axes == own)
+        raise ConfigError(f"{what} contradicts the network, which takes its input as {name}")
+
+
 def _axes(model: nn.Module, x: torch.Tensor, y: Any, steps: int | None, declared: Declared) -> Axes:
+    own = own_axes(model)
+    if own is not None:
+        _agree(own, declared)
+        return Axes(own[1], own[0], Fact(f"batch axis {own[1]}", "known", "the network's own"), True)
     if declared.layout is not None:
         time, batch = LAYOUTS[declared.layout]
         return Axes(batch, time, Fact(f"batch axis {batch}", "declared", f"layout {declared.layout}"), True)
@@ -100,13 +122,14 @@ def _inner_time(model: nn.Module, x: torch.Tensor, steps: int | None) -> int | N
     return 1 if frames else None
 
 
-def _check(x: torch.Tensor, y: Any, found: Axes, declared: Declared) -> None:
+def _check(model: nn.Module, x: torch.Tensor, y: Any, found: Axes, declared: Declared) -> None:
     shape = tuple(x.shape)
     if found.batch not in (0, 1) or found.batch >= x.dim():
         raise DataError(f"batch_dim = {found.batch}: must be 0 or 1 and a dimension of the input {shape}")
     if found.time is not None and (found.time >= x.dim() or found.time % x.dim() == found.batch):
         raise ConfigError(f"layout = {declared.layout!r} needs more dimensions than the input {shape} has")
-    if y is not None and y.shape[0] != x.shape[found.batch]:
+    folded = any((f := facts_of(m)) is not None and f.folded for m in modules(model))
+    if y is not None and y.shape[0] != x.shape[found.batch] and not (folded and not x.shape[0] % len(y)):
         raise DataError(
             f"{y.shape[0]} labels for {x.shape[found.batch]} samples in an input of shape {shape}"
         )

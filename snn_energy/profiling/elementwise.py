@@ -235,6 +235,7 @@ def norm(call: Call) -> Tag:
     if call.get("training", False):  # running statistics, which the next training would read
         for name in ("running_mean", "running_var"):
             call.rec.constants.touch(call.get(name))
+        call.rec.looked = True  # the next call reads what this one writes
     row.folded = folded if row.folded is None else row.folded and folded
     row.uniform(
         (x.shape, folded),

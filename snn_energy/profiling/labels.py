@@ -93,6 +93,8 @@ def _many(out: Any) -> str:
 def _over_time(out: torch.Tensor, layout: Layout, over: str) -> torch.Tensor:
     """(B, K): one entry of the output, its time axis taken away."""
     scores, samples = out, layout.batch
+    if layout.folded and scores.dim() == 2 and len(scores) == samples * (layout.steps or 1):
+        scores = scores.unflatten(0, (samples, -1)).transpose(0, 1)  # (T, B, K)
     if scores.dim() == 3:
         time = 0 if scores.shape[1] == samples else 1
         if over == "sum-T":

@@ -42,11 +42,14 @@ class Layout:
     time_first: bool = True
     steps_in_tensors: bool = True
     time_last: bool = False
+    folded: bool = False  # the input's first axis holds the steps of sample 0, then those of sample 1 …
 
     def input_order(self, shape: Sequence[int]) -> int:
         """How time and batch lie in the network's input."""
         if self.time_last:
             return SAMPLES_ALONE
+        if self.folded:
+            return SAMPLE_MAJOR
         sample_first = not self.time_first and len(shape) > 2 and shape[1] == self.steps
         return SAMPLE_MAJOR if sample_first else TIME_MAJOR
 
@@ -88,7 +91,8 @@ class Layout:
     def inner(self, shape: Sequence[int], lead: int, order: int = TIME_MAJOR) -> tuple[int, ...]:
         """The shape of one sample and step; the first `lead` dimensions may be time and batch."""
         second = self.steps if order == SAMPLE_MAJOR else self.batch
-        if lead > 1 and len(shape) > 1 and shape[1] == second and shape[0] != self.batch * (self.steps or 0):
+        folded = shape[:1] == (self.batch * (self.steps or 0),) and self.batch > 1
+        if lead > 1 and len(shape) > 1 and shape[1] == second and not folded:
             return tuple(shape[2:])
         return tuple(shape[1:])
 

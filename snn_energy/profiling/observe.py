@@ -21,6 +21,7 @@ from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.neurons import facts_of, named_neurons
 
 SAMPLED = 4096  # elements in which distinct values are looked for
+PLACES = 101  # different weights of places
 FEW, MANY = 4, 9  # distinct values of what looks like spikes, and of what looks like currents
 LIBRARIES = ("torch.", "torchvision.", "timm.")  # whose modules are no neurons
 
@@ -33,6 +34,7 @@ class Observation:
     layers: Counter[str] = field(default_factory=Counter)  # calls of layers with weights
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of what came first out of each
     nonzeros: dict[str, int] = field(default_factory=dict)  # in all that came out of each
+    mixed: dict[str, float] = field(default_factory=dict)  # a sum with a weight for each place
     lookalikes: dict[str, tuple[int, int]] = field(default_factory=dict)  # distinct values out and in
     outputs: list[Any] = field(default_factory=list)  # one per call of the network
 
@@ -55,7 +57,7 @@ def observe(model: nn.Module, runs: Iterable[Callable[[], Any]]) -> Observation:
             if path in neurons or any(p is not None for p in module._parameters.values()):
                 handles.append(module.register_forward_hook(_look(seen, path, path in neurons)))
             elif _custom(module):
-                handles.append(module.register_forward_hook(_compare(seen, path)))
+                handles.append(module.register_forward_hook(_compare(seen, path, alone=True)))
         for run in runs:
             seen.outputs.append(run())
     finally:
@@ -64,7 +66,7 @@ def observe(model: nn.Module, runs: Iterable[Callable[[], Any]]) -> Observation:
     for place, out in enumerate(seen.outputs):
         for x in tensors_in((out,)):
             key = f"the output{f' of call {place + 1}' if len(seen.outputs) > 1 else ''}"
-            seen.nonzeros[key] = seen.nonzeros.get(key, 0) + int(torch.count_nonzero(x))
+            _add(seen, key, x)
     return seen
 
 
@@ -77,11 +79,19 @@ def _look(seen: Observation, path: str, neuron: bool) -> Any:
         calls[path] += 1
         if main is not None:
             seen.shapes.setdefault(path, tuple(main.shape))
-            seen.nonzeros[path] = seen.nonzeros.get(path, 0) + int(torch.count_nonzero(main))
+            _add(seen, path, main)
         if not neuron and _custom(module):
             _compare(seen, path)(module, args, out)
 
     return hook
+
+
+def _add(seen: Observation, path: str, x: torch.Tensor) -> None:
+    """Take in what came out of a module: how much of it is nonzero, and a sum that weights each place."""
+    seen.nonzeros[path] = seen.nonzeros.get(path, 0) + int(torch.count_nonzero(x))
+    if x.is_floating_point() and x.numel():
+        weights = torch.arange(x.numel(), device=x.device).remainder(PLACES).to(torch.float32)
+        seen.mixed[path] = seen.mixed.get(path, 0.0) + float(x.detach().flatten().float() @ weights)
 
 
 def _custom(module: nn.Module) -> bool:
@@ -93,11 +103,13 @@ def _custom(module: nn.Module) -> bool:
     return not type(module).__module__.startswith(LIBRARIES)
 
 
-def _compare(seen: Observation, path: str) -> Any:
+def _compare(seen: Observation, path: str, *, alone: bool = False) -> Any:
     """Does the module take in many values and put out a few, as a neuron does?"""
 
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         given, main = next(tensors_in(args), None), next(tensors_in((out,)), None)
+        if alone and main is not None:
+            _add(seen, path, main)
         if given is None or main is None or given.numel() != main.numel() or given.is_complex():
             return
         fired, came = _distinct(main), _distinct(given)
@@ -133,12 +145,18 @@ def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
     return steps, tuple(path for path, n in repeated.items() if n != steps)
 
 
-def difference(first: Observation, second: Observation) -> tuple[str, int, int] | None:
-    """The first module that put out another number of nonzero values in the second of two equal passes."""
+def difference(first: Observation, second: Observation) -> str | None:
+    """The first module that put out something else in the second of two equal passes, and what.
+
+    Rounding may differ on a device; more than a thousandth is no rounding.
+    """
     for path, before in first.nonzeros.items():
         after = second.nonzeros.get(path, 0)
         if abs(before - after) > 1e-3 * max(before, after):
-            return path, before, after
+            return f"{path or '(model)'!r} puts out {before} nonzero values first and {after} the second time"
+        a, b = first.mixed.get(path, 0.0), second.mixed.get(path, 0.0)
+        if second.mixed and abs(a - b) > 1e-3 * max(abs(a), abs(b)):
+            return f"{path or '(model)'!r} puts out other values in a second pass than in a first"
     return None
 
 

@@ -100,7 +100,13 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
         "pooling.avg_pool",
         "avg_pool",
         _POOL,
-        "avg_pool1d avg_pool2d avg_pool3d",
+        "avg_pool1d",
+    ),
+    (
+        "pooling.avg_pool",
+        "avg_pool",
+        f"{_POOL} ceil_mode count_include_pad divisor_override",
+        "avg_pool2d avg_pool3d",
     ),
     (
         "pooling.avg_pool",

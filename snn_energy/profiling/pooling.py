@@ -16,7 +16,10 @@ from snn_energy.profiling.tally import Reading
 
 
 def avg_pool(call: Call) -> Tag:
-    """avg_pool1d/2d/3d, adaptive or not: one accumulate per event and window, one multiply per output."""
+    """avg_pool1d/2d/3d, adaptive or not: one accumulate per event and window, one multiply per output.
+
+    With a divisor of 1 it is a sum, which multiplies nothing.
+    """
     x, out, row = call["input"], call.run(), call.row("avg_pool")
     fan, axes = _windows(call, out)
     values = call.values(x, row.left)
@@ -28,7 +31,8 @@ def avg_pool(call: Call) -> Tag:
     row.read("events", Reading(shape, events, order=order))
     row.read("input", Reading(shape, inputs, order=order))
     row.read("valid", Reading(shape, None, fan.total * maps_in.shape[1], order=order))
-    row.add(input_elements=x.numel(), output_elements=out.numel(), scale_muls=out.numel())
+    scaled = 0 if call.get("divisor_override") == 1 else out.numel()
+    row.add(input_elements=x.numel(), output_elements=out.numel(), scale_muls=scaled)
     call.describe(row, x, out, fan_out=fan.total / math.prod(x.shape[-axes:]))
     known = call.known(row=row)
     row.merge_sources(known.sources)

@@ -14,10 +14,10 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UncountedError
 from snn_energy.models.at_rest import Rest, at_rest
-from snn_energy.models.walk import device_of
+from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling import sanity
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import Batch, call, read_batches
+from snn_energy.profiling.batches import Batch, Turns, read_batches
 from snn_energy.profiling.call import Rule
 from snn_energy.profiling.contract import Contract, Declared
 from snn_energy.profiling.instrument import instrumented
@@ -25,7 +25,7 @@ from snn_energy.profiling.kinds import COUNTS, ValueSet
 from snn_energy.profiling.labels import class_scores, count_correct, read_labels
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import named_neurons, reset_registered
+from snn_energy.profiling.neurons import has_reset, named_neurons, reset_registered
 from snn_energy.profiling.nonfinite import NORM_STATISTICS
 from snn_energy.profiling.profile import Profile
 from snn_energy.profiling.provenance import Tag
@@ -95,6 +95,7 @@ def profile(
         rest.fresh()  # what the look at the first samples left behind is no constant of the network
         recorder = Recorder(model, named_neurons(model).values())
         session = _Session(rest, contract, guard, recorder, input_kind)
+        shapes = _shapes_of_two(session, first, rules)
         with guard.watching(session.run), instrumented(model, session.recorder, rules) as watch:
             for batch in chain([first], waiting):
                 if max_samples is not None and session.samples >= max_samples:
@@ -105,9 +106,11 @@ def profile(
                     _refuse(session.recorder)
                 if progress is not None:
                     progress(session.samples)
+        for tally in recorder.tallies.values():
+            tally.fixed.update(shapes.get((tally.name, tally.op, tally.site), {}))
         return summary(
             model,
-            session.recorder,
+            recorder,
             contract.steps,
             samples=session.samples,
             correct=session.correct if session.labelled else None,
@@ -134,7 +137,7 @@ class _Session:
         return self._calls(batch)
 
     def _calls(self, batch: Batch) -> list[Any]:
-        return [call(self.rest.model, inputs) for inputs in self.contract.runs(batch)]
+        return list(map(Turns(self.rest.model), self.contract.runs(batch)))
 
     def take(self, batch: Batch, watch: Any, most: int | None, declared: Declared) -> bool:
         """Count one batch; true if profiling should end here."""
@@ -142,9 +145,9 @@ class _Session:
         _fit(batch, layout)
         if most is not None and most - self.samples < layout.batch:
             layout.batch = most - self.samples
-            batch = batch.taken(layout.batch, axis)
+            batch = batch.taken(layout.batch, axis, self.contract.entries)
         self.guard.before(batch, layout)
-        outs = self._watched(batch, layout, watch)
+        outs = self.watched(batch, layout, watch)
         if self.guard.after(outs, suspected=self.recorder.swallowed):
             return True
         self.samples += layout.batch
@@ -154,7 +157,7 @@ class _Session:
             self.correct += count_correct(scores, batch.labels, batch.number)
         return False
 
-    def _watched(self, batch: Batch, layout: Layout, watch: Any) -> list[Any]:
+    def watched(self, batch: Batch, layout: Layout, watch: Any) -> list[Any]:
         """One watched forward pass from fresh neurons; returns its outputs."""
         recorder = self.recorder
         self.rest.fresh()  # before the pass: what it writes is no work of the network
@@ -172,6 +175,39 @@ class _Session:
         return Tag(self.recorder.epoch, ("input",), values=values, still=True, order=order)
 
 
+def _shapes_of_two(
+    session: _Session, first: Batch, rules: Mapping[str, Rule] | None
+) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Shapes of one sample and step, by row, from a pass over the first sample twice.
+
+    With one sample per batch an axis of length 1 may be that of samples or one of the network's; with two it
+    cannot be mistaken.  Empty where batches are larger, where the network takes one sample only, and for
+    networks of ours, whose tensors have samples there.
+    """
+    contract, axis = session.contract, session.contract.batch_axis
+    if contract.steps == 1 or contract.layout_of(first).batch != 1 or not contract.looked:
+        return {}
+    twice = dataclasses.replace(
+        first.mapped(lambda x: torch.cat((x, x), axis) if x.dim() > axis and x.shape[axis] == 1 else x),
+        labels=None,
+    )
+    model = session.rest.model
+    other = Recorder(model, named_neurons(model).values())
+    looker = _Session(session.rest, contract, session.guard, other, session.input_kind)
+    try:
+        with instrumented(model, other, rules) as watch:
+            looker.watched(twice, contract.layout_of(twice), watch)
+    except Exception:  # it may know batches of one only; then there is nothing to tell
+        return {}
+    finally:
+        session.rest.fresh()
+    fields = ("input_shape", "output_shape")
+    return {
+        (t.name, t.op, t.site): {name: t.fixed[name] for name in fields if name in t.fixed}
+        for t in other.tallies.values()
+    }
+
+
 def _placed(batch: Batch, place: torch.device) -> Batch:
     batch = batch.mapped(lambda x: x.detach().to(place))
     return dataclasses.replace(batch, labels=read_labels(batch.labels, batch.number, place))
@@ -187,10 +223,12 @@ def _fit(batch: Batch, layout: Layout) -> None:
 
 def _left_behind(rest: Rest) -> tuple[str, ...]:
     """A remark on state that was not at rest when profiling began, and that nobody knows to reset."""
+    resetting = {path for path, module in named_modules(rest.model) if has_reset(module)}
     held = [
         name
         for name, before in rest.changed.items()
         if isinstance(before, torch.Tensor)
+        and name.rpartition(".")[0] not in resetting
         and name.rpartition(".")[2] not in NORM_STATISTICS
         and bool(before.count_nonzero())
     ]

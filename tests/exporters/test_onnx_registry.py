@@ -24,6 +24,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "STAtten in Spikformer": ("statten-spikformer", {**TRANSFORMER, "depths": 1}, ""),
     "STAtten in QKFormer": ("statten-qkformer", QKFORMER, ""),
     "STAtten in Max-Former": ("statten-maxformer", MAXFORMER, ""),
+    "SEW-ResNet": ("sew-resnet", {"num_classes": 5}, ""),
     "STAA": ("staa-vgg13", ATTENTIVE, ""),
     "decoupled": ("decoupled", DECOUPLED, "past"),
     "decoupled, spatial": ("decoupled", {**DECOUPLED, "temporal": False}, ""),

@@ -74,9 +74,9 @@ def statten(q: Array, k: Array, v: Array, heads: int, chunk: int, dvs: bool) -> 
     return out
 
 
-def spike_driven(q: Array, k: Array, v: Array, heads: int, dvs: bool) -> Array:
+def spike_driven(q: Array, k: Array, v: Array, heads: int, dvs: bool, w: float | None = None) -> Array:
     """Spike-driven self-attention with its neuron: a channel passes where enough tokens have K and V."""
-    t, c, h, w = q.shape
+    t, c, height, width = q.shape
     d = c // heads
 
     def pooled(x: Array) -> Array:  # (T, C, H, W), pooled over tokens and the channels of one head
@@ -85,11 +85,11 @@ def spike_driven(q: Array, k: Array, v: Array, heads: int, dvs: bool) -> Array:
         out = np.empty_like(x)
         for head in range(heads):
             channels = slice(head * d, (head + 1) * d)
-            tokens = x[:, channels].reshape(t, d, h * w).transpose(0, 2, 1)
-            out[:, channels] = max_pool(tokens, 1).transpose(0, 2, 1).reshape(t, d, h, w)
+            tokens = x[:, channels].reshape(t, d, -1).transpose(0, 2, 1)
+            out[:, channels] = max_pool(tokens, 1).transpose(0, 2, 1).reshape(t, d, height, width)
         return out
 
-    mask = lif(pooled(k * v).sum(axis=(2, 3)), 0.5)
+    mask = lif(pooled(k * v).sum(axis=(2, 3)), 0.5, w)
     return pooled(q * mask[:, :, None, None])
 
 
@@ -125,7 +125,9 @@ def attention(weights: dict[str, Array], name: str, x: Array, config, fire) -> A
         fire(f"{name}.{s}_lif", conv_bn(weights, f"{name}.{s}_conv", f"{name}.{s}_bn", source)) for s in "qkv"
     )
     if config.dvs_mode:
-        q, k, v = max_pool(q, 1), max_pool(k, 1), max_pool(v, 1)
+        k, v = max_pool(k, 1), max_pool(v, 1)
+        if (config.release, config.attention_mode) != ("SDT", "SDT"):
+            q = max_pool(q, 1)
     if config.attention_mode == "STAtten":
         out = statten(q, k, v, config.num_heads, config.chunk_size, config.dvs_mode)
         out = fire(f"{name}.attn_lif", out, 0.5)
@@ -133,7 +135,8 @@ def attention(weights: dict[str, Array], name: str, x: Array, config, fire) -> A
             gate = max_pool(source, 1)
             out = out * gate + gate
     else:
-        out = spike_driven(q, k, v, config.num_heads, config.dvs_mode)
+        w = weights.get(f"{name}.talking_heads_lif.w")
+        out = spike_driven(q, k, v, config.num_heads, config.dvs_mode, w)
     return conv_bn(weights, f"{name}.proj_conv", f"{name}.proj_bn", out)
 
 

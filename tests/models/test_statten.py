@@ -65,15 +65,24 @@ def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in model.state_dict().items()}
 
 
-VARIANTS = list(itertools.product(("STAtten", "SDT"), (False, True), ("lif", "plif")))
+VARIANTS = [
+    *itertools.product(("STAtten",), ("STAtten", "SDT"), (False, True), ("lif", "plif")),
+    *itertools.product(("SDT",), ("SDT",), (False, True), ("lif", "plif")),
+    ("SDT", "STAtten", True, "plif"),
+]
 
 
-@pytest.mark.parametrize(("attention", "dvs", "spike_mode"), VARIANTS)
-def test_every_spike_agrees_with_the_equations(attention: str, dvs: bool, spike_mode: str) -> None:
-    config = STAttenConfig(**SMALL, attention_mode=attention, dvs_mode=dvs, spike_mode=spike_mode)
+@pytest.mark.parametrize(("release", "attention", "dvs", "spike_mode"), VARIANTS)
+def test_every_spike_agrees_with_the_equations(
+    release: str, attention: str, dvs: bool, spike_mode: str
+) -> None:
+    modes = {"attention_mode": attention, "dvs_mode": dvs, "spike_mode": spike_mode, "release": release}
+    config = STAttenConfig(**SMALL, **modes)
     x = torch.randn(B, T, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     model = calibrated(config, x)
     learnable = {"head_lif"} | {f"block.{i}.mlp.fc{j}_lif" for i in range(2) for j in (1, 2)}
+    if release == "SDT":
+        learnable = {path for path, _ in model.named_modules() if "_lif" in path.rpartition(".")[2]}
     assert {path for path, m in model.named_modules() if isinstance(m, PLIF)} == (
         learnable if spike_mode == "plif" else set()
     )

@@ -1,7 +1,7 @@
 """Run a NIR graph by NIR's own equations, in float64, step by step (forward Euler).
 
-Neurons fire at or above their threshold, as SpikingJelly reads them (NIR: above).  Edges that meet are
-summed.  An edge that closes a loop carries what its source put out one step before.
+Neurons fire above their threshold.  Edges that meet are summed.  An edge that closes a loop carries what its
+source put out one step before.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class NirRun:
         if not hasattr(node, "v_threshold"):
             self.membranes[name] = v
             return v
-        s = (v >= _array(node.v_threshold)).double()
+        s = (v > _array(node.v_threshold)).double()
         self.membranes[name] = torch.where(s > 0, rest.double(), v)
         return s
 

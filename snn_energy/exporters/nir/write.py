@@ -12,7 +12,7 @@ between them.  nir's type check computes both sides of a convolution's output fr
 kernel, and its input's channels from the kernel's second axis: a kernel that is not square, or grouped, is
 filled up with zeros (`kernels`).
 
-NIR's neurons fire above their threshold, ours at or above it; a membrane exactly on it would differ.
+NIR's neurons fire above their threshold, ours at or above it: what is written is the float32 just below.
 The network's answer is the output's mean over steps, which the reader takes (NIR has no reduction over time).
 """
 
@@ -186,7 +186,7 @@ class Writer:
         full = lambda value: np.full(shape, value, np.float32)  # noqa: E731
         r = full(1 / self.dt if neuron.tau is None else neuron.gain * neuron.tau)  # τ where only v decays
         tau = None if neuron.tau is None else full(neuron.tau * self.dt)
-        threshold, reset = full(neuron.threshold + neuron.rest), full(neuron.rest)
+        threshold, reset = just_below(full(neuron.threshold + neuron.rest)), full(neuron.rest)
         if name in self.plan.meta["soft"]:
             return self.soft(name, neuron, heard, shape, (r, tau))
         if tau is None:
@@ -206,8 +206,7 @@ class Writer:
             membrane, back = self.nir.LI(tau, r, full(0.0)), -neuron.threshold * (neuron.tau - 1)
             back /= neuron.gain * neuron.tau
         held = self.put(f"{name}_membrane", membrane, shape)
-        below = np.full(shape, np.nextafter(neuron.threshold, 0))  # NIR's > is then our ≥
-        at = self.put(name, self.nir.Threshold(below), shape)
+        at = self.put(name, self.nir.Threshold(just_below(full(neuron.threshold))), shape)
         scale = self.put(f"{name}_reset", self.nir.Scale(full(back)), shape)
         self.wire(heard, held)
         self.edges += [(held, at), (at, scale), (scale, held)]
@@ -324,3 +323,8 @@ def _is_identity(term: Synapse) -> bool:
 def key(name: str) -> str:
     """A node's name in NIR: importers make it an attribute path, so dots and hashes must go."""
     return name.replace(".", "_").replace("#", "_")
+
+
+def just_below(threshold: np.ndarray) -> np.ndarray:
+    """The next lower float32: a float32 membrane is above it where it is at or above `threshold`."""
+    return np.nextafter(threshold, np.float32(-np.inf), dtype=np.float32)
