@@ -48,6 +48,12 @@ def ungrouped(term: Synapse) -> Array:
     return full
 
 
+def filled_up(term: Synapse, around: tuple[int, ...]) -> dict[str, Array]:
+    """What the node's metadata say of zeros, for who wants the kernel without them."""
+    told = {"zeros_around": np.array(around)} if any(around) else {}
+    return told | ({"zeros_between_groups": np.array([term.groups])} if term.groups > 1 else {})
+
+
 def can_be_square(term: Synapse) -> bool:
     """Do equal rows or columns of zeros on both sides make the kernel square?"""
     return (term.weight.shape[2] - term.weight.shape[3]) % 2 == 0

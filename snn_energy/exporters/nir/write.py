@@ -26,7 +26,13 @@ import numpy as np
 
 from snn_energy.errors import ConfigError, MissingDependency, UnsupportedOp
 from snn_energy.exporters.lowering.plan import Attention, Neuron, Plan, Pool, Source, Synapse
-from snn_energy.exporters.nir.kernels import can_be_square, checked_kernel, covers_the_map, ungrouped
+from snn_energy.exporters.nir.kernels import (
+    can_be_square,
+    checked_kernel,
+    covers_the_map,
+    filled_up,
+    ungrouped,
+)
 from snn_energy.exporters.nir.read import read
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
@@ -299,7 +305,8 @@ class Writer:
         if len(shape) == 2:
             weight = ungrouped(term)[:, :, 0].astype(np.float32)
             settings = (term.stride[1], term.padding[1], term.dilation[1])
-            node: Any = self.nir.Conv1d(shape[1], weight, *settings, 1, bias)
+            told = filled_up(term, (0,))
+            node: Any = self.nir.Conv1d(shape[1], weight, *settings, 1, bias, metadata=told)
             at = self.put(name, node, (term.shape[0], term.shape[2]))
         elif covers_the_map(term, shape[1:]) and not can_be_square(term):  # a linear layer on the whole map
             matrix = ungrouped(term).reshape(len(bias), -1).astype(np.float32)
@@ -307,7 +314,13 @@ class Writer:
         else:
             weight, padding = checked_kernel(name, term, shape[1:])
             weight = weight.astype(np.float32)
-            node = self.nir.Conv2d(shape[1:], weight, term.stride, padding, term.dilation, 1, bias)
+            told = filled_up(
+                term,
+                tuple((a - b) // 2 for a, b in zip(weight.shape[2:], term.weight.shape[2:], strict=True)),
+            )
+            node = self.nir.Conv2d(
+                shape[1:], weight, term.stride, padding, term.dilation, 1, bias, metadata=told
+            )
             at = self.put(name, node, term.shape)
         self.wire([feed], at)
         return at
