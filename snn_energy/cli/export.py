@@ -100,7 +100,11 @@ def verify(
     input_file: InputFile = None,
     samples: SampleCount = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", help="lava: simulator (default), or lava, the real runtime.")
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse.",
+        ),
     ] = None,
     python: LavaPython = None,
 ) -> None:

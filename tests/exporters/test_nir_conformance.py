@@ -9,7 +9,8 @@ import torch
 
 nir = pytest.importorskip("nir")
 
-from snn_energy.exporters.nir.conformance import graphs, importer, page, verdict  # noqa: E402
+from snn_energy.exporters.nir.conformance import graphs, page, verdict  # noqa: E402
+from snn_energy.exporters.nir.readers import importer  # noqa: E402
 from snn_energy.exporters.nir.write import DT  # noqa: E402
 from snn_energy.models.nir import NirNetwork  # noqa: E402
 

@@ -13,8 +13,8 @@ from exact import exact, exact_images
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.nir.export import NIR_FILE, NirPart, export_nir
+from snn_energy.errors import ConfigError, UnsupportedOp, VerificationError
+from snn_energy.exporters.nir.export import NIR_FILE, NirPart, export_nir, verify_dir
 from snn_energy.exporters.nir.run import NirRun
 
 nir = pytest.importorskip("nir")
@@ -194,3 +194,17 @@ def test_what_cannot_be_read_back_is_refused_and_leaves_no_file(tmp_path: Path) 
     with pytest.raises(UnsupportedOp, match=r"net\.0: cannot lower a kernel of 3×4 in NIR; make both"):
         export_nir(model, tmp_path, np.zeros((2, 2, 5, 7), np.float32))
     assert not list(tmp_path.iterdir())
+
+
+def test_other_frameworks_read_the_file_on_demand(tmp_path: Path) -> None:
+    build, shape, gain = CASES["flat samples"]
+    x = exact_images(*shape) * gain
+    export_nir(alive(build), tmp_path, x.numpy())
+    verdict = verify_dir(tmp_path, x.numpy(), runtime="spikingjelly")
+    assert verdict.verdict == "identical" and verdict.form == "spikingjelly"
+    assert [check.name for check in verdict.neurons] == ["net.1"] and verdict.neurons[0].spikes
+    with pytest.raises(ConfigError, match="runtime 'brian': must be nir, spikingjelly, snntorch, norse"):
+        verify_dir(tmp_path, x.numpy(), runtime="brian")
+    export_nir(alive(CASES["soft reset"][0]), tmp_path, exact_images(3, 7).numpy() * 3)
+    with pytest.raises(VerificationError, match="spikingjelly does not take the file: "):
+        verify_dir(tmp_path, exact_images(3, 7).numpy(), runtime="spikingjelly")

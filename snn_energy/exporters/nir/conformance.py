@@ -18,25 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from snn_energy.exporters.nir.readers import RUNTIMES, importer, in_steps
 from snn_energy.exporters.nir.write import DT, nir_package
 from snn_energy.files import write_text
 from snn_energy.models.nir import NirNetwork
 
 STEPS, SAMPLES, INPUTS, WIDTH = 40, 3, 5, 3
 NEAR = 1e-4  # outputs that are no spikes are equal within this
-RUNTIMES = ("spikingjelly", "snntorch", "norse")
 
 
 HEAD = f"""# How frameworks read NIR
 
 Made by `scripts/nir_conformance`, which installs what it runs; not written by hand.
 
-Each primitive stands behind a linear layer (maps: alone) and runs {STEPS} steps of {SAMPLES} samples of random spikes
-in the framework's own importer, dt = {DT:g} s. What it puts out is held against NIR's equations
-(`snn_energy.load`, forward Euler): *equal* means every spike, and other values within {NEAR:g}. *Refused* is the
-importer's own message; a shape is that of one step's output.
+Each primitive stands behind a linear layer (maps: alone) and runs {STEPS} steps of {SAMPLES} samples of
+random spikes in the framework's own importer, dt = {DT:g} s. What it puts out is held against NIR's equations
+(`snn_energy.load`, forward Euler): *equal* means every spike, and other values within {NEAR:g}.
+*Refused* is the importer's own message; a shape is that of one step's output.
 """
 
 
@@ -95,31 +94,6 @@ def graphs() -> dict[str, Any]:
     return made | pools
 
 
-def _in_steps(module: Any, x: Tensor) -> Tensor:
-    """A module of an importer, called step by step with the state that it returned."""
-    state, outputs = None, []
-    for frame in x:
-        given = module(frame) if state is None else module(frame, state)
-        output, state = given if isinstance(given, tuple) else (given, None)
-        while isinstance(output, tuple):  # snnTorch's IF: (spikes, membrane)
-            output = output[0]
-        outputs.append(output)
-    return torch.stack(outputs)
-
-
-def importer(runtime: str) -> Callable[[Any], Any]:
-    """A framework's own: NIR graph -> module.  Raises ImportError where it is not installed."""
-    if runtime == "spikingjelly":
-        from spikingjelly.activation_based.nir_exchange import import_from_nir as spikingjelly
-
-        return lambda graph: spikingjelly(graph, dt=DT)
-    if runtime == "snntorch":
-        snntorch: Any = __import__("snntorch.import_nir", fromlist=["import_from_nir"])
-        return lambda graph: snntorch.import_from_nir(graph)
-    norse = __import__("norse.torch", fromlist=["from_nir"])
-    return lambda graph: norse.from_nir(graph, dt=DT, ignore_warnings=True)
-
-
 def verdict(name: str, graph: Any, read: Callable[[Any], Any]) -> str:
     """`equal`, `n of m spikes differ`, or what the importer says."""
     shape = tuple(int(n) for n in graph.nodes["input"].input_type["input"])
@@ -129,7 +103,7 @@ def verdict(name: str, graph: Any, read: Callable[[Any], Any]) -> str:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
-            got = _in_steps(read(graph), x)
+            got = in_steps(read(graph), x)
     except Exception as error:  # whatever an importer raises is its answer
         said = " ".join(str(error).split()) or type(error).__name__
         return f"refused: {said[:60]}"

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snn_energy.errors import DataError, VerificationError
+from snn_energy.errors import ConfigError, DataError, MissingDependency, VerificationError
 from snn_energy.exporters.kept_samples import KEPT, kept, write_arrays
 from snn_energy.exporters.network import batches, classes, samples_first, scores, see, take
+from snn_energy.exporters.nir.readers import RUNTIMES, importer, in_steps, tensor_of
 from snn_energy.exporters.nir.run import NirRun
 from snn_energy.exporters.nir.write import DT, RENAMED, key, nir_package, write_nir
 from snn_energy.exporters.verification import Difference, NeuronCheck, Part, Verification
@@ -28,6 +29,7 @@ from snn_energy.graph.interpret import membrane, run
 NIR_FILE = "model.nir"
 GRAPH_FILE = "graph.json"
 BATCH = 32
+FOREIGN = 1e-4  # of answers that another framework computes in float32
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,79 @@ def export_nir(
     return verify_dir(out, x, y)
 
 
-def verify_dir(folder: str | Path, x: Any, y: Any = None) -> Verification:
-    """Run an exported .nir file on `x` and compare spikes and answers with the captured model, float64."""
+def verify_dir(folder: str | Path, x: Any, y: Any = None, *, runtime: str = "nir") -> Verification:
+    """Run an exported .nir file on `x` and compare spikes and answers with the captured model, float64.
+
+    `runtime`: "nir" is NIR's own equations; spikingjelly, snntorch and norse are these frameworks' importers,
+    in float32.  Raises `MissingDependency` for one that is not installed, `VerificationError` where it does
+    not take the file.
+    """
     folder, x = Path(folder), np.asarray(x, np.float32)
     graph, file = Graph.load(folder / GRAPH_FILE), read_file(folder / NIR_FILE)
+    if runtime not in ("nir", *RUNTIMES):
+        raise ConfigError(f"runtime {runtime!r}: must be {', '.join(('nir', *RUNTIMES))}")
 
     def held(factor: float) -> Verification:
-        return compare(graph, file, x * np.float32(factor), y)
+        given = x * np.float32(factor)
+        return compare(graph, file, given, y) if runtime == "nir" else in_runtime(graph, file, given, runtime)
 
     return held(1.0).louder(held)
+
+
+def in_runtime(graph: Graph, file: Any, x: np.ndarray, runtime: str) -> Verification:
+    """Hold another framework's reading of the file against the captured model, both in float32.
+
+    The spikes of a neuron are compared where the importer keeps its module under the node's name.
+    """
+    try:
+        twin = importer(runtime)(file)
+    except ImportError as error:
+        raise MissingDependency(runtime, "nir", f"its reading of NIR (pip install {runtime})") from error
+    except Exception as error:  # whatever an importer raises
+        said = " ".join(str(error).split())
+        raise VerificationError(f"{runtime} does not take the file: {said}") from error
+    fired, answers = _recorded(twin, graph, file, x, runtime)
+    wanted = run(graph, x)
+    checks, clean = [], torch.ones(answers.shape[1], dtype=torch.bool)
+    for name, steps in fired.items():
+        unequal = torch.stack(steps).reshape(wanted[name].shape) != wanted[name]
+        clean &= ~unequal.transpose(0, 1).flatten(1).any(1)
+        checks.append(NeuronCheck(name, unequal.numel(), int(wanted[name].sum()), int(unequal.sum())))
+    true = scores(wanted[graph.outputs[0]].numpy(), graph)
+    if any("T" in str(dim) for dim in graph[graph.outputs[0]].shape):
+        true = true.mean(axis=1)
+    got = answers.mean(0).numpy().reshape(true.shape)
+    worst = float(np.abs(got - true)[clean.numpy()].max(initial=0))
+    changed = int((got.argmax(-1) != true.argmax(-1)).reshape(len(true), -1).any(axis=1).sum())
+    verdict = Verification("nir", runtime, len(true), worst, changed, tuple(checks), tolerance=FOREIGN)
+    return replace(verdict, reference="the captured model")
+
+
+def _recorded(
+    twin: nn.Module, graph: Graph, file: Any, x: np.ndarray, runtime: str
+) -> tuple[dict[str, list[Tensor]], Tensor]:
+    """Spikes per step of the neurons that an importer keeps as modules, and its answers (T, B, …)."""
+    renamed = json.loads(_text(file.metadata.get(RENAMED, "{}")))
+    modules, hooks = dict(twin.named_modules()), []
+    fired: dict[str, list[Tensor]] = {}
+    for node in graph.neurons:
+        at = renamed.get(node.name, key(node.name))
+        if at in modules:
+            steps = fired.setdefault(node.name, [])
+
+            def record(module: Any, args: Any, output: Any, to: list[Tensor] = steps) -> None:
+                to.append(tensor_of(output))
+
+            hooks.append(modules[at].register_forward_hook(record))
+    try:
+        with torch.no_grad():
+            return fired, in_steps(twin, frames(graph, x).float())
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise VerificationError(f"{runtime} does not run the file: {said}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def read_file(path: Path) -> Any:
