@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from snn_energy.data import register_dataset
     from snn_energy.energy.estimate import estimate
     from snn_energy.errors import SnnEnergyError
+    from snn_energy.evaluation import evaluate
     from snn_energy.exporters.targets import export, register_target, verify
     from snn_energy.models.ann_twin import ann_twin
     from snn_energy.models.zoo import create_model, list_models, register_model
@@ -38,6 +39,7 @@ __all__ = [
     "ann_twin",
     "create_model",
     "estimate",
+    "evaluate",
     "export",
     "list_models",
     "load",
@@ -59,6 +61,7 @@ _HOME = {
     "ann_twin": "models.ann_twin",
     "create_model": "models.zoo",
     "estimate": "energy",
+    "evaluate": "evaluation",
     "export": "exporters.targets",
     "list_models": "models.zoo",
     "load": "checkpoints",

@@ -6,7 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one line on standard error and exit code 2."""
+    """Run the command line; an error of the user's is one line on standard error and exit code 2.
+
+    Below it, for a few of them, stand lines that show the way on.
+    """
     from snn_energy.errors import SnnEnergyError
 
     try:
@@ -18,7 +21,7 @@ def main() -> None:
     try:
         app()
     except SnnEnergyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

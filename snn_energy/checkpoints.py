@@ -17,13 +17,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from snn_energy import weights
 from snn_energy.errors import CheckpointError, ConfigError, suggest
 from snn_energy.files import atomic_write
 from snn_energy.models import official, releases
 from snn_energy.models.flags import flag_of
 from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
-from snn_energy.safe_load import beginning, safe_load
+from snn_energy.own import fit_weights, load_own, names_own, with_way_out
+from snn_energy.safe_load import beginning, plain, safe_load
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -57,17 +59,38 @@ class Checkpoint:
     release: releases.Release | None = None
 
 
-def load(path: str | os.PathLike[str], *, ema: bool = False, **overrides: Any) -> nn.Module:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    ema: bool = False,
+    weights_key: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> nn.Module:
     """The model that a checkpoint holds, in evaluation mode, with its configuration as `.config`.
 
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
-    `ema` takes the averaged weights.  A NIR file gives a `models.nir.NirNetwork` and takes `dt=`, seconds per
-    step.  Warns of what was inferred or not as stored; raises `CheckpointError`.
+    `ema` takes the averaged weights, `weights_key` those at a dotted path in the file.  A NIR file gives a
+    `models.nir.NirNetwork` and takes `dt=`, seconds per step.
+
+    For a network of your own, `model=` is the network, to be filled with the weights, or names the code that
+    builds it, `"net.py:build"` or `"package.module:callable"`, called with `settings`.
+
+    Warns of what was inferred or not as stored; raises `CheckpointError`, and `ConfigError` for code that
+    builds no network.
     """
-    checkpoint = read_checkpoint(path, ema=ema)
-    model = build(checkpoint, **overrides)
-    for note in notes_of(checkpoint, model):
+    wanted = overrides.get("model")
+    if isinstance(wanted, nn.Module):
+        model, notes = wanted.eval(), fit_weights(wanted, path, weights_key)
+    elif names_own(wanted):
+        own = load_own(str(wanted), settings, path, weights_key=weights_key)
+        model, notes = own.module, own.notes
+    else:
+        checkpoint = read_checkpoint(path, ema=ema, weights_key=weights_key)
+        model = build(checkpoint, **{**overrides, **(settings or {})})
+        notes = notes_of(checkpoint, model)
+    for note in notes:
         warnings.warn(f"{path}: {note}", stacklevel=2)
     return model
 
@@ -78,25 +101,35 @@ def notes_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], *, ema: bool = False, allow_nonfinite: bool = False
+    path: str | os.PathLike[str],
+    *,
+    ema: bool = False,
+    allow_nonfinite: bool = False,
+    weights_key: str | None = None,
 ) -> Checkpoint:
-    """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`."""
+    """Read and check a file, build nothing; every tensor is finite.  Raises `CheckpointError`.
+
+    `weights_key`: the dotted path to the weights in the file, which are then taken for a bare state dict.
+    """
     path = Path(path)
     if is_nir(path, beginning(path)):
         return _read_nir(path, ema, allow_nonfinite)
     content = safe_load(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, must hold a dict of weights")
-    if content.get("format") == FORMAT:
+    if weights_key is not None:
+        entries = weights.stored_at(path, content, weights_key).entries
+        checkpoint = _describe(path, "bare", weights.unwrapped(weights.tensors_in(path, entries)))
+    elif content.get("format") == FORMAT:
         checkpoint = _read_ours(path, content, ema)
     elif any(isinstance(content.get(key), Mapping) for key in ("state_dict", "state_dict_ema")):
         checkpoint = _read_official(path, content, ema)
     else:
-        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
+        wrapper = next((key for key in weights.CONTAINERS if isinstance(content.get(key), Mapping)), "")
         state = _state_dict(path, content, wrapper)
         checkpoint = _of_release(path, state, content) or _describe(path, "bare", state, _told(content))
     if not allow_nonfinite:
-        _check_finite(path, checkpoint.state_dict)
+        weights.check_finite(path, checkpoint.state_dict)
     return checkpoint
 
 
@@ -117,8 +150,10 @@ def build(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
             expected = model_class(config).state_dict()
     except (ConfigError, ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot build {name}: {' '.join(str(error).split())}") from None
-    state = official.with_unused(_own_names(checkpoint, name), expected)
-    _check_fit(path, name, state, expected)
+    state = _own_names(checkpoint, name)
+    fit = weights.aligned(state, expected)
+    state = official.with_unused(state if fit.outside else fit.state, expected)
+    weights.check_fit(path, name, state, expected, _hint)
     with torch.random.fork_rng(devices=[]):
         model = construct(model_class, config)
     model.load_state_dict(state)
@@ -157,9 +192,9 @@ def save_checkpoint(
         "class_names": class_names,
         "training_state": training_state,
     }
-    plain = {key: _plain(value, key) for key, value in content.items()}
+    stored = {key: plain(value, key) for key, value in content.items()}
     with atomic_write(path) as temporary:
-        torch.save(plain, temporary)
+        torch.save(stored, temporary)
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -197,7 +232,7 @@ def _read_official(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpo
         try:
             told = None if arguments is None else official.from_arguments(arguments)
         except ConfigError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise with_way_out(CheckpointError(f"{path}: {error}"), path) from None
         described = _describe(path, "official", state, told)
     return dataclasses.replace(
         described,
@@ -261,7 +296,7 @@ def _read_nir(path: Path, ema: bool, allow_nonfinite: bool) -> Checkpoint:
         raise CheckpointError(f"{path}: a NIR file holds no averaged weights; leave --ema out")
     graph = read_nir(path)
     if not allow_nonfinite:
-        _check_finite(path, dict(arrays(graph)))
+        weights.check_finite(path, dict(arrays(graph)))
     return Checkpoint(path, "nir", None, {}, {}, graph=graph)
 
 
@@ -276,43 +311,15 @@ def _build_nir(path: Path, graph: dict[str, Any], overrides: dict[str, Any]) -> 
     return NirNetwork(graph, dt, str(path))
 
 
-WRAPPERS = ("model", "model_state_dict", "net")
-"""Keys under which training scripts put a bare state dict."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What `DistributedDataParallel` and `torch.compile` put before every name."""
-
-
 def _state_dict(path: Path, content: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
     """The tensors under `key` (or `content` itself), wrapper prefixes stripped."""
     state = content.get(key) if key else content
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"{path}: holds no weights" + (f" under '{key}'" if key else ""))
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise CheckpointError(
-                f"{path}: entry {name!r} is a {type(value).__name__}, must be a tensor: not a state dict"
-            )
-        needed = value.numel() * value.element_size()
-        if value.layout != torch.strided or value.is_meta or value.untyped_storage().nbytes() < needed:
-            raise CheckpointError(f"{path}: {name} is not a plain dense tensor")
-    tensors = dict(state)
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    return weights.unwrapped(weights.tensors_in(path, state))
 
 
 # --- checking -----------------------------------------------------------------------------------------------
-
-
-def _check_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    for name, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = value.numel() - int(torch.isfinite(value).sum())
-            raise CheckpointError(f"{path}: {name} holds {bad} NaN or infinite of {value.numel()} values")
-        if name.endswith("running_var") and bool((value < 0).any()):
-            raise CheckpointError(f"{path}: {name} holds a negative variance, {value.min().item():g}")
 
 
 def _check_depth(path: Path, depths: Any, tensors: int) -> None:
@@ -320,32 +327,6 @@ def _check_depth(path: Path, depths: Any, tensors: int) -> None:
     blocks = sum(depths) if isinstance(depths, list | tuple) else depths
     if isinstance(blocks, int) and blocks > tensors:
         raise CheckpointError(f"{path}: depths = {depths}, but the file holds {tensors} tensors in all")
-
-
-def _check_fit(
-    path: Path, name: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> None:
-    """Names, shapes and kinds of number must agree exactly."""
-    missing = [key for key in expected if key not in found]
-    unexpected = [key for key in found if key not in expected]
-    if missing or unexpected:
-        parts = [
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-            for what, keys in (("missing", missing), ("unexpected", unexpected))
-            if keys
-        ]
-        same = len(expected) - len(missing)
-        raise CheckpointError(
-            f"{path}: does not fit {name}: {same} of {len(expected)} tensors are there; "
-            f"{', '.join(parts)}{_hint(found, missing, unexpected)}"
-        )
-    for key, value in expected.items():
-        if found[key].shape != value.shape:
-            raise CheckpointError(
-                f"{path}: {key} has shape {tuple(found[key].shape)}, {name} expects {tuple(value.shape)}"
-            )
-        if found[key].is_floating_point() != value.is_floating_point():
-            raise CheckpointError(f"{path}: {key} holds {found[key].dtype}, {name} expects {value.dtype}")
 
 
 def _own_names(checkpoint: Checkpoint, name: str) -> dict[str, torch.Tensor]:
@@ -383,11 +364,12 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
     if name is None and checkpoint.release is not None:
         raise CheckpointError(f"{path}: {checkpoint.release.refusal(path)}")
     if name is None:
-        raise CheckpointError(
-            f"{path}: the file does not say which model it is for; give --model or --config"
-        )
+        refusal = f"{path}: the file does not say which model it is for; give --model or --config"
+        raise with_way_out(CheckpointError(refusal), path)
     if name not in ZOO:
-        raise CheckpointError(f"unknown model {name!r}; {suggest(name, ZOO)}")
+        raise CheckpointError(
+            f"unknown model {name!r}; {suggest(name, ZOO)}; a network of your own is FILE.py:CALLABLE"
+        )
     own = checkpoint.model is not None and ZOO[checkpoint.model].target == ZOO[name].target
     stored = checkpoint.config if own else {}
     named = {} if name == checkpoint.model else ZOO[name].fields
@@ -402,26 +384,3 @@ def _resolve(checkpoint: Checkpoint, overrides: dict[str, Any]) -> tuple[str, di
             f"give {', '.join(flag_of(key) for key in unknown)}"
         )
     return name, fields
-
-
-# --- writing ------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any, where: str) -> Any:
-    """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {_plain(k, where): _plain(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
-        return value.item()
-    raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")

@@ -1,4 +1,4 @@
-"""Reading a file that `torch.save` wrote without running anything in it.
+"""Reading a file of weights, of `torch.save` or in the safetensors format, without running anything in it.
 
 `torch.load(weights_only=True)` knows tensors and plain containers.  Besides them only `argparse.Namespace`,
 which the official STAtten trainer stores, is let through, and only while a file is read here.
@@ -7,9 +7,12 @@ which the official STAtten trainer stores, is let through, and only while a file
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ def safe_load(path: Path) -> Any:
     compared), of another kind, or that asks to import something, which is named and not imported.
     """
     start = beginning(path)
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
@@ -51,6 +56,17 @@ def beginning(path: Path) -> bytes:
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself (git lfs pull)")
     return start
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file in Hugging Face's format, which holds nothing else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: is not a safetensors file ({' '.join(str(error).split())})") from None
 
 
 def _check_sums(path: Path) -> None:
@@ -93,3 +109,26 @@ def _explain(error: Exception, start: bytes) -> str:
     if start.startswith(b"PK"):
         return "is a damaged or truncated archive, or not one written by torch.save"
     return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
+
+
+def plain(value: Any, where: str) -> Any:
+    """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts.
+
+    Raises `CheckpointError`, naming `where`, for a value that is of no such type.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {plain(k, where): plain(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        items = [plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
+        return value.item()
+    raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")

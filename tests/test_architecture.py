@@ -21,20 +21,24 @@ RECORDS = {
 }
 
 # room -> rooms that it may import besides itself and `EVERYWHERE`; records may be read by everyone
-EVERYWHERE = {"errors", "files", "plugins"}
+EVERYWHERE = {"errors", "files", "plugins", "values"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "plugins": set(),
+    "values": set(),
     "data": set(),
     "frameworks": set(),
     "models": {"frameworks"},  # only `at_rest`: how neurons come to rest
     "safe_load": set(),
     "compat": set(),
-    "checkpoints": {"models", "safe_load"},
+    "weights": {"safe_load"},
+    "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
+    "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
+    "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
     "graph": {"models"},
     "exporters": {"graph", "models", "profiling", "energy"},
@@ -60,7 +64,16 @@ RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
 NETLIST_FILES = ("exporters/netlist", "exporters/verification.py", "exporters/kept_samples.py",
                  *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
                                                             "pack", "parts")))  # fmt: skip
-WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "plugins.py", *RECORD_FILES, *NETLIST_FILES)
+WITHOUT_TORCH = (
+    "energy",
+    "reports",
+    "errors.py",
+    "files.py",
+    "plugins.py",
+    "values.py",
+    *RECORD_FILES,
+    *NETLIST_FILES,
+)
 
 
 def modules() -> list[Path]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command import refused, run
 
-from snn_energy.__main__ import main
 from snn_energy.checkpoints import save_checkpoint
 from snn_energy.exporters.onnx.run import OnnxModel
 from snn_energy.models.zoo import create_model
@@ -48,40 +44,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "best.pth"
     save_checkpoint(path, model.eval(), name="statten", recipe=RECIPE, class_names=list("0123456789"))
     return path
-
-
-class Done(NamedTuple):
-    """What a command left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*args: object) -> Done:
-    """`snn-energy ARGS`, in this process: importing torch anew for each would take most of the time."""
-    out, err = io.StringIO(), io.StringIO()
-    code: object = 0
-    with (
-        patch.object(sys, "argv", ["snn-energy", *map(str, args)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            main()
-        except SystemExit as done:
-            code = done.code
-    return Done(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
-
-
-def refused(*args: object) -> str:
-    """The one line that a mistake gives."""
-    done = run(*args)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, done.stderr
-    return lines[0]
 
 
 @pytest.mark.slow

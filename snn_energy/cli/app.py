@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from snn_energy import __version__
-from snn_energy.cli import energy, export, profile, train
+from snn_energy.cli import energy, evaluate, export, profile, train
 
 app = typer.Typer(
     name="snn-energy",
@@ -34,6 +34,7 @@ def main(
 for command in (
     train.train,
     profile.profile,
+    evaluate.evaluate,
     export.export,
     export.verify,
     profile.report,

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_energy.cli.options import Checkpoint, DataName, InputFile, SampleCount, load_model, with_model_flags
+from snn_energy.cli.loading import Loaded, load_model
+from snn_energy.cli.options import (
+    Checkpoint,
+    DataName,
+    InputFile,
+    SampleCount,
+    with_contract_flags,
+    with_model_flags,
+)
 from snn_energy.errors import ConfigError, suggest
 
 LavaPython = Annotated[
@@ -25,10 +33,12 @@ RequireFit = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the verdict and the chips' answers as JSON.")]
 
 
+@with_contract_flags
 @with_model_flags
 def export(
-    checkpoint: Checkpoint,
     overrides: dict[str, Any],
+    declared: dict[str, Any],
+    checkpoint: Checkpoint = None,
     target: Annotated[str, typer.Option("--target", help="snn-energy list targets")] = "onnx",
     data: DataName = None,
     input_file: InputFile = None,
@@ -67,14 +77,18 @@ def export(
 
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
-    check_require_fit(target, require_fit)
+    from snn_energy.profiling.contract import Declared
     from snn_energy.samples import choose_samples
 
-    model, stored = load_model(checkpoint, overrides)
-    chosen = choose_samples(stored.recipe, data=data, input_file=input_file, count=samples)
+    check_require_fit(target, require_fit)
+    loaded = load_model(checkpoint, overrides)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}", err=True)
+    axis = Declared(layout=declared.get("layout")).batch_axis
+    chosen = choose_samples(loaded.recipe, data=data, input_file=input_file, count=samples, batch_axis=axis)
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)
-    options = given(
+    options = _declared(target, declared, loaded) | given(
         form=form,
         quantize=quantize,
         debug_outputs=debug_outputs,
@@ -84,13 +98,13 @@ def export(
         python=python,
     )
     if "class_names" in options_of(target):
-        options["class_names"] = list(chosen.class_names or stored.class_names or ()) or None
-    source = Source(data or (stored.recipe or {}).get("data"), checkpoint.name)
+        options["class_names"] = list(chosen.class_names or loaded.class_names) or None
+    source = Source(data or (loaded.recipe or {}).get("data"), batch_axis=axis, origin=dict(loaded.origin))
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
         source = dataclasses.replace(source, calibration=seen.name)
-    verdict = run(model, target, folder, x=x, y=y, overwrite=overwrite, source=source, **options)
+    verdict = run(loaded.model, target, folder, x=x, y=y, overwrite=overwrite, source=source, **options)
     show(verdict, folder, require_fit=require_fit, as_json=json)
 
 
@@ -116,10 +130,27 @@ def verify(
     remembered = check_files(folder)["parts"].get("source", {})
     x = y = None
     if data is not None or input_file is not None or samples is not None:
-        chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples)
+        axis = remembered.get("batch_axis")
+        chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples, batch_axis=axis)
         x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
     typer.echo(verdict.require().summary())
+
+
+def _declared(target: str, declared: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
+    """What the user declared of the network, as far as a target takes it.  Raises `ConfigError` beyond that.
+
+    The layout also says how samples are read, so it is never refused.
+    """
+    from snn_energy.exporters.targets import options as options_of
+
+    told = {**declared, **given(time_steps=loaded.time_steps)}
+    taken = options_of(target)
+    for name in told:
+        if name not in taken and name not in ("layout", "check"):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(f"{flag}: target {target} reads it off the network itself; leave it out")
+    return {name: value for name, value in told.items() if name in taken}
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from snn_energy.models.flags import FLAGS
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from snn_energy.checkpoints import Checkpoint as StoredCheckpoint
+    pass
 
 Checkpoint = Annotated[
-    Path, typer.Argument(help="A checkpoint: ours, the official STAtten release's, or a state dict.")
+    Path | None,
+    typer.Argument(
+        help="A checkpoint: ours, the official STAtten release's, or a state dict. None: random weights."
+    ),
 ]
 DataName = Annotated[
     str | None, typer.Option("--data", help="Data set (snn-energy list data). Default: the checkpoint's own.")
@@ -35,35 +37,31 @@ AllowNonfinite = Annotated[
         "--allow-nonfinite", help="Go on where weights, samples or activations are NaN or infinite."
     ),
 ]
+InputKind = Annotated[
+    Literal["events", "tokens"] | None,
+    typer.Option(
+        "--input-kind", help="events: event counts of any size; tokens: whole numbers that stay integers."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
 
 _MODEL_HELP = "Model (win over what the checkpoint says)"
+_CONTRACT_HELP = "What the network takes and gives (where it cannot be seen)"
 
 
-def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--model`, `--config`, `--ema` and a flag for each field in `FLAGS` to a command.
+Command = Callable[..., Any]
 
-    They arrive together, without those not given, as the command's keyword `overrides`.
-    """
 
-    def option(kind: Any, *names: str, text: str) -> Any:
-        return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=_MODEL_HELP)]
-
-    extra = {
-        "model": option(str, "--model", text="Registry name of the network."),
-        "config": option(Path, "--config", text="An official YAML configuration."),
-        "dt": option(float, "--dt", text="Seconds per step of a NIR file."),
-        "ema": option(bool, "--ema/--no-ema", text="Use the averaged weights."),
-    }
-    extra |= {flag.field: option(flag.type, flag.name, text=flag.help) for flag in FLAGS}
+def _with_flags(command: Command, keyword: str, extra: dict[str, Any]) -> Command:
+    """Add options to a command; those given arrive together as the dict `keyword`, the others not at all."""
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> Any:
-        overrides = {key: value for key in extra if (value := given.pop(key, None)) is not None}
-        return command(**given, overrides=overrides)
+        told = {key: value for key in extra if (value := given.pop(key, None)) is not None}
+        return command(**given, **{keyword: told})
 
     signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "overrides"]
+    own = [p for p in signature.parameters.values() if p.name != keyword]
     added = [
         inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a)
         for k, a in extra.items()
@@ -74,29 +72,93 @@ def with_model_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def load_model(
-    path: Path, overrides: dict[str, Any], *, allow_nonfinite: bool = False
-) -> tuple[nn.Module, StoredCheckpoint]:
-    """The model in a checkpoint with the user's flags, and what the file says; its notes are printed."""
-    from snn_energy.checkpoints import build, notes_of, read_checkpoint
-    from snn_energy.models.official import read_yaml
+def _option(panel: str, kind: Any, *names: str, text: str) -> Any:
+    return Annotated[kind | None, typer.Option(*names, help=text, rich_help_panel=panel)]
 
-    overrides = dict(overrides)
-    stored = read_checkpoint(path, ema=overrides.pop("ema", False), allow_nonfinite=allow_nonfinite)
-    told = read_yaml(overrides["config"], beside=overrides).notes if "config" in overrides else ()
-    model = build(stored, **overrides)
-    for note in (*notes_of(stored, model), *told):
-        typer.echo(f"note: {note}", err=True)
-    return model, stored
+
+def with_model_flags(command: Command) -> Command:
+    """Add `--model`, `--set`, `--weights-key`, `--config`, `--ema` and a flag for each field in `FLAGS`.
+
+    They arrive together, without those not given, as the command's keyword `overrides`.
+    """
+
+    extra = {
+        "model": _option(
+            _MODEL_HELP,
+            str,
+            "--model",
+            text="A registered network, or your own: FILE.py:CALLABLE, PACKAGE.MODULE:CALLABLE.",
+        ),
+        "settings": _option(
+            _MODEL_HELP,
+            list[str],
+            "--set",
+            text="NAME=VALUE for the callable of --model; may be given again.",
+        ),
+        "weights_key": _option(
+            _MODEL_HELP,
+            str,
+            "--weights-key",
+            text="Where in the checkpoint the weights are: state_dict, ema.model …",
+        ),
+        "config": _option(_MODEL_HELP, Path, "--config", text="An official YAML configuration."),
+        "dt": _option(_MODEL_HELP, float, "--dt", text="Seconds per step of a NIR file."),
+        "ema": _option(_MODEL_HELP, bool, "--ema/--no-ema", text="Use the averaged weights."),
+    }
+    extra |= {flag.field: _option(_MODEL_HELP, flag.type, flag.name, text=flag.help) for flag in FLAGS}
+    return _with_flags(command, "overrides", extra)
+
+
+def with_contract_flags(command: Command) -> Command:
+    """Add `--layout`, `--output`, `--neuron` and `--no-check`: what the user declares of a network.
+
+    They arrive together, without those not given, as the command's keyword `declared`.
+    """
+
+    extra = {
+        "layout": _option(
+            _CONTRACT_HELP,
+            Literal["TB", "BT", "BT-last", "B"],
+            "--layout",
+            text="Axes of the input: (T, B, …), (B, T, …), (B, …, T) or (B, …) without time.",
+        ),
+        "output": _option(
+            _CONTRACT_HELP,
+            str,
+            "--output",
+            text="Which output holds the class scores: INDEX or KEY, :mean-T for its mean over T.",
+        ),
+        "neuron": _option(
+            _CONTRACT_HELP,
+            list[str],
+            "--neuron",
+            text="MODULE.CLASS=lif: that class is a neuron; may be given again.",
+        ),
+        "check": _option(
+            _CONTRACT_HELP,
+            bool,
+            "--check/--no-check",
+            text="Whether to look if what was found holds (it does).",
+        ),
+    }
+    return _with_flags(command, "declared", extra)
+
+
+@contextlib.contextmanager
+def prints_aside() -> Iterator[None]:
+    """What a user's network prints goes to standard error, so that tables on standard output stay clean."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 @contextlib.contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while the block runs; what it yields takes the number done."""
+    """A bar on standard error while the block runs a network; what it yields takes the number done."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with prints_aside(), bar as progress:
         task = progress.add_task(label, total=total)
         yield lambda done: progress.update(task, completed=done)

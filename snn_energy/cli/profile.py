@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from snn_energy.cli.loading import choose, contract_of, load_model
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -15,17 +16,20 @@ from snn_energy.cli.options import (
     DataName,
     Device,
     InputFile,
+    InputKind,
     SampleCount,
-    load_model,
+    prints_aside,
     progress_bar,
+    with_contract_flags,
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
-from snn_energy.files import sha256, write_text
+from snn_energy.files import write_text
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
+    from snn_energy.samples import Samples
 
 Conventions = Annotated[
     str,
@@ -39,17 +43,15 @@ Costs = Annotated[
 Format = Annotated[
     Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
 ]
-InputKind = Annotated[
-    Literal["events"] | None,
-    typer.Option("--input-kind", help="events: the samples are event counts, of any size."),
-]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
 
 
+@with_contract_flags
 @with_model_flags
 def profile(
-    checkpoint: Checkpoint,
     overrides: dict[str, Any],
+    declared: dict[str, Any],
+    checkpoint: Checkpoint = None,
     data: DataName = None,
     input_file: InputFile = None,
     samples: SampleCount = None,
@@ -71,34 +73,39 @@ def profile(
     load_costs(costs)
     from snn_energy.profiling import profile as measure
     from snn_energy.reports import report as write_report
-    from snn_energy.samples import choose_samples
     from snn_energy.training.device import choose_device
 
-    model, stored = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
-    chosen = choose_samples(
-        stored.recipe,
+    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
+    contract = contract_of(declared, loaded)
+    chosen = choose(
+        loaded,
+        contract,
         data=data,
         input_file=input_file,
         count=samples,
         allow_nonfinite=allow_nonfinite,
-        time_first=getattr(model, "time_axis", None) == 0,
+        input_kind=input_kind,
     )
     with progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
-            model,
+            loaded.model,
             chosen.batches(batch_size),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
-            input_kind=input_kind or "",
+            input_kind="events" if input_kind == "events" else "",
+            **contract,
             device=choose_device(device),
             progress=advance,
             data=chosen.name,
-            class_names=chosen.class_names or tuple(stored.class_names or ()),
+            class_names=chosen.class_names or loaded.class_names,
         )
-    measured = crosschecked(model, next(chosen.batches(1))[0], measured)
-    origin = {"checkpoint": checkpoint.name, "checkpoint_sha256": sha256(checkpoint)}
+    with prints_aside():
+        measured = crosschecked(loaded.model, chosen, measured, contract)
     measured = dataclasses.replace(
-        measured, model=stored.model or measured.model, environment={**measured.environment, **origin}
+        measured,
+        model=loaded.name or measured.model,
+        notes=(*loaded.notes, *chosen.notes, *measured.notes),
+        environment={**measured.environment, **loaded.origin},
     )
     energies = [measured.energy(name, costs) for name in names]
     folder = out or Path("profile")
@@ -133,15 +140,18 @@ def report(
     typer.echo(str(target))
 
 
-def crosschecked(model: Any, x: Any, measured: Profile) -> Profile:
+def crosschecked(model: Any, chosen: Samples, measured: Profile, contract: dict[str, Any]) -> Profile:
     """The profile with fvcore's dense MACs beside ours, where fvcore is installed."""
     from snn_energy.errors import MissingDependency
     from snn_energy.profiling.crosscheck import fvcore
 
+    if contract.get("layout") is None:
+        contract = contract | {"batch_dim": chosen.axis}
     try:
-        return dataclasses.replace(measured, crosscheck=fvcore(model, x, measured))
+        records = fvcore(model, next(chosen.batches(1))[0], measured, **contract)
     except MissingDependency:
         return measured
+    return dataclasses.replace(measured, crosscheck=records)
 
 
 def convention_names(text: str) -> list[str]:
@@ -181,6 +191,8 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
     typer.echo(_against_twins(measured, first))
+    if measured.contract:
+        typer.echo(measured.contract)
     for row in measured.uncounted:
         typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
     for note in measured.notes:

@@ -1,11 +1,10 @@
-"""What a data name means: `digits`, `idx:DIR`, a data set that a user added, or the user's own file."""
+"""What a data name means: `digits`, `idx:DIR`, or a data set that a user added."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-import zipfile
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -89,45 +88,6 @@ def _registered(kind: str, where: str, name: str) -> Data:
         given = type(found).__name__
         raise DataError(f"data {name!r}: its function gave {given}, must give snn_energy.data.Data")
     return dataclasses.replace(found, name=name)
-
-
-def read_input(path: str | Path, *, allow_nonfinite: bool = False, time_first: bool = False) -> Images:
-    """The user's samples: an .npz file with `x` (N, C, H, W) or (N, T, C, H, W), as the network takes them,
-    and optionally `y` (N,) or (N, 1), the classes.  `time_first`: x is (T, N, …), of any shape; the images
-    are (N, T, …).  Raises `DataError` for anything else, and for NaN or
-    infinity in `x` unless `allow_nonfinite`.
-    """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("x", "y") if key in file}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: not an .npz file of plain arrays ({error})") from error
-    if "x" not in arrays:
-        raise DataError(f"{path}: has no array 'x' of samples, (N, C, H, W) or (N, T, C, H, W)")
-    x, y = arrays["x"], arrays.get("y")
-    if time_first and x.ndim > 1:
-        x = x.swapaxes(0, 1)
-    if (x.ndim < 2 if time_first else x.ndim not in (4, 5)) or not x.size:
-        wanted = "(T, N, …) with T" if time_first else "(N, C, H, W) or (N, T, C, H, W) with N"
-        raise DataError(f"{path}: x has shape {arrays['x'].shape}; must be {wanted} ≥ 1")
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"{path}: x must hold finite numbers; its type is {x.dtype}")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite as the network takes it
-        x = x.astype(np.float32)
-    if not allow_nonfinite and not np.isfinite(x).all():
-        bad = np.argwhere(~np.isfinite(x))
-        what = f"{x[tuple(bad[0])]} at index {tuple(map(int, bad[0]))}"
-        raise DataError(
-            f"{path}: x must hold finite numbers; {len(bad)} of {x.size} are not, the first {what} "
-            "(profile --allow-nonfinite goes on all the same)"
-        )
-    if y is not None and (y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu"):
-        raise DataError(f"{path}: y has shape {y.shape} of {y.dtype}; must be ({len(x)},) of whole numbers")
-    labels = None if y is None else torch.from_numpy(y.reshape(-1).astype(np.int64))
-    return Images(torch.from_numpy(x), labels)
 
 
 def _digits() -> Data:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -91,8 +91,9 @@ class Source(Part):
 
     key: ClassVar[str] = "source"
     data: str | None = None
-    checkpoint: str | None = None
     calibration: str | None = None
+    batch_axis: int | None = None  # of the samples, where it was said
+    origin: Mapping[str, str] = field(default_factory=dict)  # the checkpoint, the code that built the network
 
 
 P = TypeVar("P", bound=Part)

@@ -76,6 +76,11 @@ class Scores:
     over: str = ""
 
     @classmethod
+    def of(cls, output: str | int | None) -> Scores:
+        """Those that the user named; without, the first entry and its mean."""
+        return cls() if output is None else cls.read(output)
+
+    @classmethod
     def read(cls, text: str | int) -> Scores:
         """From `2`, `logits`, `logits:mean-T`.  Raises `ConfigError`."""
         place, colon, over = str(text).partition(":")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from snn_energy.errors import MissingDependency
+from snn_energy.errors import MissingDependency, SnnEnergyError
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of, named_modules
-from snn_energy.profiling.axes import told
 from snn_energy.profiling.batches import Batch
 from snn_energy.profiling.contract import Declared
+from snn_energy.profiling.neurons import declared as declared_neurons
+from snn_energy.profiling.neurons import reset_registered
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC
+from snn_energy.profiling.settle import settle
 
 _GROUPS = {
     "conv": "conv",
@@ -29,13 +32,13 @@ _GROUPS = {
 _NORMS = ("aten::batch_norm", "aten::group_norm", "aten::instance_norm", "aten::layer_norm")
 
 
-def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[str, Any], ...]:
+def fvcore(model: nn.Module, x: Any, profile: Profile, **declared: Any) -> tuple[dict[str, Any], ...]:
     """Compare `profile` with fvcore on the batch `x`, per module and kind of operation.
 
     One record per module and kind: `name`, `kind` (conv, linear, matmul), `ours` and `theirs` (dense MACs of
     one sample, all steps), `difference`, and `reason`, empty where they agree.  `x` must be a batch of the
-    shapes profiled.  A model that fvcore cannot trace or count gets one record that says so.  Raises
-    `MissingDependency` without fvcore.
+    shapes profiled, `declared` what `profile` was told of the network (`contract.Declared`).  A model that
+    fvcore cannot trace or count gets one record that says so.  Raises `MissingDependency` without fvcore.
     """
     try:
         with warnings.catch_warnings():
@@ -44,11 +47,21 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
     except ImportError:
         raise MissingDependency("fvcore", "crosscheck", "the cross-check of dense MACs") from None
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    place = device_of(model)
-    with at_rest(model) as rest, warnings.catch_warnings():
+    told = Declared(**{"time_steps": profile.time_steps, **declared, "check": False})
+    batch = Batch(x).mapped(lambda x: x.to(device_of(model)))
+    with (
+        declared_neurons(model, told.neurons),
+        at_rest(model, resets=reset_registered) as rest,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts its own handlers
+        try:
+            contract = settle(rest, batch, told)
+        except SnnEnergyError as error:  # this one batch leaves open what all of them did not
+            return (_failure(profile, error),)
+        calls = contract.runs(batch)
         rest.fresh()
-        analysis = FlopCountAnalysis(model, x.to(place))
+        analysis = FlopCountAnalysis(model, _in_order(model, calls[0]))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         for norm in _NORMS:  # not compared, and fvcore's own handlers stop at a vector
             analysis.set_op_handle(norm, lambda inputs, outputs: 0)
@@ -56,10 +69,18 @@ def fvcore(model: nn.Module, x: torch.Tensor, profile: Profile) -> tuple[dict[st
             by_module = analysis.by_module_and_operator()
         except Exception as error:
             return (_failure(profile, error),)
-    batch = told(model, Batch(x), Declared(time_steps=profile.time_steps)).batch
-    samples = x.shape[batch]
+    theirs = {name: {k: n * len(calls) for k, n in counts.items()} for name, counts in by_module.items()}
+    samples = contract.layout_of(batch).batch
     vector = {name: m.weight.numel() for name, m in named_modules(model) if isinstance(m, nn.Linear)}
-    return compare(profile, {name: dict(counts) for name, counts in by_module.items()}, samples, vector)
+    return compare(profile, theirs, samples, vector)
+
+
+def _in_order(model: nn.Module, inputs: Any) -> Any:
+    """Inputs as positional arguments, which is all that fvcore takes."""
+    if isinstance(inputs, Mapping):
+        names = [name for name in inspect.signature(model.forward).parameters if name in inputs]
+        return tuple(inputs[name] for name in names)
+    return tuple(inputs) if isinstance(inputs, list) else inputs
 
 
 def _failure(profile: Profile, error: Exception) -> dict[str, Any]:

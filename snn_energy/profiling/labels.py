@@ -56,12 +56,18 @@ def class_scores(outs: list[Any], layout: Layout, output: str | int | None) -> t
     entry `logits` of a mapping.  Raises `DataError` where there is no such thing, `ConfigError` where the
     output has no such entry.
     """
-    where = Scores() if output is None else Scores.read(output)
-    steps = [_over_time(_entry(out, where), layout, where.over) for out in outs]
-    joined = torch.stack(steps)
-    return (
-        joined[-1] if where.over == "last-T" else joined.sum(0) if where.over == "sum-T" else joined.mean(0)
-    )
+    return over_time(step_scores(outs, layout, output), Scores.of(output).over)
+
+
+def step_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
+    """(T, B, K) scores per step, T = 1 for one call whose output has no time axis: see `class_scores`."""
+    where = Scores.of(output)
+    return torch.cat([_steps(_entry(out, where), layout) for out in outs])
+
+
+def over_time(steps: torch.Tensor, over: str) -> torch.Tensor:
+    """(B, K) of (T, B, K), by one of `contract.OVER_TIME`; the mean where that is not said."""
+    return steps[-1] if over == "last-T" else steps.sum(0) if over == "sum-T" else steps.mean(0)
 
 
 def _entry(out: Any, where: Scores) -> torch.Tensor:
@@ -90,23 +96,20 @@ def _many(out: Any) -> str:
     return f"{len(out)} entries" if isinstance(out, (tuple, list)) else "no entries"
 
 
-def _over_time(out: torch.Tensor, layout: Layout, over: str) -> torch.Tensor:
-    """(B, K): one entry of the output, its time axis taken away."""
-    scores, samples = out, layout.batch
-    if layout.folded and scores.dim() == 2 and len(scores) == samples * (layout.steps or 1):
-        scores = scores.unflatten(0, (samples, -1)).transpose(0, 1)  # (T, B, K)
-    if scores.dim() == 3:
-        time = 0 if scores.shape[1] == samples else 1
-        if over == "sum-T":
-            scores = scores.sum(time)
-        else:
-            scores = scores.select(time, -1) if over == "last-T" else scores.mean(time)
-    if scores.dim() != 2 or len(scores) != samples:
+def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """(T, B, K): one entry of the output, its time axis first."""
+    samples = layout.batch
+    steps = out.unsqueeze(0) if out.dim() == 2 else out
+    if layout.folded and out.dim() == 2 and len(out) == samples * (layout.steps or 1):
+        steps = out.unflatten(0, (samples, -1)).transpose(0, 1)
+    if steps.dim() == 3 and steps.shape[1] != samples:
+        steps = steps.transpose(0, 1)
+    if steps.dim() != 3 or steps.shape[1] != samples:
         raise DataError(
             f"labels are given, but the network's output {tuple(out.shape)} holds no class scores "
             f"({samples}, K): leave the labels out"
         )
-    return scores
+    return steps
 
 
 def count_correct(scores: torch.Tensor, labels: torch.Tensor, batch: int) -> int:

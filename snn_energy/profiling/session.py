@@ -84,7 +84,7 @@ def profile(
     if input_kind not in INPUT_KINDS:
         raise ConfigError(f"input_kind = {input_kind!r}: must be one of {', '.join(map(repr, INPUT_KINDS))}")
     place = device_of(model) if device is None else torch.device(device)
-    waiting = (_placed(batch, place) for batch in read_batches(batches, model))
+    waiting = (placed(batch, place) for batch in read_batches(batches, model))
     first = next(waiting, None)
     if first is None:
         raise DataError("no samples to profile: the batches are empty")
@@ -142,7 +142,7 @@ class _Session:
     def take(self, batch: Batch, watch: Any, most: int | None, declared: Declared) -> bool:
         """Count one batch; true if profiling should end here."""
         layout, axis = self.contract.layout_of(batch), self.contract.batch_axis
-        _fit(batch, layout)
+        check_labels(batch, layout)
         if most is not None and most - self.samples < layout.batch:
             layout.batch = most - self.samples
             batch = batch.taken(layout.batch, axis, self.contract.entries)
@@ -208,12 +208,14 @@ def _shapes_of_two(
     }
 
 
-def _placed(batch: Batch, place: torch.device) -> Batch:
+def placed(batch: Batch, place: torch.device) -> Batch:
+    """The batch on `place`, its labels read."""
     batch = batch.mapped(lambda x: x.detach().to(place))
     return dataclasses.replace(batch, labels=read_labels(batch.labels, batch.number, place))
 
 
-def _fit(batch: Batch, layout: Layout) -> None:
+def check_labels(batch: Batch, layout: Layout) -> None:
+    """Raise `DataError` unless there is a label for each sample, or none at all."""
     y = batch.labels
     if y is not None and y.shape[0] != layout.batch:
         raise DataError(

@@ -6,6 +6,7 @@ A contradiction between the two is an error that names both.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import random
 from collections.abc import Iterator
@@ -16,14 +17,15 @@ from torch import nn
 
 from snn_energy.errors import ConfigError
 from snn_energy.frameworks import Neuron
-from snn_energy.models.at_rest import Rest
-from snn_energy.models.walk import modules, named_modules
+from snn_energy.models.at_rest import Rest, at_rest
+from snn_energy.models.walk import device_of, modules, named_modules
 from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
 from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
 from snn_energy.profiling.layout import declared_steps
-from snn_energy.profiling.neurons import facts_of, named_neurons
+from snn_energy.profiling.neurons import declared as declared_neurons
+from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
 from snn_energy.profiling.observe import (
     Observation,
     difference,
@@ -52,6 +54,14 @@ def settle(rest: Rest, batch: Batch, declared: Declared) -> Contract:
         assert told.steps is not None and told.steps_fact is not None
         return _contract(model, told, told.steps, told.steps_fact, in_tensors=False, calls=1)
     return _Look(rest, batch, declared, told).contract()
+
+
+def samples_along(model: nn.Module, inputs: Any, declared: Declared) -> int:
+    """The axis of samples in `inputs`, by a look at the network alone.  Raises as `settle`."""
+    declared = dataclasses.replace(declared, check=False)
+    batch = Batch(inputs).mapped(lambda x: x.to(device_of(model)))
+    with declared_neurons(model, declared.neurons), at_rest(model, resets=reset_registered) as rest:
+        return settle(rest, batch, declared).batch_axis
 
 
 class _Look:
@@ -99,8 +109,9 @@ class _Look:
             return batch, size
         return batch.part(0, count, self.told.batch), count
 
-    def _observed(self, inputs: list[Any]) -> Observation:
-        self.rest.fresh()
+    def _observed(self, inputs: list[Any], *, fresh: bool = True) -> Observation:
+        if fresh:
+            self.rest.fresh()
         own = [Batch(x).mapped(torch.clone).inputs for x in inputs]  # a network may write into its input
         turns = Turns(self.model)
         return observe(self.model, [functools.partial(turns, x) for x in own])
@@ -259,10 +270,12 @@ class _Look:
 
     def _twice(self, seen: Observation, contract: Contract) -> None:
         """The same samples once more, from rest, must come out the same."""
+        inputs = contract.runs(self.part)
         with _same_chance():
-            again = self._observed(contract.runs(self.part))
-        found = difference(seen, again)
+            found = difference(seen, self._observed(inputs))
         if found is None:
+            with _same_chance():
+                self.rest.find_records(lambda: self._observed(inputs, fresh=False))
             return
         raise ConfigError(
             f"state survives the reset: {found}; give the reset (register_neuron(..., reset='method')), keep "

@@ -93,6 +93,7 @@ def _verification(folder: Path) -> dict[str, Any]:
     facts |= {f"accuracy ({who})": percent(share) for who, share in verdict.get("accuracy", {}).items()}
     for key in ("source", "onnx", "nir", "netlist", "int8"):
         facts |= {name: value for name, value in _scalars(parts.get(key, {})).items() if value is not None}
+    facts |= parts.get("source", {}).get("origin", {})
     facts |= {f"on {a['title']}": _answer(a) for a in parts.get("mapping", {}).get("answers", ())}
     if "lava" in parts:
         facts["in the Lava runtime"] = parts["lava"]["summary"]

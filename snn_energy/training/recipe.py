@@ -9,9 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.values import parse_yaml
 
 RECIPES = resources.files("snn_energy") / "recipes"
 CHOICES = {
@@ -102,7 +101,7 @@ def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
         raise ConfigError(
             f"unknown recipe {source!r} (a name or a .yaml file); {suggest(source, list_recipes())}"
         )
-    values = _parse_yaml(text, source)
+    values = parse_yaml(text, source)
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: a recipe is a table of keys, not {type(values).__name__}")
     values = {"name": name, "config": {}, **values}
@@ -131,7 +130,7 @@ def _apply(values: dict[str, Any], overrides: tuple[str, ...]) -> None:
         if not sep or not key:
             raise ConfigError(f"override {item!r}: must be key=value, such as epochs=3")
         if key in fields and key != "config":
-            values[key] = text if fields[key].type == "str" else _parse_yaml(text, item)
+            values[key] = text if fields[key].type == "str" else parse_yaml(text, item)
             continue
         if model_fields is None:
             model_fields = _model_fields(values["model"])
@@ -140,7 +139,7 @@ def _apply(values: dict[str, Any], overrides: tuple[str, ...]) -> None:
             raise ConfigError(f"unknown key {key!r}; {_nearest(name, [*fields, *model_fields])}")
         values["config"] = {
             **values["config"],
-            name: text if model_fields[name] == "str" else _parse_yaml(text, item),
+            name: text if model_fields[name] == "str" else parse_yaml(text, item),
         }
 
 
@@ -156,26 +155,6 @@ def _model_fields(model: str) -> dict[str, Any]:
     if model not in ZOO:
         raise ConfigError(f"unknown model {model!r}; {suggest(model, ZOO)}")
     return {f.name: f.type for f in dataclasses.fields(ZOO[model].resolve().Config)}
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
-    return _floats(value)
-
-
-def _floats(value: Any) -> Any:
-    """YAML 1.1 reads 3e-4 (no dot) as text; the whole field writes it so."""
-    if isinstance(value, dict):
-        return {key: _floats(item) for key, item in value.items()}
-    if isinstance(value, str) and value[:1].isdigit() and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _check_type(spec: dataclasses.Field, value: Any) -> None:

@@ -44,7 +44,9 @@ def test_batches_cover_every_sample_once() -> None:
     assert torch.equal(torch.cat([y for _, y in images.batches(50)]), images.labels)
 
 
-@pytest.mark.parametrize("shape", [(5, 2, 4, 3), (5, 6, 2, 4, 3)])
+@pytest.mark.parametrize(
+    "shape", [(5,), (5, 7), (5, 2, 3), (5, 2, 4, 3), (5, 6, 2, 4, 3), (5, 2, 3, 4, 2, 6)]
+)
 def test_a_users_file_is_taken_as_it_is(tmp_path: Path, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).normal(size=shape)
     np.savez(tmp_path / "mine.npz", x=x, y=np.arange(5))
@@ -57,8 +59,9 @@ def test_a_users_file_is_taken_as_it_is(tmp_path: Path, shape: tuple[int, ...]) 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"z": np.zeros(3)}, "no array 'x'"),
-        ({"x": np.zeros((2, 3, 4))}, r"shape \(2, 3, 4\)"),
+        ({}, "no array 'x'"),
+        ({"y": np.zeros(3, int)}, "no array 'x'"),
+        ({"x": np.zeros(())}, r"shape \(\)"),
         ({"x": np.zeros((0, 1, 2, 3))}, "N ≥ 1"),
         ({"x": np.full((1, 1, 2, 3), np.nan)}, "finite"),
         ({"x": np.zeros((2, 1, 2, 3)), "y": np.zeros(3, int)}, r"y has shape \(3,\)"),

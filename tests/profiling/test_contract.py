@@ -413,3 +413,54 @@ def test_a_network_without_scores_is_profiled_without_labels() -> None:
     assert (measured.samples, measured.correct, measured.uncounted) == (6, None, ())
     with pytest.raises(DataError, match="holds no class scores"):
         profile(Detector(), [(x, torch.tensor([0, 1, 2]))])
+
+
+# -- what a network records ----------------------------------------------------------------------------------
+
+
+class Records(Frames):
+    """Shows its spikes in attributes, as networks do whose authors look at them."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__(cell, "first")
+        self.maps: list[torch.Tensor] = []
+        self.last: torch.Tensor | None = None
+
+    def step(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = self.shown = self.cell(self.fc(x))
+        self.maps.append(self.last)
+        return self.head(self.last)
+
+
+def test_what_a_network_records_can_be_read_afterwards() -> None:
+    net = Records(neuron.IFNode())
+    profile(net, [FRAMES])
+    fired = record_spikes(net, FRAMES)["cell"]
+    assert torch.equal(net.shown != 0, fired[-1]) and net.last is net.shown
+    assert torch.equal(torch.stack(net.maps) != 0, fired)
+
+
+class Lazy(Own):
+    """Its membrane comes into being with the first step: `None`, or no attribute at all, before."""
+
+    def __init__(self, attribute: bool) -> None:
+        super().__init__()
+        del self.v
+        if attribute:
+            self.v = None  # type: ignore[assignment]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.past = x
+        if getattr(self, "v", None) is None:
+            self.v = torch.zeros_like(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("attribute", [True, False])
+def test_state_is_put_back_beside_records(attribute: bool) -> None:
+    net = Records(Lazy(attribute))
+    once = profile(net, [FRAMES])
+    twice = profile(net, [FRAMES, FRAMES])
+    assert total(twice, "head", "ac") == 2 * total(once, "head", "ac") > 0
+    assert getattr(net.cell, "v", None) is None and hasattr(net.cell, "v") is attribute
+    assert net.last is net.shown and net.cell.past.shape == (B, WIDE)

@@ -1,0 +1,50 @@
+"""Values as people write them on a command line or in a file: one YAML value each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snn_energy.errors import ConfigError
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What `text` says in YAML; `3e-4` is a number.  Raises `ConfigError`, naming `where`, for no YAML."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    return _floats(value)
+
+
+def parse_settings(items: tuple[str, ...] | list[str], flag: str = "--set") -> dict[str, Any]:
+    """`("T=4", "act=relu")` -> `{"T": 4, "act": "relu"}`.
+
+    Raises `ConfigError` for an item that is no NAME=VALUE, a name that no argument can have, a name given
+    twice, and a value that is no YAML.
+    """
+    settings: dict[str, Any] = {}
+    for item in items:
+        name, sep, text = item.partition("=")
+        name = name.strip()
+        if not sep or not name.isidentifier():
+            raise ConfigError(f"{flag} {item!r}: must be NAME=VALUE, such as {flag} T=4")
+        if name in settings:
+            raise ConfigError(f"{flag} {item!r}: {name} was given before, as {settings[name]!r}")
+        settings[name] = parse_yaml(text, f"{flag} {item}")
+    return settings
+
+
+def _floats(value: Any) -> Any:
+    """YAML 1.1 reads 3e-4 (no dot) as text; the whole field writes it so."""
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_floats(item) for item in value]
+    if isinstance(value, str) and value.lstrip("+-")[:1].isdigit() and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
