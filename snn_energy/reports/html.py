@@ -109,7 +109,8 @@ def _verification(folder: Path) -> dict[str, Any]:
         facts["how far SANA-FE is from the chip"] = ran["error"]
     if "chip_energy" in parts:
         chip = parts["chip_energy"]
-        facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9)
+        beside = "".join(f", without {what}" for what in chip["unpriced"])
+        facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9) + beside
     return {"folder": str(folder), "facts": facts}
 
 

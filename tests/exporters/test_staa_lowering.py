@@ -11,7 +11,7 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, UnsupportedOp
 from snn_energy.exporters.chip.calibrate import lower_model
-from snn_energy.exporters.chip.parts import NetlistPart, StaaPart
+from snn_energy.exporters.chip.parts import ChipEnergyPart, NetlistPart, StaaPart
 from snn_energy.exporters.chip.reference import dequantized_model, rounded
 from snn_energy.exporters.chip.staa import gate_errors
 from snn_energy.exporters.lava.export import export_lava, verify_dir
@@ -166,6 +166,8 @@ def test_the_netlist_alone_is_a_target(tmp_path):
     verdict = export(net, "netlist", tmp_path / "out", x=x, y=y)
     assert verdict.verdict == "identical" and verdict.target == "netlist"
     assert set(verdict.accuracy) == {"model", "dequantized", "netlist"}
+    (unpriced,) = verdict.part(ChipEnergyPart).unpriced
+    assert unpriced.endswith("products in gates of STAA neurons") and unpriced[0] != "0"
     assert "PE at input, SA" in (tmp_path / "out" / "netlist.txt").read_text()
     again = verify(tmp_path / "out", x=x[:2])
     assert again.verdict == "identical" and again.samples == 2 and again.target == "netlist"

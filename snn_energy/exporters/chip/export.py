@@ -22,7 +22,7 @@ from snn_energy.exporters.chip import staa
 from snn_energy.exporters.chip.answer import page
 from snn_energy.exporters.chip.calibrate import BATCH, CALIBRATION_SAMPLES, lower_network
 from snn_energy.exporters.chip.chips import chip_names
-from snn_energy.exporters.chip.energy import netlist_energy
+from snn_energy.exporters.chip.energy import gate_products, netlist_energy
 from snn_energy.exporters.chip.mapping import map_netlist
 from snn_energy.exporters.chip.parts import ChipEnergyPart, MappingPart, NetlistPart
 from snn_energy.exporters.chip.reference import accuracies, dequantized_model, fed, reference
@@ -166,7 +166,10 @@ def chip_energy(netlist: Netlist, activity: Activity) -> ChipEnergyPart:
     """What the simulated netlist would take per inference at Loihi's published figures, by population."""
     found = netlist_energy(netlist, activity, load_costs("loihi"))
     events, spikes = sum(found.synaptic_events.values()), sum(found.spikes.values())
-    return ChipEnergyPart(found.millijoules, found.label, events, spikes, dict(found.picojoules))
+    gates = gate_products(netlist)
+    unpriced = (f"{gates:,} products in gates of STAA neurons",) if gates else ()
+    by_population = dict(found.picojoules)
+    return ChipEnergyPart(found.millijoules, found.label, events, spikes, by_population, unpriced)
 
 
 def verify_dir(folder: str | Path, x: Any = None, y: Any = None) -> Verification:

@@ -22,7 +22,10 @@ class NetlistPart(Part):
 
 @dataclass(frozen=True)
 class ChipEnergyPart(Part):
-    """Energy of the simulated netlist per inference at published figures; `label` says whose."""
+    """Energy of the simulated netlist per inference at published figures; `label` says whose.
+
+    `unpriced`: what happened as well and has no published price.
+    """
 
     key: ClassVar[str] = "chip_energy"
     total_mj: float
@@ -30,6 +33,7 @@ class ChipEnergyPart(Part):
     synaptic_events: float
     spikes: float
     pj_by_population: Mapping[str, float]
+    unpriced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
