@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_energy.cli.loading import Loaded, load_model
+from snn_energy.cli.loading import Loaded, load_model, running
 from snn_energy.cli.options import (
     Checkpoint,
     DataName,
@@ -104,7 +104,8 @@ def export(
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
         source = dataclasses.replace(source, calibration=seen.name)
-    verdict = run(loaded.model, target, folder, x=x, y=y, overwrite=overwrite, source=source, **options)
+    with running(loaded):
+        verdict = run(loaded.model, target, folder, x=x, y=y, overwrite=overwrite, source=source, **options)
     show(verdict, folder, require_fit=require_fit, as_json=json)
 
 
