@@ -28,13 +28,12 @@ FRAMES = "frames_number_{}_split_by_number"
 class EventRelease:
     """What tells the data sets apart.
 
-    `cls`: module and name of SpikingJelly's class; `camera`: (H, W); `size`: to which frames are resized by
+    `cls`: module and name of SpikingJelly's class; `size`: to which frames are resized by
     `mode`, or None; `split`: there are folders `train` and `test`; `archive`: what SpikingJelly unpacks.
     """
 
     summary: str
     cls: tuple[str, str]
-    camera: tuple[int, int]
     size: int | None
     mode: str
     split: bool
@@ -46,7 +45,6 @@ RELEASES = {
     "cifar10-dvs": EventRelease(
         "CIFAR10-DVS, T×2×64×64",
         ("cifar10_dvs", "CIFAR10DVS"),
-        (128, 128),
         64,
         "bilinear",
         False,
@@ -56,7 +54,6 @@ RELEASES = {
     "ncaltech101": EventRelease(
         "N-Caltech101, T×2×64×64",
         ("n_caltech101", "NCaltech101"),
-        (180, 240),
         64,
         "nearest",
         False,
@@ -66,7 +63,6 @@ RELEASES = {
     "dvs-gesture": EventRelease(
         "DVS128 Gesture, T×2×128×128",
         ("dvs128_gesture", "DVS128Gesture"),
-        (128, 128),
         None,
         "bilinear",
         True,
@@ -136,7 +132,7 @@ def load_events(
     if not release.split:
         shares = [math.ceil(TRAIN_SHARE * len(paths)) for paths in files[0]]
         if not any(len(paths) > n for paths, n in zip(files[1], shares, strict=True)):
-            raise DataError(f"{name}: no class of {place} has the two files that a test part needs")
+            raise DataError(f"{name}: no class of {place} has ten files, as a tenth for testing needs")
         train = [paths[:n] for paths, n in zip(files[0], shares, strict=True)]
         files = [train, [paths[n:] for paths, n in zip(files[1], shares, strict=True)]]
     (paths, labels), (test_paths, test_labels) = (in_turn(part) for part in files)
