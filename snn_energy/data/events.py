@@ -170,8 +170,8 @@ def _frames_folder(name: str, folder: Path, release: EventRelease, steps: int | 
         raise DataError(f"{name}: how many frames of the events in {folder}? say T ({name}?T=10)")
     try:
         return make_frames(folder, release, steps)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # damaged files can raise anything inside their readers
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: frames could not be made of the events in {folder} ({reason})") from error
 
 
@@ -197,7 +197,8 @@ def make_frames(folder: Path, release: EventRelease, steps: int) -> Path:
         made = work / FRAMES.format(steps)
         kwargs: dict[str, Any] = {"train": True} if release.split else {}
         cls(str(work), data_type="frame", frames_number=steps, split_by="number", **kwargs)
-        return made.rename(folder / made.name)
+        whole = folder / made.name
+        return whole if whole.is_dir() else made.rename(whole)  # another process may have been faster
 
 
 def _class(release: EventRelease) -> Any:

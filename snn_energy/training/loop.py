@@ -86,8 +86,9 @@ def train(
     started = time.monotonic()
     where = choose_device(device)
     torch.manual_seed(recipe.seed)
-    data = recipe_data(recipe)
-    model = initial_model(recipe).to(where)
+    model = initial_model(recipe)
+    data = recipe_data(recipe, getattr(model.config, "T", None))
+    model = model.to(where)
     check_fit(model, data, where)
     run = _Run(recipe, model, data, where)
     write_text(out / "recipe.yaml", yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
@@ -126,16 +127,10 @@ def train(
     return Result(out, out / "best.pth", score, epoch, spent, by, best[run.chosen_by], data.notes)
 
 
-def recipe_data(recipe: Recipe) -> Data:
+def recipe_data(recipe: Recipe, steps: int | None) -> Data:
     """What a recipe trains on; event data with as many frames as its network has steps."""
-    steps = recipe.config.get("T")
     workers = None if recipe.workers < 0 else recipe.workers
-    return load_data(
-        recipe.data,
-        val_fraction=recipe.val_fraction,
-        frames=steps if type(steps) is int else None,
-        workers=workers,
-    )
+    return load_data(recipe.data, val_fraction=recipe.val_fraction, frames=steps, workers=workers)
 
 
 def initial_model(recipe: Recipe) -> nn.Module:

@@ -73,3 +73,48 @@ def write_cifar_binary(folder: Path, records: dict[str, list[tuple[int, ...]]]) 
         rows = (bytes(head) + row.tobytes() for head, row in zip(heads, found[name], strict=True))
         (folder / name).write_bytes(b"".join(rows))
     return found
+
+
+def write_aedat2(path: Path, events: dict[str, np.ndarray]) -> None:
+    """CIFAR10-DVS: a text header, then address and time of every event, big-endian.
+
+    The camera lies on its side: its columns are the picture's rows from below, and it calls OFF 1.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = zip(*(events[k].tolist() for k in "xytp"), strict=True)
+    body = b"".join(
+        ((127 - x) << 8 | (127 - y) << 1 | (1 - p)).to_bytes(4, "big") + t.to_bytes(4, "big")
+        for x, y, t, p in rows
+    )
+    path.write_bytes(b"#!AER-DAT2.0\r\n# of a test\r\n" + body)
+
+
+def write_aedat3(path: Path, events: dict[str, np.ndarray]) -> None:
+    """DVS128 Gesture: a text header, then packets of polarity events, little-endian, here two of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = list(zip(*(events[k].tolist() for k in "xytp"), strict=True))
+    packets = b""
+    for part in (rows[:7], rows[7:]):
+        head = [1 | 1 << 16, 8, 4, 0, len(part), len(part), len(part)]  # type and source, size, …
+        packets += b"".join(n.to_bytes(4, "little") for n in head)
+        for x, y, t, p in part:
+            packets += (x << 17 | y << 2 | p << 1 | 1).to_bytes(4, "little") + t.to_bytes(4, "little")
+    path.write_bytes(b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n" + packets)
+
+
+def write_atis(path: Path, events: dict[str, np.ndarray]) -> None:
+    """N-Caltech101: 40 bits per event, x, y, polarity, 23 bits of time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = zip(*(events[k].tolist() for k in "xytp"), strict=True)
+    path.write_bytes(b"".join(bytes([x, y]) + ((p << 23) | t).to_bytes(3, "big") for x, y, t, p in rows))
+
+
+def random_events(count: int, seed: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Times in order, places and polarities at random."""
+    rng = np.random.default_rng(seed)
+    return {
+        "t": np.sort(rng.integers(0, 2**20, count)),
+        "x": rng.integers(0, width, count),
+        "y": rng.integers(0, height, count),
+        "p": rng.integers(0, 2, count),
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from published_files import random_events, write_aedat2, write_aedat3, write_atis
 
 from snn_energy.data import Stream, load_data
 from snn_energy.errors import DataError
@@ -83,23 +84,6 @@ def plain_frames(events: dict[str, np.ndarray], steps: int, height: int, width: 
     return frames
 
 
-def write_atis(path: Path, events: dict[str, np.ndarray]) -> None:
-    """N-Caltech101's format: 40 bits per event, x, y, polarity, 23 bits of time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = zip(*(events[k].tolist() for k in "xytp"), strict=True)
-    path.write_bytes(b"".join(bytes([x, y]) + ((p << 23) | t).to_bytes(3, "big") for x, y, t, p in rows))
-
-
-def random_events(count: int, seed: int, height: int, width: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "t": np.sort(rng.integers(0, 2**20, count)),
-        "x": rng.integers(0, width, count),
-        "y": rng.integers(0, height, count),
-        "p": rng.integers(0, 2, count),
-    }
-
-
 def test_frames_are_made_of_the_unpacked_archive(tmp_path: Path) -> None:
     """N-Caltech101's own files: every frame holds the events that a loop puts there."""
     events = {}
@@ -120,12 +104,47 @@ def test_frames_are_made_of_the_unpacked_archive(tmp_path: Path) -> None:
         load_data(f"ncaltech101:{tmp_path}")
 
 
+def test_cifar10_dvs_from_its_recordings(tmp_path: Path) -> None:
+    events = {i: random_events(40 + i, i, 128, 128) for i in range(10)}
+    for i, raw in events.items():
+        write_aedat2(tmp_path / "extract" / "frog" / f"cifar10_frog_{i}.aedat", raw)
+    data = load_data(f"cifar10-dvs:{tmp_path}?T=3&size=128", workers=0)
+    assert (len(data.train), len(data.test), data.class_names) == (9, 1, ("frog",))
+    for part, first in ((data.train, 0), (data.test, 9)):
+        for k, x in enumerate(part.batch(slice(None))[0]):
+            np.testing.assert_array_equal(x.numpy(), plain_frames(events[first + k], 3, 128, 128))
+
+
+def test_gestures_are_cut_out_of_their_recordings(tmp_path: Path) -> None:
+    """Eleven gestures of ten events in each of two recordings; one event before the first, one after all."""
+    place = tmp_path / "extract" / "DvsGesture"
+    recordings = {}
+    for part in ("train", "test"):
+        raw = random_events(112, len(part), 128, 128) | {"t": 5 + 10 * np.arange(112)}
+        recordings[part] = raw
+        write_aedat3(place / f"user_{part}.aedat", raw)
+        rows = [f"{k + 1},{10 + 100 * k},{110 + 100 * k}" for k in range(11)]
+        (place / f"user_{part}_labels.csv").write_text(
+            "class,startTime_usec,endTime_usec\n" + "\n".join(rows)
+        )
+        (place / f"trials_to_{part}.txt").write_text(f"user_{part}.aedat\n")
+    data = load_data(f"dvs-gesture:{tmp_path}", frames=3, workers=0)
+    for part, name in ((data.train, "train"), (data.test, "test")):
+        x, y = part.batch(slice(None))
+        assert y is not None and len(x) == 11
+        for frames, label in zip(x.numpy(), y.tolist(), strict=True):
+            k = int(data.class_names[label])
+            mine = {key: v[1 + 10 * k : 11 + 10 * k] for key, v in recordings[name].items()}
+            np.testing.assert_array_equal(frames, plain_frames(mine, 3, 128, 128))
+
+
 def test_frames_that_cannot_be_made_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "events_np" / "train" / "0").mkdir(parents=True)
-    (tmp_path / "events_np" / "train" / "0" / "a.npz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match="frames could not be made") as info:
-        load_data(f"dvs-gesture:{tmp_path}?T=2")
-    assert "\n" not in str(info.value) and [p.name for p in tmp_path.iterdir()] == ["events_np"]
+    for content in (b"no archive", b"PK\x03\x04 broken", b""):
+        (tmp_path / "events_np" / "train" / "0" / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match="frames could not be made") as info:
+            load_data(f"dvs-gesture:{tmp_path}?T=2")
+        assert "\n" not in str(info.value) and [p.name for p in tmp_path.iterdir()] == ["events_np"]
 
 
 def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path) -> None:
