@@ -86,4 +86,6 @@ def test_digits_dvs_are_the_digits() -> None:
     pixels = still.test.pixels[7:8, 0].numpy().astype(np.uint8)  # type: ignore[attr-defined]
     x, _ = data.test.batch(slice(7, 8))
     np.testing.assert_array_equal(x.numpy(), frames_by_number(saccades(pixels), 5, 16, 16))
+    totals = torch.cat([part.pixels.sum((1, 2, 3, 4)) for part in (data.train, data.test)])  # type: ignore[attr-defined]
+    assert (int(totals.min()), int(totals.max())) == (758, 1586)  # as docs/data.md says
     assert load_data("digits-dvs", frames=3).steps == 3 and load_data("digits-dvs?T=4", frames=3).steps == 4

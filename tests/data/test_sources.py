@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_energy.data import Images, load_data, read_input
+from snn_energy.data import Images, list_data, load_data, read_input
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.samples import choose_samples
 
@@ -256,3 +256,9 @@ def test_frames_of_the_recipe_are_frames_of_the_samples() -> None:
     assert choose_samples(recipe, frames=5).images.shape[0] == 5
     x, _ = next(choose_samples(recipe, time_first=True).batches(4))
     assert x.shape == (3, 4, 2, 16, 16)
+
+
+def test_every_name_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    named = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    assert named == set(list_data())

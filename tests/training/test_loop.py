@@ -9,8 +9,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from trained_statten import TRAINED
@@ -269,3 +271,29 @@ def test_frames_of_a_sample_move_together() -> None:
     for t in range(4):
         frame = random_affine(x[:, t], 0.3, torch.Generator().manual_seed(1))
         torch.testing.assert_close(moved[:, t], frame, rtol=1e-5, atol=1e-5)
+
+
+def test_pictures_in_files_train_and_workers_change_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 5), ("val", 1)):
+        for name in ("ant", "bee"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), np.uint8))
+                picture.save(tmp_path / part / name / f"{i}.png")
+    size = (
+        "img_size_h=16",
+        "img_size_w=16",
+        "in_channels=3",
+        "pooling_stat=1111",
+        "batch_size=2",
+        "epochs=1",
+    )
+    data = f"data=imagenet:{tmp_path}?size=16"
+    results = []
+    for workers in (0, 2):
+        recipe = load_recipe("digits-statten", (*TINY, *size, data, f"workers={workers}", "random_affine=0"))
+        results.append(train(recipe, tmp_path / f"run{workers}", device="cpu"))
+    ours, theirs = (load(result.out / "last.pth").state_dict() for result in results)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert read_checkpoint(results[0].best).class_names == ["ant", "bee"]
