@@ -17,13 +17,22 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@
 
+# Frameworks whose networks the tests profile; without what they ask for, some of which is older than ours.
+FRAMEWORKS := $(VENV)/.frameworks
+
+$(FRAMEWORKS): $(READY) tests/frameworks/requirements.txt
+	$(BIN)/pip install --quiet --no-deps -r tests/frameworks/requirements.txt
+	@touch $@
+
 demo: $(READY)
 	scripts/demo $(BIN) $(DEMO)
 
 lava-env:
 	scripts/lava_env
 
-test: $(READY)
+# a test that misses a framework fails then, and is not skipped
+test test-sse41 test-avx2: export FRAMEWORKS_INSTALLED := yes
+test: $(FRAMEWORKS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # With the instruction sets of older processors, under which PyTorch and oneDNN round float sums otherwise.
@@ -31,7 +40,7 @@ test-sse41: export ATEN_CPU_CAPABILITY = default
 test-sse41: export ONEDNN_MAX_CPU_ISA = SSE41
 test-avx2: export ATEN_CPU_CAPABILITY = avx2
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
-test-sse41 test-avx2: $(READY)
+test-sse41 test-avx2: $(FRAMEWORKS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ROUNDING)
 
 check: $(READY)

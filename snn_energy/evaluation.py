@@ -14,7 +14,7 @@ from snn_energy.errors import DataError
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import call, read_batches
+from snn_energy.profiling.batches import Turns, read_batches
 from snn_energy.profiling.contract import Declared, Scores
 from snn_energy.profiling.labels import count_correct, step_scores
 from snn_energy.profiling.neurons import declared as declared_neurons
@@ -108,7 +108,7 @@ def evaluate(
             grid = contract.layout_of(batch)
             check_labels(batch, grid)
             rest.fresh()
-            outs = [call(model, inputs) for inputs in contract.runs(batch)]
+            outs = list(map(Turns(model), contract.runs(batch)))
             score.add(step_scores(outs, grid, output), batch.labels, batch.number)
             if progress is not None:
                 progress(score.samples)

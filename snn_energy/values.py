@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from snn_energy.errors import ConfigError
@@ -32,7 +33,8 @@ def parse_settings(items: tuple[str, ...] | list[str], flag: str = "--set") -> d
             raise ConfigError(f"{flag} {item!r}: must be NAME=VALUE, such as {flag} T=4")
         if name in settings:
             raise ConfigError(f"{flag} {item!r}: {name} was given before, as {settings[name]!r}")
-        settings[name] = parse_yaml(text, f"{flag} {item}")
+        # 0011 is a name (of stages that pool, say); YAML 1.1 would read a number of base 8
+        settings[name] = text if re.fullmatch(r"0\d+", text) else parse_yaml(text, f"{flag} {item}")
     return settings
 
 

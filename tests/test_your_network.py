@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command import run
 
-from snn_energy.profiling import Profile
+from snn_energy.profiling import Profile, neurons
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "your-network.md"
@@ -69,3 +69,16 @@ def test_every_flag_of_the_page_exists() -> None:
     assert len(flags) > 9
     for flag in flags:
         assert flag.strip(".,;:") in options, flag
+
+
+def test_the_neuron_of_the_page_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PAGE.read_text(encoding="utf-8").partition("### Neurons of your own")[2]
+    code = text.partition("```python\n")[2].partition("```")[0]
+    assert "assert layer.ac ==" in code
+    registered = dict(neurons._REGISTERED)
+    try:
+        exec(compile(code, str(PAGE), "exec"), {"__name__": "page"})
+    finally:
+        neurons._REGISTERED.clear()
+        neurons._REGISTERED.update(registered)
+        neurons._NEAREST.clear()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_energy.cli.loading import choose, contract_of, load_model
+from snn_energy.cli.loading import choose, contract_of, load_model, running
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -53,7 +53,7 @@ def evaluate(
         allow_nonfinite=allow_nonfinite,
         input_kind=input_kind,
     )
-    with progress_bar("evaluating", len(chosen.images)) as advance:
+    with running(loaded), progress_bar("evaluating", len(chosen.images)) as advance:
         found = measure(
             loaded.model,
             chosen.batches(batch_size),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_energy.cli.loading import Loaded, frames_of, load_model
+from snn_energy.cli.loading import Loaded, frames_of, load_model, running
 from snn_energy.cli.options import (
     Checkpoint,
     DataName,
@@ -96,7 +96,8 @@ def export(
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
         remembered["calibration"] = seen.name
-    verdict = run(loaded.model, target, folder, x=x, y=y, **options)
+    with running(loaded):
+        verdict = run(loaded.model, target, folder, x=x, y=y, **options)
     verdict = dataclasses.replace(verdict, details=verdict.details | remembered)
     verdict.save(folder / "verification.json")
     typer.echo(verdict.summary())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from snn_energy.cli.options import prints_aside
-from snn_energy.errors import ConfigError
+from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
 from snn_energy.values import parse_settings
@@ -114,6 +115,21 @@ def _untrained(overrides: dict[str, Any], settings: dict[str, Any]) -> Loaded:
     return Loaded(model, name or "statten", notes=(RANDOM,))
 
 
+@contextlib.contextmanager
+def running(loaded: Loaded) -> Iterator[None]:
+    """What a network of the user's own raises while it runs in the block is an error of one line."""
+    try:
+        yield
+    except SnnEnergyError:
+        raise
+    except Exception as error:
+        if "code" not in loaded.origin:
+            raise
+        from snn_energy.own import failure
+
+        raise failure(loaded.origin["code"], error) from None
+
+
 # --- what the user declared, and samples ------------------------------------------------------------------
 
 
@@ -171,7 +187,7 @@ def choose(
     images = chosen.images
     unsaid = declared.batch_axis is None and not time_first
     if isinstance(images, Arrays) and images.labels is None and unsaid:
-        with prints_aside():
+        with prints_aside(), running(loaded):
             axis = samples_along(loaded.model, images.batch(slice(LOOK))[0], declared)
         if axis != images.axis:
             chosen = dataclasses.replace(chosen, images=dataclasses.replace(images, axis=axis))

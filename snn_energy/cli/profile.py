@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from snn_energy.cli.loading import choose, contract_of, load_model
+from snn_energy.cli.loading import choose, contract_of, load_model, running
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -86,7 +86,7 @@ def profile(
         allow_nonfinite=allow_nonfinite,
         input_kind=input_kind,
     )
-    with progress_bar("profiling", len(chosen.images)) as advance:
+    with running(loaded), progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             loaded.model,
             chosen.batches(batch_size),
@@ -99,7 +99,7 @@ def profile(
             data=chosen.name,
             class_names=chosen.class_names or loaded.class_names,
         )
-    with prints_aside():
+    with running(loaded), prints_aside():
         measured = crosschecked(loaded.model, chosen, measured, contract)
     measured = dataclasses.replace(
         measured,
@@ -177,6 +177,8 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
         "block": lambda: tables.block_table(energies),
         "step": lambda: tables.step_table(measured, energies),
     }[by]()
+    if measured.contract:  # the first line says how the network was run, and whether neurons were found
+        typer.echo(f"{measured.contract}\n", err=format != "text")
     typer.echo(tables.render(table, format).rstrip())
     if format != "text":
         for note in measured.notes:
@@ -191,8 +193,6 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
     typer.echo(_against_twins(measured, first))
-    if measured.contract:
-        typer.echo(measured.contract)
     for row in measured.uncounted:
         typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
     for note in measured.notes:
@@ -210,7 +210,10 @@ def _against_twins(measured: Profile, energy: Energy) -> str:
     quantised = compare_with_quantised(measured)
     if quantised is None:
         return compared.words
-    even = "" if quantised.break_even is None else f", even at a rate of {quantised.break_even:.2%}"
+    even = ""
+    if quantised.break_even is not None:
+        below = quantised.break_even <= 0  # it costs more even if nothing fires
+        even = ", even at no rate" if below else f", even at a rate of {quantised.break_even:.2%}"
     return (
         f"{compared.words}; {times(quantised.ratio)} the {quantised.bits}-bit ANN with data movement"
         f" ({quantised.prices.node}; rate {quantised.rate:.2%}{even})"

@@ -2,7 +2,7 @@
 
 An adapter is imported only where its framework was: a network of snnTorch has imported snntorch, and nobody
 else pays for it.  An installed package offers an adapter by an entry point of the group
-`snn_energy.frameworks`, named like the top-level package that it adapts: docs/extending.md.
+`snn_energy.frameworks`, named like the package that it adapts: docs/extending.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ MANNER = "spikingjelly"  # its names for things (v_threshold, surrogate_function
 # the framework's package -> the adapter here
 OURS = {
     "spikingjelly": "spikingjelly",
+    "snntorch": "snntorch",
+    "norse": "norse",
+    "sinabs": "sinabs",
+    "braincog": "braincog",
+    "lava.lib.dl.slayer": "slayer",
     "snn_energy.models.nir": "nir",
 }
 

@@ -28,7 +28,13 @@ def _neuron(module: nn.Module) -> Neuron | None:
     if name is None or not comes_from(module, PACKAGE):
         return None
     update, reset = UPDATES[name]
-    return Neuron(update, time_axis=None, threshold=getattr(module, "v_threshold", None), reset=reset)
+    return Neuron(
+        update,
+        time_axis=None,
+        threshold=getattr(module, "v_threshold", None),
+        reset=reset,
+        states=max(1, len(_state(module))),
+    )
 
 
 def _reset(model: nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""SpikingJelly: `activation_based.neuron`, multi-step (T, B, …) or one step per call."""
+"""SpikingJelly: `activation_based.neuron`, multi-step (T, B, …) or one step per call.
+
+0.0.0.0.14 and 2 tell the two apart by `step_mode`, 0.0.0.0.12 (`clock_driven.neuron`) by the class.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,15 @@ from collections.abc import Callable
 
 from torch import nn
 
-from snn_energy.frameworks.records import Framework, Neuron, TimeAxis, Update, comes_from, family
+from snn_energy.frameworks.records import (
+    ASSUMED,
+    Framework,
+    Neuron,
+    TimeAxis,
+    Update,
+    comes_from,
+    family,
+)
 
 # class name -> update; the first class of a module's family that is listed decides
 UPDATES: dict[str, Update] = {
@@ -41,24 +52,44 @@ UPDATES: dict[str, Update] = {
     "Fire": Update("fire", 0, 0),  # of a STAA neuron, whose membrane arithmetic is counted as it runs
 }
 PARALLEL = ("PSN", "MaskedPSN", "SlidingPSN")  # membranes from a (T, T) weight: T multiply-adds per element
-ASSUMED = Update("neuron", 1, 1, graded=True, note="unknown neuron: the update of an LIF is assumed")
 PACKAGE = "spikingjelly.activation_based.neuron"
+OLD = "spikingjelly.clock_driven.neuron"  # until 0.0.0.0.12: MultiStep… takes (T, B, …), the others a step
 
 
 def _neuron(module: nn.Module) -> Neuron | None:
     """A module of SpikingJelly's, or one in its manner: with `v_threshold` and a `surrogate_function`."""
-    ours = comes_from(module, PACKAGE)
-    if not ours and not (hasattr(module, "v_threshold") and hasattr(module, "surrogate_function")):
+    ours, old = comes_from(module, PACKAGE), comes_from(module, OLD)
+    if (
+        not ours
+        and not old
+        and not (hasattr(module, "v_threshold") and hasattr(module, "surrogate_function"))
+    ):
         return None
-    mode = getattr(module, "step_mode", None)
-    parallel = type(module).__name__.endswith("PSN")
-    axis: TimeAxis = "by shape" if mode is None and not parallel else None if mode == "s" else 0
+    update = _update(module)
+    silent = not isinstance(update, Update) or update.compares == 0  # parallel neurons, integrators
     return Neuron(
-        _update(module),
-        time_axis=axis,
+        update,
+        time_axis=_time_axis(module, old),
         threshold=getattr(module, "v_threshold", None),
-        reset="subtract" if getattr(module, "v_reset", 0.0) is None else "zero",
+        reset="none" if silent else "subtract" if getattr(module, "v_reset", 0.0) is None else "zero",
+        states=_states(module),
     )
+
+
+def _time_axis(module: nn.Module, old: bool) -> TimeAxis:
+    mode = getattr(module, "step_mode", None)
+    if mode is not None:
+        return None if mode == "s" else 0
+    if old:
+        return 0 if any(name.startswith("MultiStep") for name in family(module)) else None
+    return 0 if type(module).__name__.endswith("PSN") else "by shape"
+
+
+def _states(module: nn.Module) -> int:
+    if hasattr(module, "_memories"):
+        settings = ("v_threshold", "v_reset")  # 0.0.0.0.12 keeps them there, too
+        return len([name for name in _state(module) if name not in settings])
+    return 0 if type(module).__name__ in PARALLEL else 1
 
 
 def _update(module: nn.Module) -> Update | Callable[[int], Update]:

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from snn_energy import frameworks
+from snn_energy.models.unread import Unread
 from snn_energy.models.walk import device_of, modules, named_modules
 
 _TORCHS = frozenset(vars(nn.Module())) - {"_buffers"}  # what torch itself keeps in every module
@@ -33,6 +34,8 @@ class Rest:
         self.model = model
         self.resets = resets
         self.changed: dict[str, Any] = {}  # what passes changed so far: path of an attribute -> what it held
+        self.records: set[str] = set()  # paths of attributes that nobody reads but who looks at the network
+        self._new: dict[str, set[str]] = {}  # by module: attributes that were not there
         self._kept = [
             (path, module, _held(module))
             for path, module in named_modules(model)
@@ -46,15 +49,42 @@ class Rest:
         if self.resets is not None:
             self.resets(self.model)
 
-    def put_back(self) -> None:
-        """Everything that modules hold, as it was at the beginning."""
+    def find_records(self, look: Callable[[], object]) -> None:
+        """Find the attributes that passes set and none reads: they stay at the end as the last one left them.
+
+        A network that shows its attention in `self.attention` is read afterwards; nothing depends on it.
+        `look` makes a pass.  Only attributes that held nothing at the beginning are asked for.
+        """
+        asked = {
+            _path(path, name): (vars(module), name)
+            for path, module, kept in self._kept
+            for name in (*kept, *(n for n in self._new.get(path, ()) if n not in kept))
+            if _path(path, name) in self.changed and (name not in kept or kept[name].empty)
+        }
+        while asked:
+            self.fresh()
+            unread = {path: Unread() for path in asked}
+            for path, (held, name) in asked.items():
+                held[name] = unread[path]
+            try:
+                look()
+                self.records = set(asked)
+                return
+            except Exception:
+                read = [path for path, one in unread.items() if one.read]
+                asked = {path: where for path, where in asked.items() if path not in read} if read else {}
+
+    def put_back(self, *, records: bool = True) -> None:
+        """Everything that modules hold, as it was at the beginning; `records` too, unless they may stay."""
         for path, module, kept in self._kept:
             held = vars(module)
             for name in [name for name in held if name not in kept and name not in _TORCHS]:
                 self.changed.setdefault(_path(path, name), None)
-                del held[name]
+                self._new.setdefault(path, set()).add(name)
+                if records or _path(path, name) not in self.records:
+                    del held[name]
             for name, entry in kept.items():
-                if entry.stands(held.get(name, _GONE)):
+                if entry.stands(held.get(name, _GONE)) or (not records and _path(path, name) in self.records):
                     continue
                 if name in ("_buffers", "_parameters"):
                     self._note_each(path, held[name], entry)
@@ -94,6 +124,11 @@ class _Kept:
                 entry.stands(item) for entry, item in zip(self.content, now, strict=True)
             )
         return True
+
+    @property
+    def empty(self) -> bool:
+        """Was there nothing yet: None, or a container without entries?"""
+        return self.value is None or (isinstance(self.content, (dict, list)) and not self.content)
 
     def put_back(self) -> Any:
         """The value, holding what it held."""
@@ -206,7 +241,7 @@ def at_rest(
             yield rest
     finally:
         if rest is not None:
-            rest.put_back()
+            rest.put_back(records=False)
         if place != home:
             model.to(home)
         for module, training in modes.items():

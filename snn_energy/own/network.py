@@ -117,6 +117,14 @@ def build_own(spec: str, settings: Mapping[str, Any] | None = None) -> nn.Module
     return made.eval()
 
 
+def failure(spec: str, error: Exception) -> ConfigError:
+    """An exception that the network raised as it ran, in one line, and what may help below it."""
+    found = ConfigError(f"{spec}: the network raised {one_line(error)} ({find(spec).where(error)})")
+    for note in getattr(error, "__notes__", ()):
+        found.add_note(note)
+    return found
+
+
 def fit_weights(
     module: nn.Module, path: str | os.PathLike[str], weights_key: str | None = None, *, name: str = ""
 ) -> tuple[str, ...]:

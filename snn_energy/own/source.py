@@ -216,8 +216,10 @@ def workshop(code: Code) -> Iterator[Code]:
     hidden = _put_aside(code)
     before = set(sys.modules)
     sys.path[:] = [*(code.folders if code.file else ()), *path]
-    finder = _FromHere(here, code.folders)
-    sys.meta_path.insert(len(sys.meta_path) if code.file else 0, finder)
+    lasting = _ForOwnCode((*code.folders, here), code.folders)
+    first, last = (_ForOwnCode((here,), code.folders, True, only) for only in (True, False))
+    finders = list(sys.meta_path)
+    sys.meta_path[:] = [*(() if code.file else (first,)), *finders, last]
     sys.argv, sys.dont_write_bytecode = [str(code.file or code.module)], True
     importlib.invalidate_caches()
     done = False
@@ -227,7 +229,8 @@ def workshop(code: Code) -> Iterator[Code]:
         done = True
     finally:
         sys.path[:], sys.argv, sys.dont_write_bytecode = path, argv, bytecode
-        sys.meta_path.remove(finder)
+        kept = [f for f in sys.meta_path if f is not first and f is not last and f != lasting]
+        sys.meta_path[:] = [*kept, lasting] if done else finders
         if os.getcwd() != here:
             os.chdir(here)
         for name in set(sys.modules) - before:
@@ -236,26 +239,34 @@ def workshop(code: Code) -> Iterator[Code]:
         sys.modules.update(hidden)
 
 
-class _FromHere(importlib.abc.MetaPathFinder):
-    """Finds modules in the current folder for the user's code alone: were the folder on `sys.path`, whatever
-    lies there would run where an installed package tries an optional import of that name."""
+@dataclass(frozen=True)
+class _ForOwnCode(importlib.abc.MetaPathFinder):
+    """Finds modules in `places` for the user's code alone: were the current folder on `sys.path`, whatever
+    lies there would run where an installed package tries an optional import of that name.
 
-    def __init__(self, here: str, folders: tuple[str, ...]) -> None:
-        self.here, self.own = here, (here, *folders)
+    One of them stays, so that a `forward` that imports a file beside it finds it.
+    """
+
+    places: tuple[str, ...]
+    own: tuple[str, ...]
+    named: bool = False  # for the module that the user named, too
+    packages_only: bool = False  # no folder that only might be one: an installed package may have its name
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """As `importlib.machinery.PathFinder` does, for whom it concerns."""
-        if path is None and self._asked():
-            return importlib.machinery.PathFinder.find_spec(name, [self.here])
-        return None
+        if path is not None or not self._asked():
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, list(self.places))
+        return None if spec is None or (spec.loader is None and self.packages_only) else spec
 
     def _asked(self) -> bool:
-        """Is it the user's code that imports, or this file, the module that the user named?"""
+        """Is it the user's code that imports, or this file, what the user named?"""
         frame: types.FrameType | None = sys._getframe(2)
         while frame is not None:
             file = frame.f_code.co_filename
             if not file.startswith("<frozen importlib") and file != importlib.__file__:
-                return file == __file__ or any(_inside(file, folder) for folder in self.own)
+                own = any(_inside(file, folder) for folder in self.own)
+                return own or (self.named and file == __file__)
             frame = frame.f_back
         return False
 

@@ -46,7 +46,7 @@ def told(model: nn.Module, batch: Batch, declared: Declared) -> Axes:
     x, y = batch.x, batch.labels
     given, own = checked_steps(declared.time_steps), declared_steps(model)
     found = _axes(model, x, y, given or own, declared)
-    _check(x, y, found, declared)
+    _check(model, x, y, found, declared)
     if found.time is None:
         return _without_axis(x, found, given, own)
     steps = x.shape[found.time]
@@ -122,13 +122,14 @@ def _inner_time(model: nn.Module, x: torch.Tensor, steps: int | None) -> int | N
     return 1 if frames else None
 
 
-def _check(x: torch.Tensor, y: Any, found: Axes, declared: Declared) -> None:
+def _check(model: nn.Module, x: torch.Tensor, y: Any, found: Axes, declared: Declared) -> None:
     shape = tuple(x.shape)
     if found.batch not in (0, 1) or found.batch >= x.dim():
         raise DataError(f"batch_dim = {found.batch}: must be 0 or 1 and a dimension of the input {shape}")
     if found.time is not None and (found.time >= x.dim() or found.time % x.dim() == found.batch):
         raise ConfigError(f"layout = {declared.layout!r} needs more dimensions than the input {shape} has")
-    if y is not None and y.shape[0] != x.shape[found.batch]:
+    folded = any((f := facts_of(m)) is not None and f.folded for m in modules(model))
+    if y is not None and y.shape[0] != x.shape[found.batch] and not (folded and not x.shape[0] % len(y)):
         raise DataError(
             f"{y.shape[0]} labels for {x.shape[found.batch]} samples in an input of shape {shape}"
         )

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -38,11 +39,11 @@ class Batch:
         """The batch with `change` done to each of its input tensors."""
         return dataclasses.replace(self, inputs=_mapped(self.inputs, change))
 
-    def taken(self, count: int, axis: int) -> Batch:
-        """The first `count` samples, which lie along `axis`."""
+    def taken(self, count: int, axis: int, entries: int = 1) -> Batch:
+        """The first `count` samples, which lie along `axis`, with so many `entries` each."""
         size = self.x.shape[axis]
         labels = self.labels if self.labels is None else self.labels[:count]
-        cut = self.mapped(lambda x: x.narrow(axis, 0, count) if _long(x, axis, size) else x)
+        cut = self.mapped(lambda x: x.narrow(axis, 0, count * entries) if _long(x, axis, size) else x)
         return dataclasses.replace(cut, labels=labels)
 
     def part(self, start: int, count: int, axis: int) -> Batch:
@@ -111,17 +112,36 @@ def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def call(model: nn.Module, inputs: Any) -> Any:
+class Turns:
+    """The calls of one pass, in turn: state that the network returns goes into its next call.
+
+    So with networks whose `forward` takes a `state` that may be None and returns a pair, as Norse's do.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.state = model, None
+        parameter = _parameters(model).get("state")
+        self.passes = parameter is not None and parameter.default is None
+
+    def __call__(self, inputs: Any) -> Any:
+        """The network's output for the next inputs."""
+        out = call(self.model, inputs, {} if self.state is None else {"state": self.state})
+        if self.passes and isinstance(out, tuple) and len(out) == 2:
+            self.state = out[1]
+        return out
+
+
+def call(model: nn.Module, inputs: Any, more: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """Call the network: mappings by name where `forward` has such names, lists and tuples in order."""
     if isinstance(inputs, torch.Tensor):
-        return model(inputs)
+        return model(inputs, **more)
     parameters = _parameters(model)
     kinds = {parameter.kind for parameter in parameters.values()}
     if isinstance(inputs, Mapping):
         named = inspect.Parameter.VAR_KEYWORD in kinds or any(key in parameters for key in inputs)
-        return model(**inputs) if named else model(inputs)
+        return model(**inputs, **more) if named else model(inputs, **more)
     many = inspect.Parameter.VAR_POSITIONAL in kinds or len(parameters) >= len(inputs)
-    return model(*inputs) if many else model(inputs)
+    return model(*inputs, **more) if many else model(inputs, **more)
 
 
 def holds_samples(given: Any) -> bool:

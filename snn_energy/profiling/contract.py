@@ -110,6 +110,7 @@ class Contract:
 
     `steps`: T; `time_axis`: of the input, None where it has none; `batch_axis`; `in_tensors`: do tensors
     inside hold all steps at once; `calls`: of the network per batch, T where it knows nothing of time;
+    `folded`: samples and steps share the batch axis, T entries a sample (sinabs' Squeeze layers);
     `facts`: all that was settled, in words; `remarks`: what a reader should know of how; `looked`: did a look
     at the first samples say so.
     """
@@ -122,6 +123,7 @@ class Contract:
     facts: tuple[Fact, ...]
     remarks: tuple[str, ...] = ()
     looked: bool = False
+    folded: bool = False
 
     @property
     def line(self) -> str:
@@ -136,8 +138,18 @@ class Contract:
         found = self.steps if self.time_axis is None else shape[self.time_axis]
         if found != self.steps:
             raise DataError(f"batches of {self.steps} and of {found} time steps cannot be profiled together")
-        time_last = self.time_axis == -1
-        return Layout(shape[self.batch_axis], self.steps, self.batch_axis == 1, self.in_tensors, time_last)
+        time_last, size = self.time_axis == -1, shape[self.batch_axis]
+        if self.folded and size % self.steps:
+            raise DataError(
+                f"batch {batch.number} has shape {tuple(shape)}: {size} is no multiple of T = {self.steps}"
+            )
+        samples, time_first = size // self.entries, self.batch_axis == 1
+        return Layout(samples, self.steps, time_first, self.in_tensors, time_last, self.folded)
+
+    @property
+    def entries(self) -> int:
+        """How many entries of the batch axis a sample has."""
+        return self.steps if self.folded else 1
 
     def runs(self, batch: Batch) -> list[Any]:
         """The inputs of each call of the network, in order."""

@@ -1,6 +1,7 @@
 """Instrumenting a model: module hooks say *where* work is done, the watch says *what*.
 
-Neurons are single operations; what they call inside is not looked at.  Hooks are gone afterwards.
+Neurons are single operations; what they call inside is not looked at, but for products with weights: a
+recurrent layer in a neuron is a layer.  Hooks are gone afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from snn_energy.errors import ConfigError
 from snn_energy.frameworks import Neuron
 from snn_energy.models.walk import named_modules
 from snn_energy.profiling.call import Rule, tensors_in
+from snn_energy.profiling.kinds import COUNTS
 from snn_energy.profiling.measure import read_spikes
 from snn_energy.profiling.neurons import facts_of, named_neurons, state_elements
 from snn_energy.profiling.provenance import COUNTED, SAMPLE_MAJOR, SAMPLES_ALONE, TIME_MAJOR, Measured, Tag
@@ -38,14 +40,26 @@ def instrumented(
     watch = Watch(recorder, rules_with(rules))
     handles = []
     neurons = {module: facts_of(module) for module in named_neurons(model).values()}
-    hidden = {child for m in neurons for _, child in named_modules(m) if child is not m}
+    inside = {m: [c for _, c in named_modules(m) if c is not m] for m in neurons}
+    visible = {m for m, facts in neurons.items() if facts is not None and facts.synapses == "in layers"}
+    hidden = {child for m in neurons if m not in visible for child in inside[m]}
+    layers = {
+        child: facts
+        for m, facts in neurons.items()
+        if facts and m in visible
+        for child in m._modules.values()
+    }
     try:
         for name, module in named_modules(model):
             if module in hidden or isinstance(module, torch.jit.ScriptModule):
                 continue  # what a scripted module makes is seen, as unseen, where it comes out
             facts = neurons.get(module)
-            enter = _enter(watch, name) if facts is None else _enter_neuron(watch, name)
-            leave = _leave(watch) if facts is None else _leave_neuron(watch, facts)
+            if facts is not None:
+                enter, leave = _enter_neuron(watch, name, facts), _leave_neuron(watch, facts)
+            elif module in layers:
+                enter, leave = _enter_layer(watch, name, layers[module]), _leave_layer(watch)
+            else:
+                enter, leave = _enter(watch, name), _leave(watch)
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave, always_call=True))
         yield watch
@@ -74,27 +88,74 @@ def _leave(watch: Watch) -> Any:
     return hook
 
 
-def _enter_neuron(watch: Watch, name: str) -> Any:
+def _enter_layer(watch: Watch, name: str, facts: Neuron) -> Any:
+    """A layer in a neuron: what it is given was made there."""
+    enter = _enter(watch, name)
+
     def hook(module: nn.Module, args: Any) -> None:
-        watch.recorder.paths.append(name)
-        watch.recorder.called.add(name)
-        guard = torch._C.DisableTorchFunction()
-        guard.__enter__()
-        watch.aside.append(guard)
+        enter(module, args)
+        watch.recorder.adopt(args, state=True)
+        for x in tensors_in(args) if facts.counts else ():
+            if bool((x == x.round()).all()):
+                watch.recorder.mark(x, watch.recorder.plain.but(values=COUNTS))
+        watch.within.append("all")
 
     return hook
 
 
+def _leave_layer(watch: Watch) -> Any:
+    def hook(module: nn.Module, args: Any, out: Any) -> None:
+        watch.within.pop()
+        watch.recorder.adopt((out,))
+        watch.recorder.paths.pop()
+
+    return hook
+
+
+def _enter_neuron(watch: Watch, name: str, facts: Neuron) -> Any:
+    seen = {"in layers": "nothing", "in forward": "products"}
+
+    def hook(module: nn.Module, args: Any) -> None:
+        watch.recorder.paths.append(name)
+        watch.recorder.called.add(name)
+        if facts.synapses is None:
+            _put_aside(watch)
+        else:
+            watch.within.append(seen[facts.synapses])
+
+    return hook
+
+
+def _put_aside(watch: Watch) -> None:
+    guard = torch._C.DisableTorchFunction()
+    guard.__enter__()
+    watch.aside.append(guard)
+
+
 def _leave_neuron(watch: Watch, facts: Neuron) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
+        if facts.synapses is not None:
+            watch.within.pop()
+            _put_aside(watch)
         try:
             if out is not None:  # None: the neuron raised
                 neuron(watch.recorder, module, facts, args, out)
+                watch.recorder.adopt(_held(module))
         finally:
             watch.aside.pop().__exit__(None, None, None)
             watch.recorder.paths.pop()
 
     return hook
+
+
+def _held(module: nn.Module) -> Iterator[Any]:
+    """The tensors of a neuron that a network may read: `lif.v`, `lif.mem`."""
+    yield from module._buffers.values()
+    for name, value in vars(module).items():
+        if name == "_memories":
+            yield from value.values()
+        elif not name.startswith("_"):
+            yield value
 
 
 def neuron(rec: Recorder, module: nn.Module, facts: Neuron, args: Any, out: Any) -> None:
@@ -109,10 +170,13 @@ def neuron(rec: Recorder, module: nn.Module, facts: Neuron, args: Any, out: Any)
     looked_at = spikes.movedim(-1, 0) if order == SAMPLES_ALONE else spikes  # time last: (T, B, …)
     measured = Measured(looked_at, min(1 if order is None or facts.folded else 2, spikes.dim()), rec.epoch)
     values, measured.maps, measured.rows = read_spikes(looked_at, measured.lead, update.graded)
+    if facts.counts and not values.countable:
+        values = COUNTS
     tally.out = values if tally.out is None else tally.out.join(values)
     lead = tuple(looked_at.shape[: measured.lead])
     known = TIME_MAJOR if order in (None, SAMPLES_ALONE) else order
     tally.read("output", Reading(lead, measured.rows, order=known))
+    tally.resets = facts.reset != "none" and update.compares > 0
     elements = spikes.numel()
     steps = _steps_of(rec, facts, looked_at, order)
     if not tally.fixed:
@@ -164,9 +228,9 @@ def _steps_in(rec: Recorder, facts: Neuron, spikes: torch.Tensor, order: int) ->
     """How time lies in a neuron's tensors, None for those of one step: as is known of it, else by shape."""
     shape, layout, axis = tuple(spikes.shape), rec.layout, facts.time_axis
     if axis is None or len(shape) < 2:
-        return SAMPLE_MAJOR if facts.folded and axis is not None else None
+        return (TIME_MAJOR if axis == 0 else SAMPLE_MAJOR) if facts.folded and axis is not None else None
     if axis != "by shape":
-        return SAMPLE_MAJOR if facts.folded or axis == 1 else TIME_MAJOR if axis == 0 else SAMPLES_ALONE
+        return SAMPLE_MAJOR if axis == 1 else TIME_MAJOR if axis == 0 else SAMPLES_ALONE
     if not layout.steps_in_tensors or len(shape) <= 2:
         return None
     if order == SAMPLE_MAJOR and shape[:2] == (layout.batch, layout.steps):

@@ -100,6 +100,8 @@ def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
     """(T, B, K): one entry of the output, its time axis first."""
     samples = layout.batch
     steps = out.unsqueeze(0) if out.dim() == 2 else out
+    if layout.folded and out.dim() == 2 and len(out) == samples * (layout.steps or 1):
+        steps = out.unflatten(0, (samples, -1)).transpose(0, 1)
     if steps.dim() == 3 and steps.shape[1] != samples:
         steps = steps.transpose(0, 1)
     if steps.dim() != 3 or steps.shape[1] != samples:

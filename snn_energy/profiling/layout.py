@@ -42,11 +42,14 @@ class Layout:
     time_first: bool = True
     steps_in_tensors: bool = True
     time_last: bool = False
+    folded: bool = False  # the input's first axis holds the steps of sample 0, then those of sample 1 …
 
     def input_order(self, shape: Sequence[int]) -> int:
         """How time and batch lie in the network's input."""
         if self.time_last:
             return SAMPLES_ALONE
+        if self.folded:
+            return SAMPLE_MAJOR
         sample_first = not self.time_first and len(shape) > 2 and shape[1] == self.steps
         return SAMPLE_MAJOR if sample_first else TIME_MAJOR
 

@@ -201,6 +201,8 @@ def whose(module: nn.Module) -> tuple[str, str]:
     if _registered(type(module)) is not None:
         return "declared", type(module).__name__
     known = known_neuron(module)
+    if known is not None and known[0].called is not None:
+        return "known", known[0].called(module)
     name = type(module).__name__
     package = "" if known is None else known[0].package
     ours = any(base.__module__.startswith(package) for base in type(module).__mro__) if package else False
@@ -232,7 +234,7 @@ def update_of(module: nn.Module, steps: int) -> Update:
 
 def state_elements(module: nn.Module) -> int:
     """How many state variables a neuron keeps per element: its membrane, and any current or trace."""
-    memories = getattr(module, "_memories", None)
-    if memories is None:
-        return 0 if type(module).__name__ in PARALLEL else 1
-    return len([name for name in memories if name != "v_seq"])
+    facts, memories = facts_of(module), getattr(module, "_memories", None)
+    if facts is None or (_registered(type(module)) is not None and memories is not None):
+        return len([name for name in memories or ("v",) if name != "v_seq"])
+    return facts.states

@@ -21,7 +21,6 @@ from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.neurons import facts_of, named_neurons
 
 SAMPLED = 4096  # elements in which distinct values are looked for
-PLACES = 101  # different weights of places
 FEW, MANY = 4, 9  # distinct values of what looks like spikes, and of what looks like currents
 LIBRARIES = ("torch.", "torchvision.", "timm.")  # whose modules are no neurons
 
@@ -34,7 +33,6 @@ class Observation:
     layers: Counter[str] = field(default_factory=Counter)  # calls of layers with weights
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of what came first out of each
     nonzeros: dict[str, int] = field(default_factory=dict)  # in all that came out of each
-    mixed: dict[str, float] = field(default_factory=dict)  # a sum with a weight for each place
     lookalikes: dict[str, tuple[int, int]] = field(default_factory=dict)  # distinct values out and in
     outputs: list[Any] = field(default_factory=list)  # one per call of the network
 
@@ -87,11 +85,7 @@ def _look(seen: Observation, path: str, neuron: bool) -> Any:
 
 
 def _add(seen: Observation, path: str, x: torch.Tensor) -> None:
-    """Take in what came out of a module: how much of it is nonzero, and a sum that weights each place."""
     seen.nonzeros[path] = seen.nonzeros.get(path, 0) + int(torch.count_nonzero(x))
-    if x.is_floating_point() and x.numel():
-        weights = torch.arange(x.numel(), device=x.device).remainder(PLACES).to(torch.float32)
-        seen.mixed[path] = seen.mixed.get(path, 0.0) + float(x.detach().flatten().float() @ weights)
 
 
 def _custom(module: nn.Module) -> bool:
@@ -146,7 +140,7 @@ def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
 
 
 def difference(first: Observation, second: Observation) -> str | None:
-    """The first module that put out something else in the second of two equal passes, and what.
+    """The first module that put out another number of nonzero values in the second of two equal passes.
 
     Rounding may differ on a device; more than a thousandth is no rounding.
     """
@@ -154,9 +148,6 @@ def difference(first: Observation, second: Observation) -> str | None:
         after = second.nonzeros.get(path, 0)
         if abs(before - after) > 1e-3 * max(before, after):
             return f"{path or '(model)'!r} puts out {before} nonzero values first and {after} the second time"
-        a, b = first.mixed.get(path, 0.0), second.mixed.get(path, 0.0)
-        if second.mixed and abs(a - b) > 1e-3 * max(abs(a), abs(b)):
-            return f"{path or '(model)'!r} puts out other values in a second pass than in a first"
     return None
 
 

@@ -163,6 +163,25 @@ class Recorder:
         x.__dict__[ATTRIBUTE] = tag
         return None if tag.constant else tag
 
+    def adopt(self, values: Iterable[Any], *, state: bool = False) -> None:
+        """Tensors that a neuron made: its update lies behind them, and no work that nobody counted.
+
+        `state`: they are activations whatever they were made of, also zeros in the first step.
+        """
+        for x in values:
+            if isinstance(x, torch.Tensor):
+                tag: Tag | None = x.__dict__.get(ATTRIBUTE)
+                if tag is not None and tag.epoch == self.epoch:
+                    known = not (state and tag.constant)
+                elif tag is not None and tag.constant and tag.version == x._version:
+                    known = not state
+                else:
+                    known = not state and self.constants.holds(x)
+                if not known:
+                    self.mark(x, self.plain)
+            elif type(x) in (list, tuple):
+                self.adopt(x, state=state)
+
     def live(self, values: Any) -> bool:
         """Is any of `values`, or an entry of a list or tuple among them, more than a constant?"""
         for value in values:

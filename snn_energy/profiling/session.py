@@ -17,7 +17,7 @@ from snn_energy.models.at_rest import Rest, at_rest
 from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling import sanity
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import Batch, call, read_batches
+from snn_energy.profiling.batches import Batch, Turns, read_batches
 from snn_energy.profiling.call import Rule
 from snn_energy.profiling.contract import Contract, Declared
 from snn_energy.profiling.instrument import instrumented
@@ -88,9 +88,9 @@ def profile(
     first = next(waiting, None)
     if first is None:
         raise DataError("no samples to profile: the batches are empty")
-    guard = sanity.Guard(model, declared.time_steps, allow_nonfinite)
-    guard.pixels.possible = input_kind != "events"
     with declared_neurons(model, declared.neurons), at_rest(model, place, resets=reset_registered) as rest:
+        guard = sanity.Guard(model, declared.time_steps, allow_nonfinite)
+        guard.pixels.possible = input_kind != "events"
         contract = settle(rest, first, declared)
         rest.fresh()  # what the look at the first samples left behind is no constant of the network
         recorder = Recorder(model, named_neurons(model).values())
@@ -137,7 +137,7 @@ class _Session:
         return self._calls(batch)
 
     def _calls(self, batch: Batch) -> list[Any]:
-        return [call(self.rest.model, inputs) for inputs in self.contract.runs(batch)]
+        return list(map(Turns(self.rest.model), self.contract.runs(batch)))
 
     def take(self, batch: Batch, watch: Any, most: int | None, declared: Declared) -> bool:
         """Count one batch; true if profiling should end here."""
@@ -145,7 +145,7 @@ class _Session:
         check_labels(batch, layout)
         if most is not None and most - self.samples < layout.batch:
             layout.batch = most - self.samples
-            batch = batch.taken(layout.batch, axis)
+            batch = batch.taken(layout.batch, axis, self.contract.entries)
         self.guard.before(batch, layout)
         outs = self.watched(batch, layout, watch)
         if self.guard.after(outs, suspected=self.recorder.swallowed):

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError
+from snn_energy.frameworks import Neuron
 from snn_energy.models.at_rest import Rest, at_rest
 from snn_energy.models.walk import device_of, modules, named_modules
 from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
-from snn_energy.profiling.batches import Batch, call
+from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
 from snn_energy.profiling.layout import declared_steps
 from snn_energy.profiling.neurons import declared as declared_neurons
@@ -87,12 +88,14 @@ class _Look:
         contract = _contract(self.model, self.told, steps, fact, in_tensors, calls)
         if calls > 1:
             self._ask_for_an_axis(steps)
+            self._ask_for_state()
             seen = self._steps_looked_at(contract)
         assert seen is not None
         if self.declared.check:
             self._twice(seen, contract)
         self._remark(seen, steps, calls)
-        return _contract(self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks))
+        folded = self._folded(seen, steps)
+        return _contract(self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks), folded)
 
     # -- looking --------------------------------------------------------------------------------------------
 
@@ -106,10 +109,12 @@ class _Look:
             return batch, size
         return batch.part(0, count, self.told.batch), count
 
-    def _observed(self, inputs: list[Any]) -> Observation:
-        self.rest.fresh()
+    def _observed(self, inputs: list[Any], *, fresh: bool = True) -> Observation:
+        if fresh:
+            self.rest.fresh()
         own = [Batch(x).mapped(torch.clone).inputs for x in inputs]  # a network may write into its input
-        return observe(self.model, [functools.partial(call, self.model, x) for x in own])
+        turns = Turns(self.model)
+        return observe(self.model, [functools.partial(turns, x) for x in own])
 
     def _first_look(self) -> Observation | None:
         """One call of the network; None where it cannot take all steps at once."""
@@ -158,9 +163,31 @@ class _Look:
             facts, shape = self.facts[path], seen.shapes.get(path, ())
             if facts is None or not isinstance(facts.time_axis, int) or len(shape) < 2:
                 continue
-            steps = shape[0] // self.samples if facts.folded else shape[facts.time_axis]
-            return steps, Fact(f"T = {steps}", "observed", f"what {path or '(model)'!r} puts out")
+            steps = self._folded_steps(facts, shape) if facts.folded else shape[facts.time_axis]
+            stated = facts.steps is not None or facts.samples is not None
+            how = f"what {path or '(model)'!r} {'states' if stated else 'puts out'}"
+            return steps, Fact(f"T = {steps}", "known" if stated else "observed", how)
         return self._steps_of_calls(seen)
+
+    def _folded_steps(self, facts: Neuron, shape: tuple[int, ...]) -> int:
+        if facts.steps is not None:
+            return facts.steps
+        given = self.part.x.shape[self.told.batch]  # as many as came out: the input is folded, too
+        samples = facts.samples or (1 if shape[0] == given else given)
+        return shape[0] // samples
+
+    def _folded(self, seen: Observation | None, steps: int) -> bool:
+        """Do samples and steps share the batch axis of the input, as they do in what its neurons put out?"""
+        if seen is None or steps == 1 or self.told.time is not None or self.told.batch != 0:
+            return False
+        size = self.part.x.shape[0]
+        return any(
+            facts is not None
+            and facts.folded
+            and facts.time_axis == 1
+            and seen.shapes.get(path, ())[:1] == (size,)
+            for path, facts in self.facts.items()
+        )
 
     def _steps_of_calls(self, seen: Observation) -> tuple[int, Fact]:
         steps, odd = steps_by_calls(seen)
@@ -230,14 +257,25 @@ class _Look:
                 f"as T = {steps}: give layout='BT' if it is time, layout='B' if every step gets all of it"
             )
 
+    def _ask_for_state(self) -> None:
+        """Neurons whose state is passed round start afresh in every call of a network that passes none on."""
+        found = [path for path, facts in self.facts.items() if facts is not None and facts.passed]
+        if found and not Turns(self.model).passes:
+            raise ConfigError(
+                f"the network makes one step per call, and the state of {found[0]!r} ends with the call: let "
+                "forward(x, state=None) return (out, state), or loop over time inside of it"
+            )
+
     # -- checking -------------------------------------------------------------------------------------------
 
     def _twice(self, seen: Observation, contract: Contract) -> None:
         """The same samples once more, from rest, must come out the same."""
+        inputs = contract.runs(self.part)
         with _same_chance():
-            again = self._observed(contract.runs(self.part))
-        found = difference(seen, again)
+            found = difference(seen, self._observed(inputs))
         if found is None:
+            with _same_chance():
+                self.rest.find_records(lambda: self._observed(inputs, fresh=False))
             return
         raise ConfigError(
             f"state survives the reset: {found}; give the reset (register_neuron(..., reset='method')), keep "
@@ -281,16 +319,18 @@ def _contract(
     in_tensors: bool,
     calls: int,
     remarks: tuple[str, ...] | None = None,
+    folded: bool = False,
 ) -> Contract:
     facts = [neurons_in_words(model), fact]
     if steps > 1:
         loop = "one call per step" if calls > 1 else "all steps in one call" if in_tensors else "its own loop"
         facts.append(Fact(loop, "observed" if remarks is not None else "known"))
-    facts += [told.fact, reset_in_words(model)]
-    time = told.time
+    axis = Fact("batch axis 0, with T steps of each sample", "known", "folded") if folded else told.fact
+    facts += [axis, reset_in_words(model)]
+    looked = remarks is not None
     said = told.remarks if remarks is None else remarks
     return Contract(
-        steps, time, told.batch, in_tensors, calls, tuple(facts), said, looked=remarks is not None
+        steps, told.time, told.batch, in_tensors, calls, tuple(facts), said, looked=looked, folded=folded
     )
 
 

@@ -12,7 +12,7 @@ from snn_energy.frameworks import Neuron
 from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import call, read_batches
+from snn_energy.profiling.batches import Turns, read_batches
 from snn_energy.profiling.contract import Declared
 from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.layout import Layout
@@ -49,8 +49,8 @@ def record_spikes(
         ]
         try:
             rest.fresh()
-            for inputs in contract.runs(batch):
-                call(model, inputs)
+            for _ in map(Turns(model), contract.runs(batch)):
+                pass
         finally:
             for handle in handles:
                 handle.remove()
@@ -95,9 +95,8 @@ def _one_step(calls: list[torch.Tensor], layout: Layout, facts: Neuron) -> bool:
 
 
 def _time_first(spikes: torch.Tensor, layout: Layout, facts: Neuron) -> torch.Tensor:
-    if facts.folded:
-        return spikes.unflatten(0, (layout.batch, -1)).transpose(0, 1)
-    if isinstance(facts.time_axis, int):
-        return spikes.movedim(facts.time_axis, 0)
+    known = facts.by_step(spikes, layout.steps)
+    if known is not None:
+        return known
     sample_first = spikes.shape[:2] == (layout.batch, layout.steps) and layout.batch != layout.steps
     return spikes.transpose(0, 1) if sample_first and spikes.dim() > 2 else spikes

@@ -102,6 +102,7 @@ class Tally:
         self.feeds: dict[str, None] = {}
         self.static: bool | None = None
         self.folded: bool | None = None
+        self.resets = False  # does what is put out reset what put it out?
         self.calls = 0  # in this pass
         self.pending: dict[str, list[Reading]] = {}
         self.repeats: list[bool] = []  # per call of this pass: was the input the same at each step?
@@ -264,7 +265,7 @@ class Tally:
             input_nonzero_by_step=given.by_step,
             right_nonzero=right_given.total,
             output_nonzero=out.total,
-            neuron_reset=out.total,
+            neuron_reset=out.total if self.resets else 0,
             output_nonzero_by_step=out.by_step,
             valid_macs=valid if "dense_macs" in sums else 0,
             sources=self.sources,

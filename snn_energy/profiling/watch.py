@@ -24,6 +24,9 @@ from snn_energy.profiling.rules import RULES, foreign_name
 
 _ANY = Operation("", parameters=("input", "other"))  # of a function that only a user's rule knows
 _OPERANDS = (torch.Tensor, int, float, complex)  # bool is an int
+_PRODUCTS = {f"conv{transposed}{d}d" for transposed in ("", "_transpose") for d in (1, 2, 3)}
+_PRODUCTS |= {"linear", "matmul", "mm", "mv", "bmm", "addmm", "addmv", "addbmm", "baddbmm", "einsum"}
+"""Functions that multiply with weights, where a neuron does that in its own `forward`."""
 _TURNS = ("T", "mT", "H", "mH")
 
 
@@ -36,12 +39,29 @@ class Watch(TorchFunctionMode):
         self.rules = rules
         self.handlers: dict[Any, Any] = {}  # by function
         self.aside: list[Any] = []  # guards that keep torch functions inside neurons from coming here
+        # neurons with synapses that run now: is all looked at (in a layer of theirs), nothing, or products
+        self.within: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         handler = self.handlers.get(func)
         if handler is None:
             handler = self.handlers[func] = self._handler(func)
+        if self.within and self.within[-1] != "all":
+            self.recorder.adopt((args, *(kwargs or {}).values()))
+            name = (getattr(func, "__name__", None) or str(func)).strip("_")
+            if self.within[-1] == "nothing" or name not in _PRODUCTS:
+                return self._part_of_update(func, args, kwargs or {})
+            self.recorder.adopt(args[:1], state=True)
         return handler(func, args, kwargs or {})
+
+    def _part_of_update(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A function in a neuron's `forward`: what it makes of activations is one, and costs nothing more."""
+        rec, live = self.recorder, self.recorder.live((args, *kwargs.values()))
+        out = func(*args, **kwargs)
+        for x in out if isinstance(out, (list, tuple)) else (out,):
+            if isinstance(x, torch.Tensor):
+                rec.mark(x, rec.plain if live else rec.fixed)
+        return out
 
     def _handler(self, func: Any) -> Any:
         """What to do with calls of `func`."""

@@ -114,3 +114,24 @@ def test_probabilities_are_labels_too() -> None:
     assert found.correct == int((scores.argmax(1) == y.argmax(1)).sum())
     assert found.loss == pytest.approx(float(want), rel=1e-6)
     assert net.training
+
+
+class Passed(nn.Module):
+    """One step per call; what it sums up is given and returned, as Norse's neurons do."""
+
+    def forward(
+        self, x: torch.Tensor, state: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        assert x.dim() == 2
+        total = x if state is None else state + x
+        return total, total
+
+
+def test_state_that_is_passed_goes_from_step_to_step() -> None:
+    x = torch.randn(4, 9, 3, generator=torch.Generator().manual_seed(0))
+    sums = x.double().cumsum(0)
+    y = sums.mean(0).argmax(1)
+    found = evaluate(Passed(), [(x, y)], layout="TB", time_steps=4)
+    assert found.correct == 9
+    means = sums.cumsum(0)  # of the outputs so far, up to a factor
+    assert list(found.correct_after) == [int((m.argmax(1) == y).sum()) for m in means]

@@ -60,7 +60,6 @@ def refusal(spec: object, **settings: object) -> str:
 def surroundings() -> tuple[object, ...]:
     return (
         list(sys.path),
-        list(sys.meta_path),
         list(sys.argv),
         os.getcwd(),
         sys.dont_write_bytecode,
@@ -185,6 +184,32 @@ def test_what_lies_around_is_not_run(folder: Path, spec: str, monkeypatch: pytes
     assert build_own(spec).fc.in_features == 5
     sys.modules.pop("library")
     sys.modules.pop("beside")
+
+
+def test_a_folder_of_the_name_of_an_installed_package_is_no_package(folder: Path) -> None:
+    (folder / "torchvision").mkdir()
+    write(folder / "torchvision" / "weights.txt", "none")
+    assert type(build_own("torchvision.ops:Permute", {"dims": [0]})).__name__ == "Permute"
+
+
+def test_a_forward_may_import_what_lies_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is built and run, and for the user's code alone."""
+    code = "from torch import nn\n\nclass Lazy(nn.Module):\n    def forward(self, x):\n"
+    write(
+        folder / "repo" / "net.py", code + "        import beside_it\n        return x * beside_it.factor\n"
+    )
+    write(folder / "repo" / "beside_it.py", "factor = 3\n")
+    finders = len(sys.meta_path)
+    net, _ = build_own("repo/net.py:Lazy"), build_own("repo/net.py:Lazy")
+    assert len(sys.meta_path) == finders + 1, "one finder for the folder, however often it is used"
+    with pytest.raises(ModuleNotFoundError):
+        import beside_it  # noqa: F401
+    assert net(torch.ones(2)).tolist() == [3, 3]
+    monkeypatch.delitem(sys.modules, "beside_it")
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        write(folder / "bad" / "net.py", "1 / 0\n")
+        build_own("bad/net.py:Lazy")
+    assert len(sys.meta_path) == finders + 1
 
 
 def test_annotations_of_the_users_code_are_its_own(folder: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snn_energy import record_spikes, register_neuron
@@ -292,124 +291,52 @@ def test_layers_that_run_often_without_a_neuron_ask_for_t() -> None:
     assert profile(Twice(), [torch.rand(B, 6)], time_steps=1).notes == ()
 
 
-# -- inputs and outputs --------------------------------------------------------------------------------------
+# -- what a network records ----------------------------------------------------------------------------------
 
 
-class Words(nn.Module):
-    """Token ids and a mask, as language models take them; a mapping comes out."""
+class Records(Frames):
+    """Shows its spikes in attributes, as networks do whose authors look at them."""
 
-    def __init__(self) -> None:
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__(cell, "first")
+        self.maps: list[torch.Tensor] = []
+        self.last: torch.Tensor | None = None
+
+    def step(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = self.shown = self.cell(self.fc(x))
+        self.maps.append(self.last)
+        return self.head(self.last)
+
+
+def test_what_a_network_records_can_be_read_afterwards() -> None:
+    net = Records(neuron.IFNode())
+    profile(net, [FRAMES])
+    fired = record_spikes(net, FRAMES)["cell"]
+    assert torch.equal(net.shown != 0, fired[-1]) and net.last is net.shown
+    assert torch.equal(torch.stack(net.maps) != 0, fired)
+
+
+class Lazy(Own):
+    """Its membrane comes into being with the first step: `None`, or no attribute at all, before."""
+
+    def __init__(self, attribute: bool) -> None:
         super().__init__()
-        torch.manual_seed(1)
-        self.embed, self.lif, self.head = (
-            nn.Embedding(40, WIDE),
-            neuron.IFNode(),
-            nn.Linear(WIDE, OUT, bias=False),
-        )
+        del self.v
+        if attribute:
+            self.v = None  # type: ignore[assignment]
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, Any]:
-        y = self.lif(4 * self.embed(input_ids))
-        if attention_mask is not None:
-            y = y * attention_mask.unsqueeze(-1)
-        return {"hidden": y, "logits": self.head(y).mean(1)}
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.past = x
+        if getattr(self, "v", None) is None:
+            self.v = torch.zeros_like(x)
+        return super().forward(x)
 
 
-IDS = torch.randint(0, 40, (B, 6), generator=torch.Generator().manual_seed(2))
-MASK = spikes(B, 6, seed=4)
-Y = torch.tensor([1, 0, 3])
-FORMS: dict[str, tuple[Any, bool, bool]] = {  # batch, masked, labelled
-    "a mapping": ({"input_ids": IDS, "attention_mask": MASK}, True, False),
-    "a mapping with labels": ({"input_ids": IDS, "attention_mask": MASK, "labels": Y}, True, True),
-    "a mapping and labels": (({"input_ids": IDS}, Y), False, True),
-    "a tuple and labels": (((IDS, MASK), Y), True, True),
-    "a tensor of ids": (IDS, False, False),
-    "a list of one": ([IDS], False, False),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_inputs_of_any_form(form: str) -> None:
-    batch, masked, labelled = FORMS[form]
-    net = Words().eval()
-    with torch.no_grad():
-        out = net(IDS, MASK if masked else None)
-    functional.reset_net(net)
-    measured = profile(net, [batch])
-    assert measured.samples == B and not measured.uncounted
-    assert total(measured, "head", "ac") == int(out["hidden"].count_nonzero()) * OUT > 0
-    right = int((out["logits"].argmax(1) == Y).sum())
-    assert measured.correct == (right if labelled else None)
-
-
-Change = Callable[[torch.Tensor], Any]
-OUTPUTS: dict[str, tuple[Change, str | None, Change]] = {
-    "an entry and nothing": (lambda z: (z.mean(0), None), None, lambda z: z.mean(0)),
-    "the second entry": (lambda z: (z.sum(0) * 0, z.mean(0)), "1", lambda z: z.mean(0)),
-    "each step's": (lambda z: z, None, lambda z: z.mean(0)),
-    "each step's, the last": (lambda z: z, ":last-T", lambda z: z[-1]),
-    "each step's, summed": (lambda z: z, ":sum-T", lambda z: z.sum(0)),
-    "samples first": (lambda z: z.transpose(0, 1), None, lambda z: z.mean(0)),
-    "a key": (lambda z: {"aux": -z.mean(0), "cls": z.mean(0)}, "cls", lambda z: z.mean(0)),
-    "a key over time": (lambda z: {"aux": -z, "cls": z}, "cls:last-T", lambda z: z[-1]),
-    "lists in tuples": (lambda z: ([z.mean(0), z], None), None, lambda z: z.mean(0)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", OUTPUTS)
-def test_class_scores_are_where_they_are_said_to_be(what: str) -> None:
-    put, where, right = OUTPUTS[what]
-
-    class Puts(Frames):
-        def forward(self, x: torch.Tensor) -> Any:
-            return put(torch.stack([self.step(x) for x in x]))
-
-    net = Puts(neuron.IFNode(), "first").eval()
-    x = spikes(T, 9, IN, seed=5)
-    with torch.no_grad():
-        scores = right(torch.stack([net.step(frame) for frame in x]))
-    functional.reset_net(net)
-    y = scores.argmax(1)
-    y[0] = (y[0] + 1) % OUT
-    assert profile(net, [(x, y)], layout="TB", output=where).correct == 8
-
-
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [
-        ("7", "output = 7: the network puts out tuple with 2 entries"),
-        ("logits", "output = 'logits': the network puts out tuple with 2 entries"),
-        ("0:mean", "output = '0:mean': after the colon must be one of mean-T, sum-T, last-T"),
-        ("", "output = '': must be an index or a key"),
-    ],
-)
-def test_an_output_that_is_not_there_is_named(output: str, message: str) -> None:
-    class Pair(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(IN, OUT)
-
-        def forward(self, x: torch.Tensor) -> Any:
-            return self.fc(x), None
-
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        profile(Pair(), [(FRAMES[0], torch.tensor([0, 1, 2]))], output=output)
-
-
-def test_a_network_without_scores_is_profiled_without_labels() -> None:
-    class Detector(nn.Module):
-        """Boxes at two scales."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.lif = nn.Conv2d(2, 3, 3, padding=1), neuron.IFNode()
-            self.small, self.large = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 3, stride=2)
-
-        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-            y = self.lif(self.stem(x) * 3)
-            return [self.small(y), self.large(y)]
-
-    x = torch.rand(B, 2, 7, 9, generator=torch.Generator().manual_seed(0))
-    measured = profile(Detector(), [x, x[:1], x[:2]])
-    assert (measured.samples, measured.correct, measured.uncounted) == (6, None, ())
-    with pytest.raises(DataError, match="holds no class scores"):
-        profile(Detector(), [(x, torch.tensor([0, 1, 2]))])
+@pytest.mark.parametrize("attribute", [True, False])
+def test_state_is_put_back_beside_records(attribute: bool) -> None:
+    net = Records(Lazy(attribute))
+    once = profile(net, [FRAMES])
+    twice = profile(net, [FRAMES, FRAMES])
+    assert total(twice, "head", "ac") == 2 * total(once, "head", "ac") > 0
+    assert getattr(net.cell, "v", None) is None and hasattr(net.cell, "v") is attribute
+    assert net.last is net.shown and net.cell.past.shape == (B, WIDE)
