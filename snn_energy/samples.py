@@ -88,7 +88,8 @@ def choose_samples(
     name = data or (recipe or {}).get("data")
     if name is None:
         raise DataError("no samples are known for this network: give --data NAME or --input FILE.npz")
-    steps = frames or (recipe or {}).get("config", {}).get("T")
+    config = (recipe or {}).get("config")
+    steps = frames or (config.get("T") if isinstance(config, dict) else None)
     loaded = load_data(name, frames=steps if type(steps) is int else None)
     if time_first and loaded.steps is None:
         raise ConfigError(

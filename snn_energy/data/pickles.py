@@ -112,10 +112,16 @@ def read_pickle(path: Path) -> Any:
         raise DataError(f"{path}: not a pickle that can be read ({reason})") from None
 
 
-def _plain(value: Any) -> Any:
-    """`value` with arrays in the place of what stood for them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(item) for item in value)
-    return value.array if isinstance(value, _Array) else value
+def _plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
+    """`value` with arrays in the place of what stood for them; what is there twice is made once."""
+    seen = {} if seen is None else seen
+    if isinstance(value, _Array):
+        return value.array
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) not in seen:
+        if isinstance(value, dict):
+            seen[id(value)] = {key: _plain(item, seen) for key, item in value.items()}
+        else:
+            seen[id(value)] = type(value)(_plain(item, seen) for item in value)
+    return seen[id(value)]

@@ -103,31 +103,41 @@ class Stream:
             yield found
 
     def _read(self, samples: Sequence[tuple[int, int | None]]) -> tuple[torch.Tensor, torch.Tensor]:
-        found = _together([_Samples(self)[sample] for sample in samples])
+        found = _together([self._one(self.paths[i], self.labels[i], seed) for i, seed in samples])
         if isinstance(found, DataError):
             raise found
         return found
 
-
-class _Samples(torch.utils.data.Dataset):
-    """What workers read: (index, seed or None) -> a sample and its label, or the `DataError` of its file."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-    def __getitem__(self, item: tuple[int, int | None]) -> tuple[torch.Tensor, torch.Tensor] | DataError:
-        index, seed = item
-        path, stream = self.stream.paths[index], self.stream
+    def _one(
+        self, path: str, label: torch.Tensor, seed: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | DataError:
+        """The sample and its label, or the error of its file; `seed`: of what is random about it."""
         try:
             with contextlib.nullcontext() if seed is None else seeded(seed):
-                x = stream.reader(path, random=seed is not None)
+                x = self.reader(path, random=seed is not None)
         except DataError as error:
             return error
         except OSError as error:
             return DataError(f"{path}: cannot be read ({error.strerror or error})")
-        if tuple(x.shape) != stream.shape:
-            return DataError(f"{path}: has shape {tuple(x.shape)}; the other samples have {stream.shape}")
-        return x, stream.labels[index]
+        if tuple(x.shape) != self.shape:
+            return DataError(f"{path}: has shape {tuple(x.shape)}; the other samples have {self.shape}")
+        return x, label
+
+
+class _Samples(torch.utils.data.Dataset):
+    """What workers read: (index, seed or None) -> a sample and its label, or the `DataError` of its file.
+
+    Paths are one array here: a worker that counted references to a million strings would copy all of them.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = replace(stream, paths=())
+        self.paths = np.array([os.fsencode(path) for path in stream.paths])
+
+    def __getitem__(self, item: tuple[int, int | None]) -> tuple[torch.Tensor, torch.Tensor] | DataError:
+        index, seed = item
+        path = os.fsdecode(bytes(self.paths[index]))
+        return self.stream._one(path, self.stream.labels[index], seed)
 
 
 def _together(samples: list[Any]) -> Any:

@@ -144,6 +144,23 @@ def test_pickles_that_are_no_arrays(tmp_path: Path, raw: bytes) -> None:
     assert "\n" not in str(info.value)
 
 
+def test_a_pickle_within_a_pickle_takes_no_time(tmp_path: Path) -> None:
+    """Forty lists of ten times the one before: 10^40 entries if each were walked through."""
+    nested: list[Any] = [pixels(1)]
+    for _ in range(40):
+        nested = [nested] * 10
+    (tmp_path / "file").write_bytes(pickle.dumps(nested, 2))
+    found = read_pickle(tmp_path / "file")
+    for _ in range(41):
+        found = found[-1]
+    np.testing.assert_array_equal(found, pixels(1))
+    endless: list[Any] = []
+    endless.append(endless)
+    (tmp_path / "file").write_bytes(pickle.dumps(endless, 2))
+    with pytest.raises(DataError, match="not a pickle that can be read"):
+        read_pickle(tmp_path / "file")
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", ["u1", "<i2", ">i4", "i8", "f4", ">f8", "?"])
 def test_arrays_come_back_as_numpy_reads_them(tmp_path: Path, protocol: int, kind: str) -> None:
