@@ -64,10 +64,10 @@ def test_simulator_equals_loops(shape, T, fields, spread, scale, seed):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sa_form": "bottleneck"}, "lif: cannot lower a STAA neuron with sa_form = bottleneck; supported"),
-        ({"pe_at": "both"}, "pe_at = both; supported: pe_at = input or state or aggregate or output"),
-        ({"adaptive": "channel"}, "adaptive = channel; supported: adaptive = off or layer"),
-        ({"v_reset": -0.25, "gc": False}, r"v_reset = -0.25; supported: v_reset = 0"),
+        ({"sa_form": "bottleneck"}, "lif: cannot lower a STAA neuron with sa_form = bottleneck; .*supported"),
+        ({"pe_at": "both"}, "pe_at = both; .*supported: pe_at = input or state or aggregate or output"),
+        ({"adaptive": "channel"}, "adaptive = channel; .*supported: adaptive = off or layer"),
+        ({"v_reset": -0.25, "gc": False}, r"v_reset = -0.25; .*supported: v_reset = 0"),
     ],
 )
 def test_what_has_no_form_in_integers_is_refused_by_name(fields, message):
