@@ -33,6 +33,7 @@ class Observation:
     layers: Counter[str] = field(default_factory=Counter)  # calls of layers with weights
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of what came first out of each
     nonzeros: dict[str, int] = field(default_factory=dict)  # in all that came out of each
+    events: dict[str, int] = field(default_factory=dict)  # nonzero values in all that layers took in
     lookalikes: dict[str, tuple[int, int]] = field(default_factory=dict)  # distinct values out and in
     outputs: list[Any] = field(default_factory=list)  # one per call of the network
 
@@ -78,6 +79,9 @@ def _look(seen: Observation, path: str, neuron: bool) -> Any:
         if main is not None:
             seen.shapes.setdefault(path, tuple(main.shape))
             _add(seen, path, main)
+        given = None if neuron else next(tensors_in(args), None)
+        if given is not None:
+            seen.events[path] = seen.events.get(path, 0) + int(torch.count_nonzero(given))
         if not neuron and _custom(module):
             _compare(seen, path)(module, args, out)
 
@@ -103,6 +107,7 @@ def _compare(seen: Observation, path: str, *, alone: bool = False) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         given, main = next(tensors_in(args), None), next(tensors_in((out,)), None)
         if alone and main is not None:
+            seen.shapes.setdefault(path, tuple(main.shape))
             _add(seen, path, main)
         if given is None or main is None or given.numel() != main.numel() or given.is_complex():
             return
@@ -142,12 +147,16 @@ def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
 def difference(first: Observation, second: Observation) -> str | None:
     """The first module that put out another number of nonzero values in the second of two equal passes.
 
-    Rounding may differ on a device; more than a thousandth is no rounding.
+    Or took in: spikes that a network makes outside of modules are seen where they arrive.  Rounding may
+    differ on a device; more than a thousandth is no rounding.
     """
-    for path, before in first.nonzeros.items():
-        after = second.nonzeros.get(path, 0)
-        if abs(before - after) > 1e-3 * max(before, after):
-            return f"{path or '(model)'!r} puts out {before} nonzero values first and {after} the second time"
+    sides = (("puts out", first.nonzeros, second.nonzeros), ("takes in", first.events, second.events))
+    for does, one, other in sides:
+        for path, before in one.items():
+            after = other.get(path, 0)
+            if abs(before - after) > 1e-3 * max(before, after):
+                name = repr(path or "(model)")
+                return f"{name} {does} {before} nonzero values first and {after} the second time"
     return None
 
 

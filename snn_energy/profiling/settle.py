@@ -79,8 +79,9 @@ class _Look:
         """What holds."""
         with _same_chance():
             seen = self._first_look()
+        seen = self._turned(seen)
         if not self.told.sure:
-            self.told = axes.seen(self.told, self.whole.x, seen, self.facts, self._halves)
+            self.told = axes.seen(self.told, self.whole.x, seen, self.facts, self._halves, self._cut)
             self.samples = self.whole.x.shape[self.told.batch]
         steps, fact = self._steps(seen)
         calls = steps if seen is None or self._steps_are_calls(seen, steps) else 1
@@ -103,7 +104,7 @@ class _Look:
         """A few samples: enough to look at, in a number that is not mistaken for T."""
         size = batch.x.shape[self.told.batch]
         steps = self.told.steps or 1
-        count = next((n for n in (2, 3) if n != steps and n <= size), size)
+        count = next((n for n in (2, 3, 1) if n != steps and n <= size), size)
         whole = not self.told.sure or not self.declared.check or _holds_batches(self.model, size)
         if count == size or whole:
             return batch, size
@@ -140,6 +141,33 @@ class _Look:
                 raise
         raise self.error
 
+    def _cut(self) -> Observation | None:
+        """A look at the batch with one entry less along axis 1; None where the network does not run on it."""
+        try:
+            return self._observed([self.whole.part(0, self.whole.x.shape[1] - 1, 1).inputs])
+        except Exception:
+            return None
+
+    def _turned(self, seen: Observation | None) -> Observation | None:
+        """The look again, if neurons show that samples lie along the axis that was taken for time.
+
+        Raises `ConfigError` where a user, or the labels, said which axis that is.
+        """
+        if seen is None or not self.told.sure or self.told.time is None or self.told.steps is None:
+            return seen
+        found = axes.turned((self.told.steps, self.samples), seen, self.facts)
+        if found is None or (self.told.fact.how != axes.MULTI_STEP and not self.declared.check):
+            return seen
+        if self.told.fact.how != axes.MULTI_STEP:
+            raise ConfigError(f"{self.told.fact} contradicts the network: {found}")
+        told = axes.told(self.model, self.whole, dataclasses.replace(self.declared, batch_dim=0))
+        how = found.partition(" for ")[0] + ", turned round"
+        self.told = dataclasses.replace(told, fact=Fact("batch axis 0", "observed", how))
+        self.remarks = list(told.remarks)
+        self.part, self.samples = self._few(self.whole)
+        with _same_chance():
+            return self._first_look()
+
     def _halves(self, axis: int, seen: Observation) -> bool:
         """Do the halves of the batch along `axis` put out together what the whole puts out?"""
         size = self.whole.x.shape[axis]
@@ -148,7 +176,10 @@ class _Look:
             halves = [self._observed([self.whole.part(*part, axis).inputs]) for part in parts]
         except Exception:
             return False
-        both = Observation(nonzeros={p: sum(h.nonzeros.get(p, 0) for h in halves) for p in seen.nonzeros})
+        both = Observation(
+            nonzeros={p: sum(h.nonzeros.get(p, 0) for h in halves) for p in seen.nonzeros},
+            events={p: sum(h.events.get(p, 0) for h in halves) for p in seen.events},
+        )
         return difference(seen, both) is None
 
     # -- concluding -----------------------------------------------------------------------------------------
