@@ -127,6 +127,28 @@ def like_neurons(seen: Observation) -> list[str]:
     return [path for path, (out, came) in seen.lookalikes.items() if 1 < out <= FEW and came >= MANY]
 
 
+def steps_held(shapes: Mapping[str, tuple[int, ...]], given: int, samples: int) -> tuple[int, str]:
+    """T as tensors of neurons hold it, and whose: (T, B, …) with one dimension more than the input's `given`.
+
+    1 where they do not, or not all alike; `shapes`: of what came out of neurons that say nothing of time.
+    """
+    held = {s[0] if len(s) == given + 1 and s[1] == samples != s[0] else 1 for s in shapes.values()}
+    return (held.pop(), next(iter(shapes))) if len(held) == 1 else (1, "")
+
+
+def undecided(shapes: Mapping[str, tuple[int, ...]], x: tuple[int, ...], samples: int) -> str:
+    """What of a neuron's tensors, or of an input without a layout, may be time; "" where nothing may."""
+    for path, shape in shapes.items():
+        if len(shape) > 1 and shape[0] > samples and shape[0] % samples == 0:
+            name = repr(path or "(model)")
+            return (
+                f"{name} puts out {shape[0]} entries for {samples} samples, and nothing says that it is time"
+            )
+    if shapes and len(x) in (3, 5) and max(x[:2]) > 1:
+        return f"nothing says whether an axis of the input {x} is time (layout='BT', 'TB', or 'B' for none)"
+    return ""
+
+
 def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
     """T as the number of calls says it, and the paths that were called another number of times.
 

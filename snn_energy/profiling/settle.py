@@ -33,6 +33,8 @@ from snn_energy.profiling.observe import (
     observe,
     shares_time,
     steps_by_calls,
+    steps_held,
+    undecided,
 )
 
 OURS = "snn_energy.models."
@@ -223,7 +225,7 @@ class _Look:
     def _steps_of_calls(self, seen: Observation) -> tuple[int, Fact]:
         steps, odd = steps_by_calls(seen)
         if steps == 1:
-            return 1, Fact("T = 1", "observed", "each layer runs once per forward")
+            return self._one_step(seen)
         again = [path for path, n in seen.neurons.items() if n > 1]
         layers = [path for path, n in seen.layers.items() if n == steps]
         along = self.told.time is not None and self.whole.x.shape[self.told.time] == steps
@@ -245,6 +247,24 @@ class _Look:
             f"{layers[0]!r} runs {steps} times per forward, and nothing says whether that is time: T = 1 is "
             f"assumed; give time_steps={steps} if it is."
         )
+        return 1, Fact("T = 1", "assumed")
+
+    def _one_step(self, seen: Observation) -> tuple[int, Fact]:
+        """T where everything runs once: 1, unless tensors hold more; said to be assumed where they may."""
+        x, layout = self.whole.x, self.declared.layout
+        silent = [path for path in (*seen.neurons, *like_neurons(seen)) if path in seen.shapes]
+        shapes = {path: seen.shapes[path] for path in silent}
+        mute = {
+            p: s for p, s in shapes.items() if (f := self.facts.get(p)) is None or f.time_axis is not None
+        }
+        steps, path = steps_held(mute, x.dim(), self.samples)
+        if steps > 1 and self.told.batch == 0:
+            return steps, Fact(f"T = {steps}", "observed", f"what {path or '(model)'!r} puts out")
+        volumes = any(isinstance(module, axes.VOLUMES) for module in modules(self.model))
+        doubt = undecided(shapes, () if layout is not None or volumes else tuple(x.shape), self.samples)
+        if not doubt:
+            return 1, Fact("T = 1", "observed", "each layer runs once per forward")
+        self.remarks.append(f"T = 1 is assumed: {doubt}; give time_steps if T is another.")
         return 1, Fact("T = 1", "assumed")
 
     def _steps_are_calls(self, seen: Observation, steps: int) -> bool:

@@ -92,3 +92,56 @@ def test_spikes_made_outside_of_modules_are_seen_where_they_arrive() -> None:
     held: dict[str, Any] = {"v": 0.0}
     with pytest.raises(ConfigError, match="state survives the reset: 'head' takes in"):
         profile(Functional(), [spikes(3, 5, 11)])
+
+
+class Steps(nn.Module):
+    """v <- v/2 + x, a spike where v > 1, hard reset; all steps at once, along `axis`."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        v, out = torch.zeros(()), []
+        for now in x.unbind(self.axis):
+            v = v / 2 + now
+            s = (v > 1).float()
+            v = v * (1 - s)
+            out.append(s)
+        return torch.stack(out, self.axis)
+
+
+class Repeated(nn.Module):
+    """An image, repeated inside by a number that no attribute of a common name says."""
+
+    def __init__(self, keep: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.cell, self.fc = nn.Conv2d(2, 6, 3, padding=1), Steps(0), nn.Linear(6 * 5 * 4, 3)
+        self.keep = keep
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x.unsqueeze(0).repeat(7, 1, 1, 1, 1).flatten(0, 1))
+        x = self.cell(x.unflatten(0, (7, -1)))
+        return self.fc(x.flatten(2)).mean(0) if self.keep else self.fc(x.flatten(0, 1).flatten(1))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("known", [False, True])
+def test_steps_that_only_tensors_inside_hold(samples: int, known: bool) -> None:
+    net, x = Repeated(True), torch.rand(samples, 2, 5, 4, generator=torch.Generator().manual_seed(1))
+    named = {"Steps": "lif"} if known else {}
+    measured = profile(net, [x], neurons=named)
+    assert (measured.samples, measured.time_steps) == (samples, 7)
+    assert "T = 7 (observed: what 'cell' puts out)" in measured.contract
+    assert total(measured, "conv", "mac") * 7 == total(measured, "conv", "mac_executed") > 0
+
+
+def test_an_axis_that_may_be_time_is_said() -> None:
+    net = nn.Sequential(nn.Linear(11, 7), Steps(1), nn.Linear(7, 4))
+    x, named = 4 * spikes(3, 5, 11), {"Steps": "lif"}
+    measured = profile(net, [x], neurons=named)
+    assert "T = 1 (assumed)" in measured.contract
+    assert any("whether an axis of the input (3, 5, 11) is time" in note for note in measured.notes)
+    assert profile(net, [x], neurons=named, layout="B").notes == ()
+    assert profile(net, [x], neurons=named, layout="BT").time_steps == 5
