@@ -102,7 +102,10 @@ def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
     steps = out.unsqueeze(0) if out.dim() == 2 else out
     if layout.folded and out.dim() == 2 and len(out) == samples * (layout.steps or 1):
         steps = out.unflatten(0, (samples, -1)).transpose(0, 1)
-    if steps.dim() == 3 and steps.shape[1] != samples:
+    if steps.dim() == 3 and _time_last(steps.shape, layout):
+        return steps.movedim(-1, 0)
+    square = steps.dim() == 3 and steps.shape[0] == steps.shape[1] == samples
+    if steps.dim() == 3 and (steps.shape[1] != samples or (square and layout.scores == 0)):
         steps = steps.transpose(0, 1)
     if steps.dim() != 3 or steps.shape[1] != samples:
         raise DataError(
@@ -110,6 +113,25 @@ def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
             f"({samples}, K): leave the labels out"
         )
     return steps
+
+
+def _time_last(shape: torch.Size, layout: Layout) -> bool:
+    """Are scores (B, K, T)?  Where there are T classes, only an input whose time is last says so."""
+    first, second, last = shape
+    if first != layout.batch or last != layout.steps or 1 in (second, last):
+        return False
+    return layout.time_last or second != last
+
+
+def samples_in_scores(out: Any, samples: int, steps: int, output: str | int | None) -> int | None:
+    """The axis of samples in scores (T, B, K) or (B, T, K); None for others, or where it cannot be told."""
+    try:
+        shape = tuple(_entry(out, Scores.of(output)).shape)
+    except (ConfigError, DataError):  # said where scores are needed
+        return None
+    if len(shape) != 3 or samples == steps:
+        return None
+    return {(samples, steps): 0, (steps, samples): 1}.get(shape[:2])
 
 
 def count_correct(scores: torch.Tensor, labels: torch.Tensor, batch: int) -> int:

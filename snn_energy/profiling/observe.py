@@ -6,9 +6,11 @@ neurons that put out (T, B, …) take all steps at once.  Nothing is counted her
 
 from __future__ import annotations
 
+import contextlib
 import math
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,3 +193,17 @@ def shares_time(seen: Observation, steps: int, batch: int, paths: Mapping[str, A
         if shape[:1] == (steps * batch,):
             return True
     return False
+
+
+@contextlib.contextmanager
+def same_chance() -> Iterator[None]:
+    """The same random numbers in every such block; those of the caller go on as if it had not been."""
+    python = random.getstate()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    try:
+        with torch.random.fork_rng(list(devices)):
+            torch.manual_seed(0)
+            random.seed(0)
+            yield
+    finally:
+        random.setstate(python)

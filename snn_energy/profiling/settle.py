@@ -5,11 +5,8 @@ A contradiction between the two is an error that names both.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import random
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,6 +20,7 @@ from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
 from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
+from snn_energy.profiling.labels import samples_in_scores
 from snn_energy.profiling.layout import declared_steps
 from snn_energy.profiling.neurons import declared as declared_neurons
 from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
@@ -31,6 +29,7 @@ from snn_energy.profiling.observe import (
     difference,
     like_neurons,
     observe,
+    same_chance,
     shares_time,
     steps_by_calls,
     steps_held,
@@ -79,7 +78,7 @@ class _Look:
 
     def contract(self) -> Contract:
         """What holds."""
-        with _same_chance():
+        with same_chance():
             seen = self._first_look()
         seen = self._turned(seen)
         if not self.told.sure:
@@ -98,7 +97,21 @@ class _Look:
             self._twice(seen, contract)
         self._remark(seen, steps, calls)
         folded = self._folded(seen, steps)
-        return _contract(self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks), folded)
+        settled = _contract(
+            self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks), folded
+        )
+        return dataclasses.replace(settled, scores=self._scores(seen, steps) if calls == 1 else None)
+
+    def _scores(self, seen: Observation, steps: int) -> int | None:
+        """The axis of samples in scores per step; a number of samples that is T is looked at less one."""
+        samples, outs = self.samples, seen.outputs
+        if samples == steps > 1 and self.whole.labels is not None:
+            samples -= 1
+            try:
+                outs = self._observed([self.part.part(0, samples, self.told.batch).inputs]).outputs
+            except Exception:  # it may know only batches of one size
+                return None
+        return samples_in_scores(outs[0], samples, steps, self.declared.output)
 
     # -- looking --------------------------------------------------------------------------------------------
 
@@ -136,7 +149,7 @@ class _Look:
     def _steps_looked_at(self, contract: Contract) -> Observation:
         """One call per step.  Raises what a call of all steps raised where this fails as well."""
         try:
-            with _same_chance():
+            with same_chance():
                 return self._observed(contract.runs(self.part))
         except Exception:
             if self.error is None:
@@ -167,7 +180,7 @@ class _Look:
         self.told = dataclasses.replace(told, fact=Fact("batch axis 0", "observed", how))
         self.remarks = list(told.remarks)
         self.part, self.samples = self._few(self.whole)
-        with _same_chance():
+        with same_chance():
             return self._first_look()
 
     def _halves(self, axis: int, seen: Observation) -> bool:
@@ -322,10 +335,10 @@ class _Look:
     def _twice(self, seen: Observation, contract: Contract) -> None:
         """The same samples once more, from rest, must come out the same."""
         inputs = contract.runs(self.part)
-        with _same_chance():
+        with same_chance():
             found = difference(seen, self._observed(inputs))
         if found is None:
-            with _same_chance():
+            with same_chance():
                 self.rest.find_records(lambda: self._observed(inputs, fresh=False))
             return
         raise ConfigError(
@@ -383,17 +396,3 @@ def _contract(
     return Contract(
         steps, told.time, told.batch, in_tensors, calls, tuple(facts), said, looked=looked, folded=folded
     )
-
-
-@contextlib.contextmanager
-def _same_chance() -> Iterator[None]:
-    """The same random numbers in every such block; those of the caller go on as if it had not been."""
-    python = random.getstate()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    try:
-        with torch.random.fork_rng(list(devices)):
-            torch.manual_seed(0)
-            random.seed(0)
-            yield
-    finally:
-        random.setstate(python)
