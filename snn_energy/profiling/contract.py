@@ -159,7 +159,7 @@ class Contract:
             return [batch.inputs]
         if self.time_axis is None:
             return [batch.inputs] * self.calls
-        return [batch.step(t, self.time_axis).inputs for t in range(self.calls)]
+        return [batch.step(t, self.time_axis, self.batch_axis).inputs for t in range(self.calls)]
 
 
 def neurons_in_words(model: nn.Module) -> Fact:
