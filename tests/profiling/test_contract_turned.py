@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
+from snn_energy import record_spikes
 from snn_energy.errors import ConfigError
 from snn_energy.profiling import profile
 from tests.profiling.observed import total
@@ -146,3 +147,28 @@ def test_an_axis_that_may_be_time_is_said() -> None:
     assert any("whether an axis of the input (3, 5, 11) is time" in note for note in measured.notes)
     assert profile(net, [x], neurons=named, layout="B").notes == ()
     assert profile(net, [x], neurons=named, layout="BT").time_steps == 5
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("turn", [False, True])
+@pytest.mark.parametrize("samples", [3, 5])
+def test_spikes_of_neurons_that_say_nothing_of_time(axis: int, turn: bool, samples: int) -> None:
+    """(T, B, …), also where there are as many samples as steps, and where the network turns its input."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.cell = nn.Linear(11, 7), Steps(1 - axis if turn else axis)
+            self.fc.weight.data *= 4
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.fc(x)
+            return self.cell(x.transpose(0, 1)).transpose(0, 1) if turn else self.cell(x)
+
+    net, frames = Net(), spikes(5, samples, 11)
+    x = frames if axis == 0 else frames.transpose(0, 1)
+    with torch.no_grad():
+        expected = Steps(0)(net.fc(frames)).bool()
+    found = record_spikes(net, x, layout="TB" if axis == 0 else "BT", neurons={"Steps": "lif"})["cell"]
+    assert torch.equal(found, expected)
