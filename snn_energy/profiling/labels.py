@@ -62,7 +62,7 @@ def class_scores(outs: list[Any], layout: Layout, output: str | int | None) -> t
 def step_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
     """(T, B, K) scores per step, T = 1 for one call whose output has no time axis: see `class_scores`."""
     where = Scores.of(output)
-    return torch.cat([_steps(_entry(out, where), layout) for out in outs])
+    return torch.cat([_steps(_entry(out, where, layout), layout) for out in outs])
 
 
 def over_time(steps: torch.Tensor, over: str) -> torch.Tensor:
@@ -70,7 +70,7 @@ def over_time(steps: torch.Tensor, over: str) -> torch.Tensor:
     return steps[-1] if over == "last-T" else steps.sum(0) if over == "sum-T" else steps.mean(0)
 
 
-def _entry(out: Any, where: Scores) -> torch.Tensor:
+def _entry(out: Any, where: Scores, layout: Layout | None = None) -> torch.Tensor:
     what = type(out).__name__
     if where.place is not None:
         try:
@@ -82,7 +82,7 @@ def _entry(out: Any, where: Scores) -> torch.Tensor:
     if isinstance(out, Mapping):
         out = out.get("logits", next(iter(out.values()), None))
     while isinstance(out, (tuple, list)) and out:
-        out = out[0]
+        out = torch.stack(out) if layout is not None and _step_by_step(out, layout) else out[0]
     if not isinstance(out, torch.Tensor):
         raise DataError(f"labels are given, but the network puts out {what}: leave them out")
     return out
@@ -113,6 +113,14 @@ def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
             f"({samples}, K): leave the labels out"
         )
     return steps
+
+
+def _step_by_step(out: Any, layout: Layout) -> bool:
+    """Is it a list of T tensors (B, K), the scores of each step?  A tuple is several results."""
+    if not isinstance(out, list) or len(out) != layout.steps or len(out) == 1:
+        return False
+    shapes = {tuple(x.shape) if isinstance(x, torch.Tensor) else () for x in out}
+    return len(shapes) == 1 and len(first := shapes.pop()) == 2 and first[0] == layout.batch
 
 
 def _time_last(shape: torch.Size, layout: Layout) -> bool:

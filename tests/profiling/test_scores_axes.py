@@ -43,3 +43,19 @@ def test_scores_per_step(samples: int, stack: int, frames: int | None) -> None:
     layout = {None: None, 1: "BT", -1: "BT-last"}[frames]
     assert profile(net, [(x, labels)], layout=layout).correct == samples - 1
     assert evaluate(net, [(x, labels)], layout=layout).correct == samples - 1
+
+
+def test_a_list_of_scores_per_step() -> None:
+    class Listed(PerStep):
+        def forward(self, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+            return {"scores": list(super().forward(x))}
+
+    net = Listed(0)
+    x = torch.rand(6, IN, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        labels = torch.stack(net(x)["scores"]).mean(0).argmax(1)
+        functional.reset_net(net)
+        first = net(x)["scores"][0].argmax(1)
+    functional.reset_net(net)
+    assert not torch.equal(first, labels)
+    assert profile(net, [(x, labels)]).correct == evaluate(net, [(x, labels)]).correct == 6
