@@ -19,6 +19,7 @@ from snn_energy.profiling.layout import declared_steps
 from snn_energy.profiling.neurons import facts_of
 from snn_energy.profiling.observe import Observation, steps_by_calls
 
+MULTI_STEP = "multi-step neurons take (T, B, …)"
 VOLUMES = (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.MaxPool3d, nn.AvgPool3d)
 
 
@@ -112,7 +113,7 @@ def _known(model: nn.Module, x: torch.Tensor, y: Any, steps: int | None) -> tupl
         return (1 if a == steps else 0), "the other has T entries"
     multi = [m for m in modules(model) if (f := facts_of(m)) is not None and f.time_axis == 0]
     if multi and x.dim() >= 5:
-        return 1, "multi-step neurons take (T, B, …)"
+        return 1, MULTI_STEP  # which `turned` looks after: the network may turn its input round
     return None
 
 
@@ -145,17 +146,41 @@ def _without_axis(x: torch.Tensor, found: Axes, given: int | None, own: int | No
     return found
 
 
+def turned(given: tuple[int, int], observed: Observation, neurons: Mapping[str, Neuron | None]) -> str | None:
+    """What neurons show that step along the axis that was taken for samples; None where they do not.
+
+    `given`: T and the number of samples looked at; where they are equal nothing can be told.
+    """
+    for path in observed.neurons:
+        facts, shape = neurons.get(path), observed.shapes.get(path, ())
+        if facts is None or not isinstance(facts.time_axis, int) or facts.folded or len(shape) < 2:
+            continue
+        found = shape[facts.time_axis], shape[1 if facts.time_axis == 0 else 0]
+        if found == given[::-1] and found != given:
+            where = "last" if facts.time_axis == -1 else f"along axis {facts.time_axis}"
+            return (
+                f"{path or '(model)'!r} puts out {shape} for {given[1]} sample{'s' if given[1] > 1 else ''} "
+                f"of {given[0]} steps, and its time lies {where}"
+            )
+        return None
+    return None
+
+
 def seen(
     axes: Axes,
     x: torch.Tensor,
     observed: Observation | None,
     neurons: Mapping[str, Neuron | None],
     halves: Callable[[int, Observation], bool],
+    cut: Callable[[], Observation | None],
 ) -> Axes:
-    """The axes as a pass over the whole batch shows them; `halves` compares the batch with its halves."""
+    """The axes as a pass over the whole batch shows them.
+
+    `halves` compares the batch with its halves, `cut` looks at it with one entry less along axis 1.
+    """
     if observed is None or x.dim() < 3:
         return axes
-    found = _by_neurons(x, observed, neurons) or _by_output(x, observed) or _by_calls(x, observed)
+    found = _by_neurons(x, observed, neurons, cut) or _by_output(x, observed) or _by_calls(x, observed)
     if found is None and min(x.shape[:2]) > 1:
         found = _by_halves(axes, observed, halves)
     if found is None:
@@ -175,14 +200,22 @@ def seen(
 
 
 def _by_neurons(
-    x: torch.Tensor, observed: Observation, neurons: Mapping[str, Neuron | None]
+    x: torch.Tensor,
+    observed: Observation,
+    neurons: Mapping[str, Neuron | None],
+    cut: Callable[[], Observation | None],
 ) -> tuple[int, str] | None:
     for path in observed.neurons:
-        facts = neurons.get(path)
+        facts, given = neurons.get(path), tuple(x.shape[:2])
         if facts is not None and facts.time_axis in (0, 1) and not facts.folded:
-            if observed.shapes.get(path, ())[:2] == tuple(x.shape[:2]):
-                return (1 if facts.time_axis == 0 else 0), f"as {path or '(model)'!r} puts it out"
-            return None
+            if observed.shapes.get(path, ())[:2] != given:
+                return None
+            less = cut() if given[0] == given[1] > 1 else None  # then the network may turn it round
+            came = () if less is None else less.shapes.get(path, ())[:2]
+            batch = 1 if facts.time_axis == 0 else 0
+            if came == (given[1] - 1, given[0]):
+                return 1 - batch, f"{path or '(model)'!r} puts it out turned round"
+            return batch, f"as {path or '(model)'!r} puts it out"
     return None
 
 

@@ -41,25 +41,46 @@ class Batch:
 
     def taken(self, count: int, axis: int, entries: int = 1) -> Batch:
         """The first `count` samples, which lie along `axis`, with so many `entries` each."""
-        size = self.x.shape[axis]
         labels = self.labels if self.labels is None else self.labels[:count]
-        cut = self.mapped(lambda x: x.narrow(axis, 0, count * entries) if _long(x, axis, size) else x)
-        return dataclasses.replace(cut, labels=labels)
+        return dataclasses.replace(self.part(0, count * entries, axis), labels=labels)
 
     def part(self, start: int, count: int, axis: int) -> Batch:
         """`count` entries along `axis`, without labels."""
-        size = self.x.shape[axis]
-        cut = self.mapped(lambda x: x.narrow(axis, start, count) if _long(x, axis, size) else x)
-        return dataclasses.replace(cut, labels=None)
+        main = self.x
 
-    def step(self, t: int, axis: int) -> Batch:
-        """Step `t` of the inputs whose time lies along `axis`; others, which are the same at every step."""
-        size = self.x.shape[axis]
-        return self.mapped(lambda x: x.select(axis, t) if _long(x, axis, size) else x)
+        def cut(x: torch.Tensor) -> torch.Tensor:
+            place = _samples_of(x, main, axis)
+            return x if place is None else x.narrow(place, start, count)
+
+        return dataclasses.replace(self.mapped(cut), labels=None)
+
+    def step(self, t: int, axis: int, samples: int) -> Batch:
+        """Step `t` of the inputs whose time lies along `axis`; others, which are the same at every step.
+
+        `samples`: the axis of samples.  Where there are as many as steps, an input has both axes or no time.
+        """
+        steps, size = self.x.shape[axis], self.x.shape[samples]
+
+        def timed(x: torch.Tensor) -> bool:
+            return _long(x, axis, steps) and (steps != size or _long(x, samples, size))
+
+        return self.mapped(lambda x: x.select(axis, t) if timed(x) else x)
 
 
 def _long(x: torch.Tensor, axis: int, size: int) -> bool:
     return -x.dim() <= axis < x.dim() and x.shape[axis] == size
+
+
+def _samples_of(x: torch.Tensor, main: torch.Tensor, axis: int) -> int | None:
+    """Where the samples of an input lie, whose `main` input has them along `axis`; None where it has none.
+
+    (T, B, …) beside (B, …): what is no (T, B) holds its samples first.
+    """
+    size = main.shape[axis]
+    along, first = _long(x, axis, size), _long(x, 0, size)
+    if along and (axis == 0 or not first or x.shape[:2] == main.shape[:2]):
+        return axis
+    return 0 if first else None
 
 
 def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -78,12 +99,19 @@ def read_batches(batches: Iterable[Any], model: nn.Module) -> Iterator[Batch]:
     """Batches as a loader gives them: x, (x, y, …), or a mapping with labels under one of `LABELS`.
 
     x is a tensor, a list or tuple of tensors, or a mapping of them.  Batches without samples are left out.
-    Raises `DataError` for anything else.
+    Raises `DataError` for anything else, a single tensor instead of batches among it.
     """
+    if isinstance(batches, torch.Tensor) or not _iterable(batches):
+        what = type(batches).__name__
+        raise DataError(f"batches is a {what}, must be an iterable of batches: [x], [(x, y)] or a DataLoader")
     for number, given in enumerate(batches, 1):
         batch = _read(given, number, model)
         if all(x.numel() for x in batch.tensors()):
             yield batch
+
+
+def _iterable(batches: Any) -> bool:
+    return isinstance(batches, Iterable) or hasattr(batches, "__getitem__")
 
 
 def _read(given: Any, number: int, model: nn.Module) -> Batch:

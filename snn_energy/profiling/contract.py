@@ -111,6 +111,7 @@ class Contract:
     `steps`: T; `time_axis`: of the input, None where it has none; `batch_axis`; `in_tensors`: do tensors
     inside hold all steps at once; `calls`: of the network per batch, T where it knows nothing of time;
     `folded`: samples and steps share the batch axis, T entries a sample (sinabs' Squeeze layers);
+    `scores`: the axis of samples in class scores per step, where a look showed it;
     `facts`: all that was settled, in words; `remarks`: what a reader should know of how; `looked`: did a look
     at the first samples say so.
     """
@@ -124,6 +125,7 @@ class Contract:
     remarks: tuple[str, ...] = ()
     looked: bool = False
     folded: bool = False
+    scores: int | None = None
 
     @property
     def line(self) -> str:
@@ -144,7 +146,7 @@ class Contract:
                 f"batch {batch.number} has shape {tuple(shape)}: {size} is no multiple of T = {self.steps}"
             )
         samples, time_first = size // self.entries, self.batch_axis == 1
-        return Layout(samples, self.steps, time_first, self.in_tensors, time_last, self.folded)
+        return Layout(samples, self.steps, time_first, self.in_tensors, time_last, self.folded, self.scores)
 
     @property
     def entries(self) -> int:
@@ -157,7 +159,7 @@ class Contract:
             return [batch.inputs]
         if self.time_axis is None:
             return [batch.inputs] * self.calls
-        return [batch.step(t, self.time_axis).inputs for t in range(self.calls)]
+        return [batch.step(t, self.time_axis, self.batch_axis).inputs for t in range(self.calls)]
 
 
 def neurons_in_words(model: nn.Module) -> Fact:

@@ -62,7 +62,7 @@ def class_scores(outs: list[Any], layout: Layout, output: str | int | None) -> t
 def step_scores(outs: list[Any], layout: Layout, output: str | int | None) -> torch.Tensor:
     """(T, B, K) scores per step, T = 1 for one call whose output has no time axis: see `class_scores`."""
     where = Scores.of(output)
-    return torch.cat([_steps(_entry(out, where), layout) for out in outs])
+    return torch.cat([_steps(_entry(out, where, layout), layout) for out in outs])
 
 
 def over_time(steps: torch.Tensor, over: str) -> torch.Tensor:
@@ -70,7 +70,7 @@ def over_time(steps: torch.Tensor, over: str) -> torch.Tensor:
     return steps[-1] if over == "last-T" else steps.sum(0) if over == "sum-T" else steps.mean(0)
 
 
-def _entry(out: Any, where: Scores) -> torch.Tensor:
+def _entry(out: Any, where: Scores, layout: Layout | None = None) -> torch.Tensor:
     what = type(out).__name__
     if where.place is not None:
         try:
@@ -82,7 +82,7 @@ def _entry(out: Any, where: Scores) -> torch.Tensor:
     if isinstance(out, Mapping):
         out = out.get("logits", next(iter(out.values()), None))
     while isinstance(out, (tuple, list)) and out:
-        out = out[0]
+        out = torch.stack(out) if layout is not None and _step_by_step(out, layout) else out[0]
     if not isinstance(out, torch.Tensor):
         raise DataError(f"labels are given, but the network puts out {what}: leave them out")
     return out
@@ -102,7 +102,10 @@ def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
     steps = out.unsqueeze(0) if out.dim() == 2 else out
     if layout.folded and out.dim() == 2 and len(out) == samples * (layout.steps or 1):
         steps = out.unflatten(0, (samples, -1)).transpose(0, 1)
-    if steps.dim() == 3 and steps.shape[1] != samples:
+    if steps.dim() == 3 and _time_last(steps.shape, layout):
+        return steps.movedim(-1, 0)
+    square = steps.dim() == 3 and steps.shape[0] == steps.shape[1] == samples
+    if steps.dim() == 3 and (steps.shape[1] != samples or (square and layout.scores == 0)):
         steps = steps.transpose(0, 1)
     if steps.dim() != 3 or steps.shape[1] != samples:
         raise DataError(
@@ -110,6 +113,33 @@ def _steps(out: torch.Tensor, layout: Layout) -> torch.Tensor:
             f"({samples}, K): leave the labels out"
         )
     return steps
+
+
+def _step_by_step(out: Any, layout: Layout) -> bool:
+    """Is it a list of T tensors (B, K), the scores of each step?  A tuple is several results."""
+    if not isinstance(out, list) or len(out) != layout.steps or len(out) == 1:
+        return False
+    shapes = {tuple(x.shape) if isinstance(x, torch.Tensor) else () for x in out}
+    return len(shapes) == 1 and len(first := shapes.pop()) == 2 and first[0] == layout.batch
+
+
+def _time_last(shape: torch.Size, layout: Layout) -> bool:
+    """Are scores (B, K, T)?  Where there are T classes, only an input whose time is last says so."""
+    first, second, last = shape
+    if first != layout.batch or last != layout.steps or 1 in (second, last):
+        return False
+    return layout.time_last or second != last
+
+
+def samples_in_scores(out: Any, samples: int, steps: int, output: str | int | None) -> int | None:
+    """The axis of samples in scores (T, B, K) or (B, T, K); None for others, or where it cannot be told."""
+    try:
+        shape = tuple(_entry(out, Scores.of(output)).shape)
+    except (ConfigError, DataError):  # said where scores are needed
+        return None
+    if len(shape) != 3 or samples == steps:
+        return None
+    return {(samples, steps): 0, (steps, samples): 1}.get(shape[:2])
 
 
 def count_correct(scores: torch.Tensor, labels: torch.Tensor, batch: int) -> int:

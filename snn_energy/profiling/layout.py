@@ -43,6 +43,7 @@ class Layout:
     steps_in_tensors: bool = True
     time_last: bool = False
     folded: bool = False  # the input's first axis holds the steps of sample 0, then those of sample 1 …
+    scores: int | None = None  # the axis of samples in class scores per step, where it was seen
 
     def input_order(self, shape: Sequence[int]) -> int:
         """How time and batch lie in the network's input."""

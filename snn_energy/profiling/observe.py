@@ -6,9 +6,11 @@ neurons that put out (T, B, …) take all steps at once.  Nothing is counted her
 
 from __future__ import annotations
 
+import contextlib
 import math
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +35,7 @@ class Observation:
     layers: Counter[str] = field(default_factory=Counter)  # calls of layers with weights
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of what came first out of each
     nonzeros: dict[str, int] = field(default_factory=dict)  # in all that came out of each
+    events: dict[str, int] = field(default_factory=dict)  # nonzero values in all that layers took in
     lookalikes: dict[str, tuple[int, int]] = field(default_factory=dict)  # distinct values out and in
     outputs: list[Any] = field(default_factory=list)  # one per call of the network
 
@@ -78,6 +81,9 @@ def _look(seen: Observation, path: str, neuron: bool) -> Any:
         if main is not None:
             seen.shapes.setdefault(path, tuple(main.shape))
             _add(seen, path, main)
+        given = None if neuron else next(tensors_in(args), None)
+        if given is not None:
+            seen.events[path] = seen.events.get(path, 0) + int(torch.count_nonzero(given))
         if not neuron and _custom(module):
             _compare(seen, path)(module, args, out)
 
@@ -103,6 +109,7 @@ def _compare(seen: Observation, path: str, *, alone: bool = False) -> Any:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         given, main = next(tensors_in(args), None), next(tensors_in((out,)), None)
         if alone and main is not None:
+            seen.shapes.setdefault(path, tuple(main.shape))
             _add(seen, path, main)
         if given is None or main is None or given.numel() != main.numel() or given.is_complex():
             return
@@ -120,6 +127,28 @@ def _distinct(x: torch.Tensor) -> int:
 def like_neurons(seen: Observation) -> list[str]:
     """Paths of modules that are not known as neurons and behave like them."""
     return [path for path, (out, came) in seen.lookalikes.items() if 1 < out <= FEW and came >= MANY]
+
+
+def steps_held(shapes: Mapping[str, tuple[int, ...]], given: int, samples: int) -> tuple[int, str]:
+    """T as tensors of neurons hold it, and whose: (T, B, …) with one dimension more than the input's `given`.
+
+    1 where they do not, or not all alike; `shapes`: of what came out of neurons that say nothing of time.
+    """
+    held = {s[0] if len(s) == given + 1 and s[1] == samples != s[0] else 1 for s in shapes.values()}
+    return (held.pop(), next(iter(shapes))) if len(held) == 1 else (1, "")
+
+
+def undecided(shapes: Mapping[str, tuple[int, ...]], x: tuple[int, ...], samples: int) -> str:
+    """What of a neuron's tensors, or of an input without a layout, may be time; "" where nothing may."""
+    for path, shape in shapes.items():
+        if len(shape) > 1 and shape[0] > samples and shape[0] % samples == 0:
+            name = repr(path or "(model)")
+            return (
+                f"{name} puts out {shape[0]} entries for {samples} samples, and nothing says that it is time"
+            )
+    if shapes and len(x) in (3, 5) and max(x[:2]) > 1:
+        return f"nothing says whether an axis of the input {x} is time (layout='BT', 'TB', or 'B' for none)"
+    return ""
 
 
 def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
@@ -142,12 +171,16 @@ def steps_by_calls(seen: Observation) -> tuple[int, tuple[str, ...]]:
 def difference(first: Observation, second: Observation) -> str | None:
     """The first module that put out another number of nonzero values in the second of two equal passes.
 
-    Rounding may differ on a device; more than a thousandth is no rounding.
+    Or took in: spikes that a network makes outside of modules are seen where they arrive.  Rounding may
+    differ on a device; more than a thousandth is no rounding.
     """
-    for path, before in first.nonzeros.items():
-        after = second.nonzeros.get(path, 0)
-        if abs(before - after) > 1e-3 * max(before, after):
-            return f"{path or '(model)'!r} puts out {before} nonzero values first and {after} the second time"
+    sides = (("puts out", first.nonzeros, second.nonzeros), ("takes in", first.events, second.events))
+    for does, one, other in sides:
+        for path, before in one.items():
+            after = other.get(path, 0)
+            if abs(before - after) > 1e-3 * max(before, after):
+                name = repr(path or "(model)")
+                return f"{name} {does} {before} nonzero values first and {after} the second time"
     return None
 
 
@@ -160,3 +193,17 @@ def shares_time(seen: Observation, steps: int, batch: int, paths: Mapping[str, A
         if shape[:1] == (steps * batch,):
             return True
     return False
+
+
+@contextlib.contextmanager
+def same_chance() -> Iterator[None]:
+    """The same random numbers in every such block; those of the caller go on as if it had not been."""
+    python = random.getstate()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    try:
+        with torch.random.fork_rng(list(devices)):
+            torch.manual_seed(0)
+            random.seed(0)
+            yield
+    finally:
+        random.setstate(python)

@@ -5,11 +5,8 @@ A contradiction between the two is an error that names both.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import random
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,6 +20,7 @@ from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
 from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
+from snn_energy.profiling.labels import samples_in_scores
 from snn_energy.profiling.layout import declared_steps
 from snn_energy.profiling.neurons import declared as declared_neurons
 from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
@@ -31,8 +29,11 @@ from snn_energy.profiling.observe import (
     difference,
     like_neurons,
     observe,
+    same_chance,
     shares_time,
     steps_by_calls,
+    steps_held,
+    undecided,
 )
 
 OURS = "snn_energy.models."
@@ -77,10 +78,11 @@ class _Look:
 
     def contract(self) -> Contract:
         """What holds."""
-        with _same_chance():
+        with same_chance():
             seen = self._first_look()
+        seen = self._turned(seen)
         if not self.told.sure:
-            self.told = axes.seen(self.told, self.whole.x, seen, self.facts, self._halves)
+            self.told = axes.seen(self.told, self.whole.x, seen, self.facts, self._halves, self._cut)
             self.samples = self.whole.x.shape[self.told.batch]
         steps, fact = self._steps(seen)
         calls = steps if seen is None or self._steps_are_calls(seen, steps) else 1
@@ -95,7 +97,21 @@ class _Look:
             self._twice(seen, contract)
         self._remark(seen, steps, calls)
         folded = self._folded(seen, steps)
-        return _contract(self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks), folded)
+        settled = _contract(
+            self.model, self.told, steps, fact, in_tensors, calls, tuple(self.remarks), folded
+        )
+        return dataclasses.replace(settled, scores=self._scores(seen, steps) if calls == 1 else None)
+
+    def _scores(self, seen: Observation, steps: int) -> int | None:
+        """The axis of samples in scores per step; a number of samples that is T is looked at less one."""
+        samples, outs = self.samples, seen.outputs
+        if samples == steps > 1 and self.whole.labels is not None:
+            samples -= 1
+            try:
+                outs = self._observed([self.part.part(0, samples, self.told.batch).inputs]).outputs
+            except Exception:  # it may know only batches of one size
+                return None
+        return samples_in_scores(outs[0], samples, steps, self.declared.output)
 
     # -- looking --------------------------------------------------------------------------------------------
 
@@ -103,7 +119,7 @@ class _Look:
         """A few samples: enough to look at, in a number that is not mistaken for T."""
         size = batch.x.shape[self.told.batch]
         steps = self.told.steps or 1
-        count = next((n for n in (2, 3) if n != steps and n <= size), size)
+        count = next((n for n in (2, 3, 1) if n != steps and n <= size), size)
         whole = not self.told.sure or not self.declared.check or _holds_batches(self.model, size)
         if count == size or whole:
             return batch, size
@@ -133,12 +149,39 @@ class _Look:
     def _steps_looked_at(self, contract: Contract) -> Observation:
         """One call per step.  Raises what a call of all steps raised where this fails as well."""
         try:
-            with _same_chance():
+            with same_chance():
                 return self._observed(contract.runs(self.part))
         except Exception:
             if self.error is None:
                 raise
         raise self.error
+
+    def _cut(self) -> Observation | None:
+        """A look at the batch with one entry less along axis 1; None where the network does not run on it."""
+        try:
+            return self._observed([self.whole.part(0, self.whole.x.shape[1] - 1, 1).inputs])
+        except Exception:
+            return None
+
+    def _turned(self, seen: Observation | None) -> Observation | None:
+        """The look again, if neurons show that samples lie along the axis that was taken for time.
+
+        Raises `ConfigError` where a user, or the labels, said which axis that is.
+        """
+        if seen is None or not self.told.sure or self.told.time is None or self.told.steps is None:
+            return seen
+        found = axes.turned((self.told.steps, self.samples), seen, self.facts)
+        if found is None or (self.told.fact.how != axes.MULTI_STEP and not self.declared.check):
+            return seen
+        if self.told.fact.how != axes.MULTI_STEP:
+            raise ConfigError(f"{self.told.fact} contradicts the network: {found}")
+        told = axes.told(self.model, self.whole, dataclasses.replace(self.declared, batch_dim=0))
+        how = found.partition(" for ")[0] + ", turned round"
+        self.told = dataclasses.replace(told, fact=Fact("batch axis 0", "observed", how))
+        self.remarks = list(told.remarks)
+        self.part, self.samples = self._few(self.whole)
+        with same_chance():
+            return self._first_look()
 
     def _halves(self, axis: int, seen: Observation) -> bool:
         """Do the halves of the batch along `axis` put out together what the whole puts out?"""
@@ -148,7 +191,10 @@ class _Look:
             halves = [self._observed([self.whole.part(*part, axis).inputs]) for part in parts]
         except Exception:
             return False
-        both = Observation(nonzeros={p: sum(h.nonzeros.get(p, 0) for h in halves) for p in seen.nonzeros})
+        both = Observation(
+            nonzeros={p: sum(h.nonzeros.get(p, 0) for h in halves) for p in seen.nonzeros},
+            events={p: sum(h.events.get(p, 0) for h in halves) for p in seen.events},
+        )
         return difference(seen, both) is None
 
     # -- concluding -----------------------------------------------------------------------------------------
@@ -192,7 +238,7 @@ class _Look:
     def _steps_of_calls(self, seen: Observation) -> tuple[int, Fact]:
         steps, odd = steps_by_calls(seen)
         if steps == 1:
-            return 1, Fact("T = 1", "observed", "each layer runs once per forward")
+            return self._one_step(seen)
         again = [path for path, n in seen.neurons.items() if n > 1]
         layers = [path for path, n in seen.layers.items() if n == steps]
         along = self.told.time is not None and self.whole.x.shape[self.told.time] == steps
@@ -214,6 +260,24 @@ class _Look:
             f"{layers[0]!r} runs {steps} times per forward, and nothing says whether that is time: T = 1 is "
             f"assumed; give time_steps={steps} if it is."
         )
+        return 1, Fact("T = 1", "assumed")
+
+    def _one_step(self, seen: Observation) -> tuple[int, Fact]:
+        """T where everything runs once: 1, unless tensors hold more; said to be assumed where they may."""
+        x, layout = self.whole.x, self.declared.layout
+        silent = [path for path in (*seen.neurons, *like_neurons(seen)) if path in seen.shapes]
+        shapes = {path: seen.shapes[path] for path in silent}
+        mute = {
+            p: s for p, s in shapes.items() if (f := self.facts.get(p)) is None or f.time_axis is not None
+        }
+        steps, path = steps_held(mute, x.dim(), self.samples)
+        if steps > 1 and self.told.batch == 0:
+            return steps, Fact(f"T = {steps}", "observed", f"what {path or '(model)'!r} puts out")
+        volumes = any(isinstance(module, axes.VOLUMES) for module in modules(self.model))
+        doubt = undecided(shapes, () if layout is not None or volumes else tuple(x.shape), self.samples)
+        if not doubt:
+            return 1, Fact("T = 1", "observed", "each layer runs once per forward")
+        self.remarks.append(f"T = 1 is assumed: {doubt}; give time_steps if T is another.")
         return 1, Fact("T = 1", "assumed")
 
     def _steps_are_calls(self, seen: Observation, steps: int) -> bool:
@@ -271,10 +335,10 @@ class _Look:
     def _twice(self, seen: Observation, contract: Contract) -> None:
         """The same samples once more, from rest, must come out the same."""
         inputs = contract.runs(self.part)
-        with _same_chance():
+        with same_chance():
             found = difference(seen, self._observed(inputs))
         if found is None:
-            with _same_chance():
+            with same_chance():
                 self.rest.find_records(lambda: self._observed(inputs, fresh=False))
             return
         raise ConfigError(
@@ -332,17 +396,3 @@ def _contract(
     return Contract(
         steps, told.time, told.batch, in_tensors, calls, tuple(facts), said, looked=looked, folded=folded
     )
-
-
-@contextlib.contextmanager
-def _same_chance() -> Iterator[None]:
-    """The same random numbers in every such block; those of the caller go on as if it had not been."""
-    python = random.getstate()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    try:
-        with torch.random.fork_rng(list(devices)):
-            torch.manual_seed(0)
-            random.seed(0)
-            yield
-    finally:
-        random.setstate(python)

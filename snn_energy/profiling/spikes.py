@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,15 +10,16 @@ import torch
 from torch import nn
 
 from snn_energy.frameworks import Neuron
-from snn_energy.models.at_rest import at_rest
+from snn_energy.models.at_rest import Rest, at_rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling.axes import checked_steps
-from snn_energy.profiling.batches import Turns, read_batches
-from snn_energy.profiling.contract import Declared
+from snn_energy.profiling.batches import Batch, Turns, read_batches
+from snn_energy.profiling.contract import Contract, Declared
 from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.neurons import declared as declared_neurons
 from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
+from snn_energy.profiling.observe import observe, same_chance
 from snn_energy.profiling.settle import settle
 
 
@@ -44,6 +46,7 @@ def record_spikes(
         contract = settle(rest, batch, declared)
         found = named_neurons(model)
         facts = {path: facts for path, module in found.items() if (facts := facts_of(module)) is not None}
+        sample_first = _sample_first(rest, contract, batch, facts)
         handles = [
             module.register_forward_hook(_keep(recorded, path, facts[path])) for path, module in found.items()
         ]
@@ -55,7 +58,30 @@ def record_spikes(
             for handle in handles:
                 handle.remove()
     grid = contract.layout_of(batch)
-    return dict(item for path, calls in recorded.items() for item in _stacked(path, calls, grid, facts[path]))
+    return dict(
+        item
+        for path, calls in recorded.items()
+        for item in _stacked(path, calls, grid, facts[path], path in sample_first)
+    )
+
+
+def _sample_first(rest: Rest, contract: Contract, batch: Batch, facts: Mapping[str, Neuron]) -> set[str]:
+    """Neurons that put out (B, T, …), of those that do not say: as many samples as steps hide it, one less
+    shows it."""
+    samples, steps = contract.layout_of(batch).batch, contract.steps
+    silent = [path for path, one in facts.items() if one.time_axis == "by shape"]
+    if samples != steps or samples == 1 or contract.calls > 1 or not silent:
+        return set()
+    less = batch.part(0, samples - 1, contract.batch_axis)
+    rest.fresh()
+    try:
+        with same_chance():
+            seen = observe(
+                rest.model, [functools.partial(Turns(rest.model), less.mapped(torch.clone).inputs)]
+            )
+    except Exception:  # it may know only batches of one size
+        return set(silent) if contract.time_axis == 1 else set()
+    return {path for path in silent if seen.shapes.get(path, ())[:2] == (samples - 1, steps)}
 
 
 def _keep(recorded: dict[str, list[torch.Tensor]], path: str, facts: Neuron) -> Any:
@@ -67,7 +93,7 @@ def _keep(recorded: dict[str, list[torch.Tensor]], path: str, facts: Neuron) -> 
 
 
 def _stacked(
-    path: str, calls: list[torch.Tensor], layout: Layout, facts: Neuron
+    path: str, calls: list[torch.Tensor], layout: Layout, facts: Neuron, sample_first: bool
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Calls of one step each become one (T, B, …) tensor; calls of all steps stay apart, time first."""
     steps = layout.steps or 1
@@ -75,7 +101,7 @@ def _stacked(
         repeats = len(calls) // steps
         groups = [torch.stack(calls[i::repeats]) for i in range(repeats)]
     else:
-        groups = [_time_first(spikes, layout, facts) for spikes in calls]
+        groups = [_time_first(spikes, layout, facts, sample_first) for spikes in calls]
     for i, spikes in enumerate(groups):
         yield (path if i == 0 else f"{path}#{i}"), spikes
 
@@ -94,9 +120,10 @@ def _one_step(calls: list[torch.Tensor], layout: Layout, facts: Neuron) -> bool:
     return looped
 
 
-def _time_first(spikes: torch.Tensor, layout: Layout, facts: Neuron) -> torch.Tensor:
+def _time_first(spikes: torch.Tensor, layout: Layout, facts: Neuron, sample_first: bool) -> torch.Tensor:
     known = facts.by_step(spikes, layout.steps)
     if known is not None:
         return known
-    sample_first = spikes.shape[:2] == (layout.batch, layout.steps) and layout.batch != layout.steps
+    if layout.batch != layout.steps:
+        sample_first = spikes.shape[:2] == (layout.batch, layout.steps)
     return spikes.transpose(0, 1) if sample_first and spikes.dim() > 2 else spikes
