@@ -180,7 +180,7 @@ def test_pools_and_thresholds(tmp_path: Path) -> None:
         (None, ("--dt", "0"), "must be seconds per step, above 0"),
         (None, ("--data", "digits"), "digits holds still images; this network takes frames"),
         (None, ("--model", "statten"), "a NIR graph is fixed: model = statten cannot be set"),
-        (None, (), "the checkpoint names no data set: give --data NAME or --input FILE.npz"),
+        (None, (), "no samples are known for this network: give --data NAME or --input FILE.npz"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(
