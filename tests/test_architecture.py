@@ -20,11 +20,14 @@ RECORDS = {
 }
 
 # room -> rooms that it may import besides itself and `EVERYWHERE`; records may be read by everyone
-EVERYWHERE = {"errors", "files", "plugins", "values"}
+EVERYWHERE = {"errors", "files", "plugins", "reading", "records", "text", "values"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "plugins": set(),
+    "reading": set(),
+    "records": set(),
+    "text": set(),
     "values": set(),
     "data": set(),
     "frameworks": set(),
@@ -45,7 +48,18 @@ MAY_IMPORT = {
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-WITHOUT_TORCH = ("energy", "reports", "errors.py", "files.py", "plugins.py", "values.py", *RECORD_FILES)
+WITHOUT_TORCH = (
+    "energy",
+    "reports",
+    "errors.py",
+    "files.py",
+    "plugins.py",
+    "reading.py",
+    "records.py",
+    "text.py",
+    "values.py",
+    *RECORD_FILES,
+)
 
 
 def modules() -> list[Path]:
