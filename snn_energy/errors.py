@@ -8,11 +8,12 @@
     ├── UnsupportedOp        an operation that a lowering does not cover
     ├── UncountedError       strict profiling met an operation that no rule counts
     ├── VerificationError    an export that disagrees with its model
+    ├── DoesNotFit           a network that a chip which must hold it cannot hold
     └── MissingDependency    an optional package that is not installed
 
 A message is one line: what was wrong, the value, what would be right.  The command line prints it
-without a traceback and exits with code 2 (code 1 for `VerificationError`: the input was fine, the
-answer is no).
+without a traceback and exits with code 2 (code 1 for `VerificationError` and `DoesNotFit`: the input was
+fine, the answer is no).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class UnsupportedOp(SnnEnergyError):
     """An operation that a lowering does not cover."""
 
     def __init__(self, node: str, op: str, *, supported: str, way_out: str) -> None:
-        super().__init__(f"{node}: cannot lower {op}; supported: {supported}; {way_out}")
+        super().__init__(f"{node}: cannot lower {op}; {way_out}; supported: {supported}")
         self.node, self.op = node, op
 
 
@@ -57,6 +58,12 @@ class UncountedError(SnnEnergyError):
 
 class VerificationError(SnnEnergyError):
     """An export that disagrees with its model."""
+
+    exit_code = 1
+
+
+class DoesNotFit(SnnEnergyError):
+    """A network that a chip which must hold it cannot hold."""
 
     exit_code = 1
 

@@ -34,12 +34,12 @@ def capture_once() -> Iterator[None]:
 
     graphs: dict[Any, tuple[Any, Any]] = {}
 
-    def once(model: Any, example: Any, **meta: Any) -> Any:
-        key = (id(model), tuple(example.shape[1:]))
+    def once(model: Any, example: Any, meta: Any = None, **how: Any) -> Any:
+        key = (id(model), tuple(example.shape), *sorted(how.items()))
         if key not in graphs:
-            graphs[key] = (model, capture(model, example))
-        return dataclasses.replace(graphs[key][1], **meta)
+            graphs[key] = (model, capture(model, example, **how))
+        return dataclasses.replace(graphs[key][1], meta=meta or {})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("snn_energy.graph.capture.capture", once)
+        patch.setattr("snn_energy.exporters.network.capture", once)
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,26 @@ MAY_IMPORT = {
     "exporters": {"graph", "models", "profiling", "energy"},
     "reports": {"energy", "profiling", "exporters"},
 }
+# the rooms and files inside `exporters`: what each may import of the others
+INSIDE_EXPORTERS = {
+    "verification": set(),
+    "kept_samples": set(),
+    "folder": {"verification"},
+    "netlist": {"verification"},
+    "lowering": {"netlist"},
+    "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
+    "network": set(),
+    "onnx": {"verification", "kept_samples", "network"},
+    "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
+    "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
+    "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
+    "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for
+}
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
+NETLIST_FILES = ("exporters/netlist", "exporters/verification.py", "exporters/kept_samples.py",
+                 *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
+                                                            "pack", "parts")))  # fmt: skip
 WITHOUT_TORCH = (
     "energy",
     "reports",
@@ -59,6 +78,7 @@ WITHOUT_TORCH = (
     "text.py",
     "values.py",
     *RECORD_FILES,
+    *NETLIST_FILES,
 )
 
 
@@ -107,6 +127,51 @@ def test_imports_point_one_way(path: Path) -> None:
 
 def test_every_room_is_on_the_map() -> None:
     assert {room_of(p) for p in modules()} - EVERYTHING == set(MAY_IMPORT)
+
+
+def inside(name: str) -> str:
+    """`snn_energy.exporters.chip.staa` -> `chip`."""
+    return name.removeprefix("snn_energy.exporters.").split(".")[0]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if room_of(p) == "exporters"], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_runtimes_know_nothing_of_each_other(path: Path) -> None:
+    room = path.relative_to(ROOT / "exporters").parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for name in imports(path):
+        if name.startswith("snn_energy.exporters."):
+            assert inside(name) in INSIDE_EXPORTERS[room] | {room}, f"exporters.{room} imports {name}"
+
+
+def test_every_room_of_exporters_is_on_the_map() -> None:
+    rooms = {p.relative_to(ROOT / "exporters").parts[0].removesuffix(".py") for p in modules()
+             if room_of(p) == "exporters"}  # fmt: skip
+    assert rooms - {"__init__"} == set(INSIDE_EXPORTERS)
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    """Within a room, too, and also where the import is inside a function."""
+    names = {
+        ".".join(("snn_energy", *p.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): p
+        for p in modules()
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        if room_of(path) not in ("exporters", "graph"):
+            continue
+        found = set()
+        for wanted in imports(path):
+            module = wanted if wanted in names else wanted.rpartition(".")[0]
+            if module in names and module != name and room_of(names[module]) in ("exporters", "graph"):
+                found.add(module)
+        graph[name] = found
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("place", WITHOUT_TORCH)

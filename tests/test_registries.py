@@ -18,7 +18,7 @@ from snn_energy.data import Data, Images, list_data, load_data
 from snn_energy.data.sources import DATASETS
 from snn_energy.errors import CheckpointError, ConfigError, DataError, SnnEnergyError, VerificationError
 from snn_energy.exporters.targets import TARGETS, Target, options
-from snn_energy.exporters.verify import Verification
+from snn_energy.exporters.verification import NeuronCheck, Verification
 from snn_energy.models.zoo import ZOO
 from snn_energy.samples import choose_samples
 
@@ -158,7 +158,13 @@ def export_text(model: Any, folder: Path, x: Any, y: Any = None, *, digits: int 
 def verify_text(folder: Path, x: Any, y: Any = None) -> Verification:
     digits = int((folder / "net.txt").read_text())
     return Verification(
-        "?", "text", len(x), logits_difference=10.0**-digits, predictions_differ=0, tolerance=0.01
+        "?",
+        "text",
+        len(x),
+        logits_difference=10.0**-digits,
+        predictions_differ=0,
+        neurons=(NeuronCheck("lif", 12, 5, 0),),
+        tolerance=0.01,
     )
 
 

@@ -23,6 +23,15 @@ LavaPython = Annotated[
     Path | None, typer.Option("--python", help="lava: the Python of a Lava environment (make lava-env).")
 ]
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an export that lies in the folder.")]
+RequireFit = Annotated[
+    str | None,
+    typer.Option(
+        "--require-fit", help="netlist, lava, sanafe: exit 1 unless it fits this chip, e.g. loihi2."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the verdict and the chips' answers as JSON.")]
+
 
 @with_contract_flags
 @with_model_flags
@@ -54,17 +63,24 @@ def export(
         int | None, typer.Option("--sanafe-samples", help="sanafe: run the first N samples; 2 by default.")
     ] = None,
     python: LavaPython = None,
+    overwrite: Overwrite = False,
+    require_fit: RequireFit = None,
+    json: AsJson = False,
 ) -> None:
     """Export a network and verify it on real samples in the runtime that will run it."""
-    from snn_energy.exporters.targets import CALIBRATION_SAMPLES, TARGETS
+    from snn_energy.cli.answers import check_require_fit, show
+    from snn_energy.exporters.chip.calibrate import CALIBRATION_SAMPLES
+    from snn_energy.exporters.targets import TARGETS
     from snn_energy.exporters.targets import export as run
     from snn_energy.exporters.targets import options as options_of
+    from snn_energy.exporters.verification import Source
 
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; {suggest(target, TARGETS)}")
     from snn_energy.profiling.contract import Declared
     from snn_energy.samples import choose_samples
 
+    check_require_fit(target, require_fit)
     loaded = load_model(checkpoint, overrides)
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
@@ -83,20 +99,14 @@ def export(
     )
     if "class_names" in options_of(target):
         options["class_names"] = list(chosen.class_names or loaded.class_names) or None
-    remembered = {"data": data or (loaded.recipe or {}).get("data"), "checkpoint": None, **loaded.origin}
-    remembered |= given(batch_axis=axis)
+    source = Source(data or (loaded.recipe or {}).get("data"), batch_axis=axis, origin=dict(loaded.origin))
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
-        remembered["calibration"] = seen.name
+        source = dataclasses.replace(source, calibration=seen.name)
     with running(loaded):
-        verdict = run(loaded.model, target, folder, x=x, y=y, **options)
-    verdict = dataclasses.replace(verdict, details=verdict.details | remembered)
-    verdict.save(folder / "verification.json")
-    typer.echo(verdict.summary())
-    for who, share in verdict.accuracy.items():
-        typer.echo(f"accuracy ({who}): {share:.2%}")
-    typer.echo(str(folder))
+        verdict = run(loaded.model, target, folder, x=x, y=y, overwrite=overwrite, source=source, **options)
+    show(verdict, folder, require_fit=require_fit, as_json=json)
 
 
 def verify(
@@ -105,24 +115,25 @@ def verify(
     input_file: InputFile = None,
     samples: SampleCount = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", help="lava: simulator (default), or lava, the real runtime.")
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse.",
+        ),
     ] = None,
     python: LavaPython = None,
 ) -> None:
-    """Verify an exported folder again, on new samples if you like."""
+    """Verify an exported folder again, on the samples it keeps or on others."""
     from snn_energy.exporters.targets import verify as run
-    from snn_energy.exporters.verify import read_verification
+    from snn_energy.exporters.verification import check_files
     from snn_energy.samples import choose_samples
 
-    remembered = read_verification(folder / "verification.json")["details"]
-    chosen = choose_samples(
-        remembered,
-        data=data,
-        input_file=input_file,
-        count=samples,
-        batch_axis=remembered.get("batch_axis"),
-    )
-    x, y = chosen.images.batch(slice(None))
+    remembered = check_files(folder)["parts"].get("source", {})
+    x = y = None
+    if data is not None or input_file is not None or samples is not None:
+        axis = remembered.get("batch_axis")
+        chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples, batch_axis=axis)
+        x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
     typer.echo(verdict.require().summary())
 

@@ -193,8 +193,6 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
     typer.echo(_against_twins(measured, first))
-    if measured.contract:
-        typer.echo(measured.contract)
     for row in measured.uncounted:
         typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
     for note in measured.notes:
@@ -212,7 +210,10 @@ def _against_twins(measured: Profile, energy: Energy) -> str:
     quantised = compare_with_quantised(measured)
     if quantised is None:
         return compared.words
-    even = "" if quantised.break_even is None else f", even at a rate of {quantised.break_even:.2%}"
+    even = ""
+    if quantised.break_even is not None:
+        below = quantised.break_even <= 0  # it costs more even if nothing fires
+        even = ", even at no rate" if below else f", even at a rate of {quantised.break_even:.2%}"
     return (
         f"{compared.words}; {times(quantised.ratio)} the {quantised.bits}-bit ANN with data movement"
         f" ({quantised.prices.node}; rate {quantised.rate:.2%}{even})"

@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError, suggest
+from snn_energy.exporters.folder import filled
+from snn_energy.exporters.kept_samples import KEPT, SAMPLES_FILE, kept, read_arrays, write_arrays
+from snn_energy.exporters.verification import (
+    VERIFICATION_FILE,
+    Source,
+    Verification,
+    check_files,
+    exported_files,
+)
 from snn_energy.plugins import Registry
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from snn_energy.exporters.verify import Verification
 
 
 @dataclass(frozen=True)
@@ -29,25 +38,24 @@ class Target:
     """A runtime to export for: a function that exports and one that verifies again.
 
     `export(model, folder, x, y, *, …)` writes into `folder`, `verify(folder, x, y, *, …)` runs what it wrote;
-    both return a `Verification`.  Keywords behind the star are the target's own options.  Ours are given as
-    "module:function".
+    both return a `Verification`.  Keywords behind the star are the target's own options.  `alone`: what it
+    writes must not lie among other files.  Ours are given as "module:function".
     """
 
     export: str | Callable[..., Verification]
     verify: str | Callable[..., Verification]
     summary: str = ""
+    alone: bool = False
 
-
-CALIBRATION_SAMPLES = 256  # as many set the scales of a netlist
 
 _OURS = {
     "onnx": Target("onnx.export:export_onnx", "onnx.export:verify_dir", "ONNX, verified in onnxruntime"),
     "nir": Target("nir.export:export_nir", "nir.export:verify_dir", "NIR, read back and run"),
     "lava": Target(
-        "lava.export:export_lava", "lava.export:verify_dir", "Lava: a Loihi-style netlist in integers"
+        "lava.export:export_lava", "lava.export:verify_dir", "Lava: a Loihi-style netlist in integers", True
     ),
     "netlist": Target(
-        "lava.export:export_netlist", "lava.export:verify_dir", "that netlist alone, run in the simulator"
+        "chip.export:export_netlist", "chip.export:verify_dir", "that netlist alone, run in the simulator"
     ),
     "sanafe": Target(
         "sanafe.export:export_sanafe",
@@ -83,8 +91,9 @@ def register_target(
 ) -> Target:
     """Make a runtime known as `name` to `export`, `verify` and the command line.
 
-    `Target` says what both functions take.  The door makes the folder before `export` runs, writes
-    `verification.json` after, and raises `VerificationError` where a verdict is "different": they need not.
+    `Target` says what both functions take.  The door gives `export` an empty folder, writes
+    `verification.json` after, and raises `VerificationError` where a verdict is "different":
+    they need not.
     Raises `ConfigError` for a name of ours, and for functions that cannot be called so.
     """
     TARGETS.register(name, Target(export, verify, summary))
@@ -92,41 +101,66 @@ def register_target(
 
 
 def export(
-    model: nn.Module, target: str, out: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any
+    model: nn.Module,
+    target: str,
+    out: str | os.PathLike[str],
+    *,
+    x: Any,
+    y: Any = None,
+    overwrite: bool = False,
+    source: Source | None = None,
+    **options: Any,
 ) -> Verification:
     """Write `model` for `target` into the folder `out` and verify it there on the samples `x`.
 
     `x` are images (N, C, H, W) or event frames (N, T, C, H, W); `y` (N,) are classes, for accuracies.
-    `options` are those of the target's own function (`exporters.onnx.export.export_onnx`, …).  Returns
-    what the verification found; raises `VerificationError` on a mismatch, `UnsupportedOp` for what cannot be
-    lowered.
+    `options` are those of the target's own function (`exporters.onnx.export.export_onnx`, …); `source` names
+    network and samples in the record.  A folder that holds another export is refused, unless `overwrite`.
+
+    The folder is filled at the end, all at once: an export that fails leaves nothing, one that differs from
+    its model leaves its files with the verdict.  Returns what the verification found: `ok`, or "vacuous"
+    where nothing fired (on which `require()` raises).  Raises `VerificationError` on a mismatch,
+    `UnsupportedOp` for what cannot be lowered.
     """
-    run = _function(_target(target, ConfigError).export)
+    entry = _target(target, ConfigError)
+    run = _function(entry.export)
     _check_options(run, target, options)
-    folder = Path(out)
-    if target in _OURS:
-        return run(model, folder, x, y, **options)
-    folder.mkdir(parents=True, exist_ok=True)
-    verdict = _checked(run(model, folder, x, y, **options), target)
-    verdict.save(folder / "verification.json")
-    return verdict.require()
+    with filled(Path(out), overwrite=overwrite, alone=entry.alone) as folder:
+        verdict = _checked(run(model, folder, x, y, **options), target)
+        if source is not None:
+            verdict = verdict.with_parts(source)
+        if not (folder / SAMPLES_FILE).exists():
+            write_arrays(folder, kept(np.asarray(x)[:KEPT], y))
+        verdict = dataclasses.replace(verdict, files=exported_files(folder))
+        verdict.save(folder / VERIFICATION_FILE)
+    return _unless_different(verdict)
 
 
-def verify(folder: str | os.PathLike[str], *, x: Any, y: Any = None, **options: Any) -> Verification:
-    """Run what `export` wrote into `folder` again on `x`, and compare it with what its model computes."""
-    from snn_energy.exporters.verify import read_verification
+def verify(folder: str | os.PathLike[str], *, x: Any = None, y: Any = None, **options: Any) -> Verification:
+    """Run what `export` wrote into `folder` again on `x`, and compare it with what its model computes.
 
-    name = str(read_verification(Path(folder) / "verification.json").get("target"))
+    `x`: by default the samples that the export keeps.  Raises `DataError` where a file is missing or is not
+    the one that was exported, `VerificationError` where the file disagrees.
+    """
+    folder = Path(folder)
+    record = check_files(folder)
+    name = record["target"]
     run = _function(_target(name, DataError).verify)
     _check_options(run, name, options)
-    verdict = run(Path(folder), x, y, **options)
-    return verdict if name in _OURS else _checked(verdict, name).require()
+    if x is None:
+        arrays = read_arrays(folder / SAMPLES_FILE)
+        if "real" not in arrays:
+            raise DataError(f"{folder} has no samples of its own: name some with --data or --input")
+        x, y = arrays["real"], arrays.get("y") if y is None else y
+    return _unless_different(_checked(run(folder, x, y, **options), name))
+
+
+def _unless_different(verdict: Verification) -> Verification:
+    return verdict if verdict.verdict == "vacuous" else verdict.require()
 
 
 def _checked(verdict: Any, target: str) -> Verification:
-    """What a user's function returned, under the target's name."""
-    from snn_energy.exporters.verify import Verification
-
+    """What a target's function returned, under the target's name."""
     if not isinstance(verdict, Verification):
         raise ConfigError(
             f"target {target!r}: its function returned {type(verdict).__name__}, must return a Verification"

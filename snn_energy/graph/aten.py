@@ -1,4 +1,4 @@
-"""One typed node per operation of an exported program: the table from ATen to `nodes`.
+"""What handlers of ATen operations work with: their table, one call, and the nodes it appends.
 
 A handler sees its operation's arguments by their schema names.  An argument is the name of a node, a folded
 tensor (`torch.Tensor`: weights and all that is computed from weights alone), a `Filled`, or plain Python.
@@ -7,7 +7,6 @@ Shapes here have B as a symbol and T as a number; `layout` finds the time.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from itertools import chain, count
@@ -19,7 +18,7 @@ from torch import fx, nn
 from snn_energy.errors import UnsupportedOp
 from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import Dim, Monomial, Shape
-from snn_energy.graph.nodes import NEURONS, Constant, Input, Node
+from snn_energy.graph.nodes import NEURONS, Constant, Node
 
 Handler = Callable[["Call"], Any]
 HANDLERS: dict[str, Handler] = {}
@@ -47,7 +46,7 @@ class Filled:
 class Call:
     """One operation of the program, while it is turned into nodes."""
 
-    def __init__(self, converter: Converter, node: fx.Node, args: dict[str, Any]) -> None:
+    def __init__(self, converter: Builder, node: fx.Node, args: dict[str, Any]) -> None:
         self.converter, self.node, self.args = converter, node, args
         self.module = module_path(node)
 
@@ -90,8 +89,8 @@ class Call:
         )
 
 
-class Converter:
-    """Walks an exported program once and collects nodes.
+class Builder:
+    """Collects nodes under free names; what a `Call` appends to.
 
     `equations`: the fields of a `Neuron` node for a neuron module and the shape of its currents; `arrays`:
     the weights met so far, which graphs of one capture share.
@@ -99,68 +98,16 @@ class Converter:
 
     def __init__(
         self,
-        program: torch.export.ExportedProgram,
         model: nn.Module,
         equations: Callable[[nn.Module, tuple[int, ...]], dict[str, Any]],
         arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]],
     ) -> None:
-        self.program, self.model, self.equations, self.arrays = program, model, equations, arrays
+        self.model, self.equations, self.arrays = model, equations, arrays
         self.nodes: list[Node] = []
         self.names: dict[str, Node] = {}
         self.constants: dict[int, tuple[torch.Tensor, str]] = {}
         self.paths: dict[int, str] = {}
         self.leaves = {path for path, module in model.named_modules() if not any(module.children())}
-
-    def run(self) -> tuple[list[Node], tuple[str, ...]]:
-        """All nodes, dead ones included, and the names of the outputs."""
-        env: dict[fx.Node, Any] = {}
-        outputs: tuple[str, ...] = ()
-        parameters = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
-        for node in self.program.graph.nodes:
-            if node.op == "placeholder":
-                env[node] = self.placeholder(node, parameters[node.name])
-            elif node.op == "output":
-                outputs = tuple(self.output(env, value) for value in node.args[0])
-            else:
-                env[node] = self.call(node, env)
-        return self.nodes, outputs
-
-    def output(self, env: dict[fx.Node, Any], value: Any) -> str:
-        result = env[value] if isinstance(value, fx.Node) else value
-        return result if isinstance(result, str) else self.constant(result, "output")
-
-    def placeholder(self, node: fx.Node, spec: Any) -> Any:
-        if spec.target is None:
-            return self.append(Input, "", name=node.name, shape=symbolic(node.meta["val"]))
-        held = self.program.state_dict.get(spec.target)
-        tensor = (self.program.constants[spec.target] if held is None else held).detach()
-        self.paths[id(tensor)] = spec.target
-        return tensor
-
-    def call(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        if not isinstance(node.target, torch._ops.OpOverload):
-            return self.python(node, env)
-        values = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n])
-        args = by_name(node.target, *values)
-        name = f"{node.target.namespace}.{node.target._opname}"
-        if (folded := fold(node, args)) is not None:
-            return folded
-        handler = HANDLERS.get(name) or HANDLERS.get(name.removesuffix("_"))
-        call = Call(self, node, args)
-        if handler is None:
-            raise call.unsupported()
-        result = handler(call)
-        if name.endswith("_") and name not in HANDLERS and isinstance(first := node.args[0], fx.Node):
-            if is_shared(first, node):
-                raise call.unsupported("in place on memory that others see")
-            env[first] = result
-        return result
-
-    def python(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        """`getitem`, and arithmetic on sizes, whose result the program states."""
-        if node.target is operator.getitem:
-            return env[node.args[0]][node.args[1]]  # type: ignore[index]
-        return node.meta.get("val")
 
     def append(self, kind: type[Node], module: str, /, *, name: str = "", **fields: Any) -> str:
         """Add a node under a free name: the module's path for its main operation, else path.operation."""
@@ -199,32 +146,6 @@ def unique(name: str, taken: Container[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def by_name(target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by their schema names, defaults filled in."""
-    bound: dict[str, Any] = {}
-    for position, argument in enumerate(target._schema.arguments):
-        if position < len(args):
-            bound[argument.name] = args[position]
-        elif argument.name in kwargs:
-            bound[argument.name] = kwargs[argument.name]
-        elif argument.has_default_value():
-            bound[argument.name] = argument.default_value
-    return bound
-
-
-def fold(node: fx.Node, args: dict[str, Any]) -> torch.Tensor | None:
-    """The result of an operation on weights alone; None where an operand is computed or a size is free."""
-    flat: list[Any] = []
-    fx.node.map_aggregate(tuple(args.values()), lambda v: flat.append(v))
-    if not any(isinstance(v, torch.Tensor) for v in flat):
-        return None
-    if any(isinstance(v, str | Filled | torch.SymInt) and v not in ("none", "tanh") for v in flat):
-        return None
-    with torch.no_grad():
-        result = node.target(**args)  # type: ignore[operator]
-    return result if isinstance(result, torch.Tensor) else None
-
-
 def array(tensor: torch.Tensor) -> Any:
     """A folded tensor as numpy, contiguous; float64 becomes float32 only if torch would compute so."""
     return tensor.detach().cpu().contiguous().numpy().copy()
@@ -253,41 +174,3 @@ def _dim(size: Any, call: Call | None) -> Dim:
             raise ValueError(f"size {expression} is not a multiple of the batch")
         raise call.unsupported(f"with a size ({expression}) that is not a multiple of the batch")
     return Monomial(b=1, coefficient=Monomial().coefficient * int(coefficient)).dim()
-
-
-VIEWS = {
-    "view",
-    "select",
-    "slice",
-    "transpose",
-    "permute",
-    "unsqueeze",
-    "squeeze",
-    "expand",
-    "flatten",
-    "unbind",
-}
-
-
-def is_view(node: fx.Node) -> bool:
-    """May this operation share memory with its operand?"""
-    target = node.target
-    return isinstance(target, torch._ops.OpOverload) and target._opname in VIEWS
-
-
-def is_shared(node: fx.Node, writer: fx.Node) -> bool:
-    """Would others than `node` see what `writer` writes into it: its other views, or what it is a view of?"""
-    if any(is_view(user) for user in node.users if user is not writer):
-        return True
-    while is_view(node):
-        base = node.args[0]
-        assert isinstance(base, fx.Node)
-        readers = [user for user in base.users if "sym_size" not in str(user.target)]
-        if base.op == "placeholder" or len(readers) > 1:
-            return True
-        node = base
-    return node.op == "placeholder"
-
-
-from snn_energy.graph import aten_math as _aten_math  # noqa: E402, F401  (fills HANDLERS)
-from snn_energy.graph import aten_ops as _aten_ops  # noqa: E402, F401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,28 +21,46 @@ def axis(call: Call, index: int, of: str = "self") -> int:
 # ------------------------------------------------------------------------------------------ arithmetic
 
 
+def _filled(left: Any, right: Any, function: Callable[[float, float], float]) -> Filled | None:
+    """What `function` makes of two tensors of one value each, one of them of the output's shape."""
+    a, b = _number(left), _number(right)
+    if a is None or b is None or not (isinstance(left, Filled) or isinstance(right, Filled)):
+        return None
+    return Filled(function(a, b))
+
+
 @handles("aten.add")
-def add(call: Call) -> str:
+def add(call: Call) -> Any:
     return _sum(call, call["self"], call["other"], call["alpha"] or 1)
 
 
 @handles("aten.sub")
-def sub(call: Call) -> str:
+def sub(call: Call) -> Any:
     left, right, alpha = call["self"], call["other"], call["alpha"] or 1
+    if (filled := _filled(left, right, lambda a, b: a - alpha * b)) is not None:
+        return filled
     if (number := _number(right)) is not None:
         return _sum(call, left, -number, alpha)
     return call.emit(n.Sub, left, _scaled(call, right, alpha))
 
 
 @handles("aten.rsub")
-def rsub(call: Call) -> str:
+def rsub(call: Call) -> Any:
+    if (
+        filled := _filled(call["self"], call["other"], lambda a, b: b - (call["alpha"] or 1) * a)
+    ) is not None:
+        return filled
     number = _number(call["other"])
     if number is None or (call["alpha"] or 1) != 1:
         return call.emit(n.Sub, call["other"], _scaled(call, call["self"], call["alpha"] or 1))
     return call.emit(n.Scale, call["self"], factor=-1.0, offset=number)
 
 
-def _sum(call: Call, left: Any, right: Any, alpha: float) -> str:
+def _sum(call: Call, left: Any, right: Any, alpha: float) -> Any:
+    if (filled := _filled(left, right, lambda a, b: a + alpha * b)) is not None:
+        return filled
+    if alpha == 1 and isinstance(right, str) and _number(left) is not None:
+        left, right = right, left
     if (number := _number(right)) is not None:
         return call.emit(n.Scale, left, offset=number * alpha)
     if isinstance(left, Filled) and isinstance(right, torch.Tensor):  # weights alone, in the shape of left
@@ -57,7 +76,9 @@ def _scaled(call: Call, value: Any, alpha: float) -> Any:
 
 
 @handles("aten.mul")
-def mul(call: Call) -> str:
+def mul(call: Call) -> Any:
+    if (filled := _filled(call["self"], call["other"], lambda a, b: a * b)) is not None:
+        return filled
     for value, other in ((call["self"], call["other"]), (call["other"], call["self"])):
         if (number := _number(other)) is not None and isinstance(value, str):
             return call.emit(n.Scale, value, factor=number)
@@ -65,9 +86,11 @@ def mul(call: Call) -> str:
 
 
 @handles("aten.div")
-def div(call: Call) -> str:
+def div(call: Call) -> Any:
     if call["rounding_mode"] is not None:
         raise call.unsupported(f"with rounding_mode={call['rounding_mode']!r}")
+    if (filled := _filled(call["self"], call["other"], lambda a, b: a / b)) is not None:
+        return filled
     number = _number(call["other"])
     if number is not None and math.frexp(number)[0] in (0.5, -0.5):  # a power of two: exact either way
         return call.emit(n.Scale, call["self"], factor=1 / number)
@@ -91,6 +114,29 @@ def activation(call: Call) -> str:
     if kind == "gelu" and call["approximate"] not in (None, "none"):
         raise call.unsupported("approximated by tanh")
     return call.emit(n.Activation, call["self"], kind=kind)
+
+
+@handles("aten.where")
+def where(call: Call) -> Any:
+    """c·a + (1 - c)·b: exact for the 0 and 1 of a comparison and finite values."""
+    condition, a, b = call["condition"], call["self"], call["other"]
+    if not isinstance(condition, str):
+        raise call.unsupported("whose condition is not computed from the input")
+    parts = []
+    for gate, value in ((condition, a), (None, b)):
+        number = _number(value)
+        if number == 0:
+            continue
+        gate = gate or call.emit(
+            n.Scale, condition, factor=-1.0, offset=1.0, shape=call.converter.shape_of(condition)
+        )
+        if number is not None:
+            parts.append(call.emit(n.Scale, gate, factor=number))
+        else:
+            parts.append(call.emit(n.Mul, value, gate))
+    if not parts:
+        return Filled(0.0)
+    return parts[0] if len(parts) == 1 else call.emit(n.Add, *parts)
 
 
 @handles("aten.neg")

@@ -163,15 +163,25 @@ def _from_rest(call: Call) -> None:
         raise call.unsupported("whose membrane does not start at rest")
 
 
-@handles("aten.ge", "aten.gt")
-def heaviside(call: Call) -> str:
-    threshold = call["other"]
+@handles("aten.ge", "aten.gt", "aten.le", "aten.lt")
+def compare(call: Call) -> Any:
+    """x ≥ c or x > c as a step function; x ≤ c is -x ≥ -c; against a tensor, the sign of the difference."""
+    value, threshold, name = call["self"], call["other"], call.node.target._opname  # type: ignore[union-attr]
+    strict, turned = name in ("gt", "lt"), name in ("le", "lt")
+    if isinstance(value, Filled) and isinstance(threshold, int | float):
+        left, right = (-value.value, -threshold) if turned else (value.value, threshold)
+        return Filled(float(left > right if strict else left >= right))
     if isinstance(threshold, torch.Tensor) and threshold.numel() == 1:
         threshold = threshold.item()
+    if isinstance(threshold, Filled):
+        threshold = threshold.value
     if not isinstance(threshold, int | float):
-        raise call.unsupported("against a tensor")
-    strict = "gt" in str(call.node.target)
-    return call.emit(n.Heaviside, call["self"], threshold=float(threshold), strict=strict)
+        value, threshold = call.emit(n.Sub, value, threshold), 0.0
+    if turned:
+        value = call.emit(n.Scale, value, factor=-1.0)
+    return call.emit(
+        n.Heaviside, value, threshold=-float(threshold) if turned else float(threshold), strict=strict
+    )
 
 
 # -------------------------------------------------------------------------------------------- pooling

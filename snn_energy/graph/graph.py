@@ -27,7 +27,7 @@ import numpy as np
 
 from snn_energy.errors import DataError
 from snn_energy.files import atomic_write, write_text
-from snn_energy.graph.nodes import NEURONS, Input, Node, node_types
+from snn_energy.graph.nodes import NEURONS, Heaviside, Input, Node, node_types
 
 SCHEMA = 1
 N = TypeVar("N", bound=Node)
@@ -115,9 +115,29 @@ class Graph:
         return self.of_type(Input)
 
     @property
+    def batch_axis(self) -> int:
+        """The axis of the samples in the first input: 0 in (B, C, H, W) and (B, T, …), 1 in (T, B, …)."""
+        return next((i for i, dim in enumerate(self.inputs[0].shape) if "B" in str(dim)), 0)
+
+    @property
+    def takes_frames(self) -> bool:
+        """Does the first input have a time axis of its own?"""
+        return any("T" in str(dim) for dim in self.inputs[0].shape)
+
+    @property
     def neurons(self) -> list[Node]:
         """Every spiking neuron node, in order."""
         return [node for node in self.nodes if isinstance(node, NEURONS)]
+
+    @property
+    def spiking(self) -> list[Node]:
+        """Every node that makes spikes: neurons, and step functions of (B, …) or (T, B, …) beside them."""
+        return [
+            node
+            for node in self.nodes
+            if isinstance(node, NEURONS)
+            or (isinstance(node, Heaviside) and (node.shape[:1] == ("B",) or node.shape[:2] == ("T", "B")))
+        ]
 
     def parameters(self) -> int:
         """Numbers held in weights and constants; what several nodes share counts once."""

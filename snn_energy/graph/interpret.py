@@ -55,6 +55,8 @@ def membrane(node: Node, x: Tensor, spikes: Tensor) -> tuple[Tensor, float]:
     if isinstance(node, n.Neuron):
         fire = node.body[node.body.outputs[0]]
         return run(node.body, x, dtype=x.dtype)[fire.inputs[0]], fire.threshold
+    if isinstance(node, n.Heaviside):
+        return x, node.threshold
     assert isinstance(node, n.Lif | n.If)
     rest = node.v_reset or 0.0
     v = torch.full_like(x[0], rest)

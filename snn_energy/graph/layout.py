@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
-from snn_energy.errors import UnsupportedOp
+from snn_energy.errors import SnnEnergyError, UnsupportedOp
 from snn_energy.graph import nodes as n
 from snn_energy.graph.axes import Atom, Axis, Labels, fresh, leaves, regroup, size, unify
 from snn_energy.graph.dims import Shape, monomial
@@ -19,6 +19,19 @@ from snn_energy.graph.graph import Graph
 from snn_energy.graph.nodes import NEURONS, Node
 
 Axes = list[Axis]
+
+
+class WrongAxis(UnsupportedOp):
+    """The axis that was taken for the samples' cannot be it."""
+
+    def __init__(self, message: str, node: str = "", op: str = "") -> None:
+        SnnEnergyError.__init__(self, message)
+        self.node, self.op = node, op
+
+    @classmethod
+    def of(cls, node: str, op: str, *, supported: str, way_out: str) -> WrongAxis:
+        """With the words of an `UnsupportedOp`."""
+        return cls(str(UnsupportedOp(node, op, supported=supported, way_out=way_out)), node, op)
 
 
 def canonical(raw: list[Node], outputs: tuple[str, ...], meta: dict[str, Any]) -> Graph:
@@ -43,7 +56,12 @@ def canonical(raw: list[Node], outputs: tuple[str, ...], meta: dict[str, Any]) -
     names = tuple(rewriter.restore(name) for name in outputs)
     steps = size(time).dim()
     if not isinstance(steps, int):
-        raise _refuse(raw[0], "neurons whose first axis is the batch: time must come first")
+        raise WrongAxis.of(
+            raw[0].name,
+            f"{raw[0].op} with neurons whose first axis is the samples', for time must come first",
+            supported="multi-step neurons, (T, B, …)",
+            way_out="say that the samples lie along the second axis (layout='TB')",
+        )
     return Graph(tuple(rewriter.nodes), names, steps, meta)
 
 
@@ -59,8 +77,7 @@ def _refuse(node: Node, why: str) -> UnsupportedOp:
 
 def propagate(node: Node, inputs: list[Axes]) -> Axes:
     """The axes of a node's output, sharing atoms with its inputs' wherever they are the same."""
-    rule = RULES.get(type(node), _same)
-    return rule(node, inputs)
+    return RULES[type(node)](node, inputs)
 
 
 def _fresh(node: Node, inputs: list[Axes]) -> Axes:
@@ -161,6 +178,20 @@ RULES: dict[type[Node], Callable[[Any, list[Axes]], Axes]] = {
     n.Select: _select,
     n.Concat: _join,
     n.Stack: _join,
+    **dict.fromkeys(
+        (
+            n.Norm,
+            n.LayerNorm,
+            n.Lif,
+            n.If,
+            n.Neuron,
+            n.Heaviside,
+            n.Threshold,
+            n.Scale,
+            n.Activation,
+        ),
+        _same,
+    ),
 }
 
 

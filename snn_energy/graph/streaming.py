@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from math import lcm
+from typing import Any
 
 from snn_energy.errors import UnsupportedOp
 from snn_energy.graph import nodes as n
@@ -69,26 +71,58 @@ def _check_mixing(graph: Graph, node: Node) -> None:
 
 
 def _mixed_axes(node: Node, position: int, rank: int) -> set[int]:
-    """The axes of an operand along which a node combines elements."""
-    if isinstance(node, n.Conv | n.ConvTranspose):
-        return set(range(rank - node.weight.ndim + 1, rank))
-    if isinstance(node, n.MaxPool | n.AvgPool):
-        return set(range(rank - len(node.kernel), rank))
-    if isinstance(node, n.AdaptiveAvgPool):
-        return set(range(rank - len(node.size), rank))
-    if isinstance(node, n.LayerNorm):
-        return set(range(rank - node.weight.ndim, rank))
-    if isinstance(node, n.Linear) or (isinstance(node, n.Activation) and node.kind == "softmax"):
-        return {rank - 1}
-    if isinstance(node, n.MatMul):
-        return {rank - 1 if position == 0 else rank - 2}
-    if isinstance(node, n.Norm | n.Slice | n.Select | n.Concat):
-        return {node.axis}
-    if isinstance(node, n.Pad):
-        return {i for i, (b, a) in enumerate(zip(node.before, node.after, strict=True)) if b or a}
-    if isinstance(node, n.Repeat):
-        return {i for i, count in enumerate(node.repeats) if count != 1}
+    """The axes of an operand of `rank` axes along which a node combines elements."""
+    return MIXES[type(node)](node, position, rank)
+
+
+def _images(node: Any, position: int, rank: int) -> set[int]:
+    """Channels and space of a convolution."""
+    return set(range(rank - node.weight.ndim + 1, rank))
+
+
+def _nothing(node: Any, position: int, rank: int) -> set[int]:
     return set()
+
+
+def _along(node: Any, position: int, rank: int) -> set[int]:
+    return {node.axis}
+
+
+MIXES: dict[type[Node], Callable[[Any, int, int], set[int]]] = {
+    n.Conv: _images,
+    n.ConvTranspose: _images,
+    n.MaxPool: lambda node, position, rank: set(range(rank - len(node.kernel), rank)),
+    n.AvgPool: lambda node, position, rank: set(range(rank - len(node.kernel), rank)),
+    n.AdaptiveAvgPool: lambda node, position, rank: set(range(rank - len(node.size), rank)),
+    n.LayerNorm: lambda node, position, rank: set(range(rank - node.weight.ndim, rank)),
+    n.Linear: lambda node, position, rank: {rank - 1},
+    n.Activation: lambda node, position, rank: {rank - 1} if node.kind == "softmax" else set(),
+    n.MatMul: lambda node, position, rank: {rank - 1 if position == 0 else rank - 2},
+    n.Pad: lambda node, position, rank: {
+        i for i, (b, a) in enumerate(zip(node.before, node.after, strict=True)) if b or a
+    },
+    n.Repeat: lambda node, position, rank: {i for i, count in enumerate(node.repeats) if count != 1},
+    **dict.fromkeys((n.Norm, n.Slice, n.Select, n.Concat), _along),
+    **dict.fromkeys(
+        (
+            *VIEWS,
+            n.Constant,
+            n.Lif,
+            n.If,
+            n.Neuron,
+            n.Heaviside,
+            n.Threshold,
+            n.Add,
+            n.Sub,
+            n.Mul,
+            n.Div,
+            n.Scale,
+            n.Reduce,
+            n.Stack,
+        ),
+        _nothing,  # a neuron keeps its membrane, a reduction over steps is looked at by itself
+    ),
+}
 
 
 def _spans(node: Node, why: str) -> UnsupportedOp:

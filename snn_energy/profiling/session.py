@@ -88,9 +88,9 @@ def profile(
     first = next(waiting, None)
     if first is None:
         raise DataError("no samples to profile: the batches are empty")
-    guard = sanity.Guard(model, declared.time_steps, allow_nonfinite)
-    guard.pixels.possible = input_kind != "events"
     with declared_neurons(model, declared.neurons), at_rest(model, place, resets=reset_registered) as rest:
+        guard = sanity.Guard(model, declared.time_steps, allow_nonfinite)
+        guard.pixels.possible = input_kind != "events"
         contract = settle(rest, first, declared)
         rest.fresh()  # what the look at the first samples left behind is no constant of the network
         recorder = Recorder(model, named_neurons(model).values())

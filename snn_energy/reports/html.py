@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_energy.exporters.verify import read_verification
+from snn_energy.exporters.verification import read_verification
 from snn_energy.files import write_text
 from snn_energy.reports import figures
 
@@ -88,15 +88,17 @@ def _content(profile: Profile, energies: Sequence[Energy], verifications: Sequen
 def _verification(folder: Path) -> dict[str, Any]:
     """What the report says of an export: its folder and a table of facts."""
     verdict = read_verification(folder / "verification.json" if folder.is_dir() else folder)
-    details = verdict.get("details", {})
+    parts = verdict["parts"]
     facts = _scalars(verdict)
     facts |= {f"accuracy ({who})": percent(share) for who, share in verdict.get("accuracy", {}).items()}
-    facts |= _scalars(details)
-    facts |= {f"on {chip}": summary for chip, summary in details.get("mapping", {}).items()}
-    if "lava" in details:
-        facts["in the Lava runtime"] = details["lava"]["summary"]
-    if "sanafe" in details:
-        ran = details["sanafe"]
+    for key in ("source", "onnx", "nir", "netlist", "int8"):
+        facts |= {name: value for name, value in _scalars(parts.get(key, {})).items() if value is not None}
+    facts |= parts.get("source", {}).get("origin", {})
+    facts |= {f"on {a['title']}": _answer(a) for a in parts.get("mapping", {}).get("answers", ())}
+    if "lava" in parts:
+        facts["in the Lava runtime"] = parts["lava"]["summary"]
+    if "sanafe" in parts:
+        ran = parts["sanafe"]
         facts["in SANA-FE"] = ran["summary"]
         facts[f"energy per inference ({ran['architecture']})"] = picojoules(
             ran["joules_per_inference"] * 1e12
@@ -104,10 +106,19 @@ def _verification(folder: Path) -> dict[str, Any]:
         facts[f"latency per inference ({ran['architecture']})"] = (
             f"{ran['seconds_per_inference'] * 1e6:.4g} µs"
         )
-    if "chip_energy" in details:
-        chip = details["chip_energy"]
-        facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9)
+        facts["how far SANA-FE is from the chip"] = ran["error"]
+    if "chip_energy" in parts:
+        chip = parts["chip_energy"]
+        beside = "".join(f", without {what}" for what in chip["unpriced"])
+        facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9) + beside
     return {"folder": str(folder), "facts": facts}
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    """`does not fit: 5 cores of 1 chip; patch_embed.pool: …; way out: …`."""
+    words = "fits" if answer["fits"] else "does not fit"
+    stand = [f"{o['node']}: {o['what']}; way out: {o['way_out']}" for o in answer["obstacles"]]
+    return "; ".join([f"{words}: {answer['cores']} cores on {answer['chips']} chips", *stand])
 
 
 def _scalars(table: dict[str, Any]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def quantization(recipe: Recipe, model: nn.Module, images: Images) -> Quantizati
     """Make `model` train in a netlist's numbers, if the recipe says so."""
     if recipe.quantize == "none":
         return None
-    from snn_energy.exporters.targets import CALIBRATION_SAMPLES
+    from snn_energy.exporters.chip.calibrate import CALIBRATION_SAMPLES
     from snn_energy.training.quantize import Quantization
 
     return Quantization(model, images.take(CALIBRATION_SAMPLES).batch(slice(None))[0])

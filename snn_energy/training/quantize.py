@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from snn_energy.errors import ConfigError
-from snn_energy.exporters.lava.export import lower_model
+from snn_energy.exporters.chip.calibrate import lower_model
 from snn_energy.exporters.lowering.grids import Weights
 from snn_energy.exporters.netlist.record import Readout
 from snn_energy.graph import nodes as gn

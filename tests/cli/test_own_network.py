@@ -191,13 +191,62 @@ def test_export_takes_such_a_network(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 of 3 predictions equal" in done.stdout
     assert "note: weights taken from 'state_dict' in the file" in done.stderr
-    details = json.loads((folder / "out" / "verification.json").read_text())["details"]
-    assert details["code"] == "net.py:build" and details["checkpoint"] == "w.pth"
+    origin = json.loads((folder / "out" / "verification.json").read_text())["parts"]["source"]["origin"]
+    assert origin["code"] == "net.py:build" and origin["checkpoint"] == "w.pth"
     done = run("verify", "out", "--input", "x.npz")
     assert done.returncode == 0, done.stderr
     line = refused("export", *COMMAND[1:], "--target", "onnx", "--time-steps", 4, "--out", "other")
     assert "--time-steps: target onnx reads it off the network itself" in line
 
+
+@pytest.mark.parametrize("target", ["onnx", "nir", "netlist"])
+def test_export_takes_time_first_and_a_loop_of_its_own(target: str, folder: Path) -> None:
+    """(T, B, 6), a neuron that the forward writes out, (scores per step, None): as it is, to every target."""
+    (folder / "loop.py").write_text(LOOP)
+    x = np.random.default_rng(0).random((4, 5, 6), np.float32) * 4
+    np.savez(folder / "frames.npz", x=x, y=np.array([0, 1, 2, 1, 0]))
+    command = ("--model", "loop.py:build", "--input", "frames.npz", "--layout", "TB", "--target", target)
+    done = run("export", *command, "--out", "made")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("identical") and "5 of 5 predictions equal" in done.stdout
+    assert ("loihi2  fits" in done.stdout) == (target == "netlist")
+    assert run("verify", "made").returncode == 0
+    assert (
+        run("verify", "made", "--input", "frames.npz", "--samples", 2).stdout.count("2 of 2 predictions") == 1
+    )
+    assert "--overwrite" in refused("export", *command, "--out", "made")
+    assert run("export", *command, "--out", "made", "--overwrite").returncode == 0
+    if target == "netlist":
+        assert run("export", *command, "--out", "fit", "--require-fit", "loihi2").returncode == 0
+        done = run("export", *command, "--out", "unfit", "--require-fit", "loihi1")
+        assert done.returncode == 1 and "does not fit Loihi (2018)" in done.stderr
+        said = json.loads(run("export", *command, "--out", "json", "--json").stdout)
+        assert [chip["fits"] for chip in said["chips"]] == [False, True]
+    else:
+        assert f"target {target} has no chip" in refused("export", *command, "--require-fit", "loihi2")
+
+
+LOOP = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        v, out = torch.zeros(x.shape[1], 7), []
+        for frame in x:
+            v = v + (self.fc(frame) * 2 - v) / 2
+            spikes = (v >= 1).float()
+            v = v * (1 - spikes)
+            out.append(self.head(spikes))
+        return torch.stack(out), None
+
+def build():
+    return Net()
+"""
 
 OLD = """\
 import torch

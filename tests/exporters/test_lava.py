@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -11,6 +13,7 @@ from netlists import bias, chain, even, everything, messages
 from snn_energy.errors import ConfigError, DataError, MissingDependency, UnsupportedOp
 from snn_energy.exporters.lava.netx import netx_obstacle, write_netx
 from snn_energy.exporters.lava.package import lava_python, read_package, watched, write_package
+from snn_energy.exporters.netlist.files import content_digest, sha256
 from snn_energy.exporters.netlist.record import Conv, Dense, Edge, Identity, Input, Netlist, Population
 
 RNG = np.random.default_rng(0)
@@ -45,6 +48,66 @@ def test_a_tampered_package_fails_its_hashes(name, tmp_path):
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(DataError, match=f"{name} was changed after export"):
         read_package(folder)
+    path.unlink()
+    with pytest.raises(DataError, match=f"cannot read .*{name}"):
+        read_package(folder)
+
+
+ADDED = [
+    "numpy.py",
+    "__pycache__/network.cpython-310.pyc",
+    "processes/extra.py",
+    "lava/__init__.py",
+    ".pth",
+    "notes.txt",
+]
+
+
+@pytest.mark.parametrize("name", [*ADDED, ".pth", "notes.txt"])
+def test_a_file_that_was_added_is_refused(name, tmp_path):
+    folder = write_package(chain(RNG), tmp_path / "out")
+    (folder / "verification.json").write_text("{}")  # written after the package is sealed
+    read_package(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("raise SystemExit('ran')")
+    with pytest.raises(DataError, match="was added after export"):
+        read_package(folder)
+
+
+def test_a_link_is_no_file_of_a_package(tmp_path):
+    folder = write_package(chain(RNG), tmp_path / "out")
+    moved = tmp_path / "run.py"
+    (folder / "run.py").rename(moved)
+    (folder / "run.py").symlink_to(moved)
+    with pytest.raises(DataError, match="was added after export"):
+        read_package(folder)
+
+
+def sealed_again(folder, change):
+    """The manifest after `change(files)`, with a hash of its own that is right."""
+    content = json.loads((folder / "manifest.json").read_text())
+    change(content["files"])
+    (folder / "manifest.json").write_text(json.dumps(content | {"sha256": content_digest(content)}))
+
+
+def test_a_manifest_that_leaves_out_what_every_package_has_is_refused(tmp_path):
+    folder = write_package(chain(RNG), tmp_path / "out")
+    sealed_again(folder, lambda files: files.clear())
+    with pytest.raises(DataError, match=r"it does not list README\.md"):
+        read_package(folder)
+    folder = write_package(chain(RNG), tmp_path / "two")
+    sealed_again(folder, lambda files: files.update({"../evil.py": "0"}))
+    with pytest.raises(DataError, match="outside the package"):
+        read_package(folder)
+
+
+def test_a_program_that_is_not_ours_is_refused_though_its_hashes_are_right(tmp_path):
+    folder = write_package(chain(RNG), tmp_path / "out")
+    path = folder / "network.py"
+    path.write_text(path.read_text() + "\nprint('mine')\n")
+    sealed_again(folder, lambda files: files.update({"network.py": sha256(path)}))
+    with pytest.raises(DataError, match=r"network\.py is not the program of snn-energy .*: export again"):
+        read_package(folder)
 
 
 def test_a_tampered_manifest_fails_its_own(tmp_path):
@@ -55,9 +118,24 @@ def test_a_tampered_manifest_fails_its_own(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"manifest\.json was changed after export"):
         read_package(folder)
+    for text in ("", "{}", "[]", '{"files": {}}'):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"was changed after export|is no exported package"):
+            read_package(folder)
     path.unlink()
     with pytest.raises(DataError, match="is no exported package"):
         read_package(folder)
+
+
+def test_run_py_itself_refuses_before_it_imports_anything(tmp_path):
+    """In any Python, with no Lava: a numpy.py beside it is never run, nor a json.py."""
+    folder = write_package(chain(RNG), tmp_path / "out")
+    for name in ("numpy.py", "json.py", "argparse.py"):
+        (folder / name).write_text("import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()")
+    command = [sys.executable, str(folder / "run.py"), "--input", "x.npz", "--out", str(tmp_path / "o.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "was added after export" in done.stderr
+    assert not list(folder.glob("*.ran")) and not (folder / "__pycache__").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from snn_energy.cli.app import app
 from snn_energy.errors import DataError, VerificationError
+from snn_energy.exporters.chip.parts import NetlistPart
 from snn_energy.exporters.lava.package import run_lava, write_package
 from snn_energy.exporters.netlist.record import (
     Dense,
@@ -28,7 +29,7 @@ from snn_energy.exporters.netlist.record import (
     align,
 )
 from snn_energy.exporters.netlist.simulate import simulate
-from snn_energy.exporters.verify import read_verification
+from snn_energy.exporters.verification import read_verification
 
 pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(3)
@@ -117,7 +118,7 @@ def test_whole_transformers(fields, data, tmp_path):
 
     verdict = export_lava(statten(**fields), tmp_path / "out", data)
     assert verdict.verdict == "identical"
-    assert (verdict.details["own_processes"] == []) == ("attention_mode" in fields)
+    assert (verdict.part(NetlistPart).own_processes == ()) == ("attention_mode" in fields)
     in_lava = verify_dir(tmp_path / "out", runtime="lava", python=lava_python(), timeout=400)
     assert in_lava.verdict == "identical" and in_lava.mismatches == 0
     assert len(in_lava.neurons) >= 12 and sum(c.spikes > 0 for c in in_lava.neurons) >= 10
@@ -130,19 +131,19 @@ def test_a_trained_statten_from_checkpoint_to_lava(tmp_path):
     done = CliRunner().invoke(app, [*command, "--lava-samples", "2", "--python", lava_python()])
     assert done.exit_code == 0, done.output
     record = read_verification(out / "verification.json")
-    in_lava = record["details"]["lava"]
+    in_lava = record["parts"]["lava"]
     for verdict, samples in ((record, 24), (in_lava, 2)):
         assert verdict["verdict"] == "identical" and verdict["samples"] == samples
-        assert all(check["mismatches"] == 0 for check in verdict["neurons"])
-    names = {check["name"] for check in in_lava["neurons"]}
+    assert all(check["mismatches"] == 0 for check in record["neurons"])
+    names = {check["name"] for check in record["neurons"]}
     parts = ("shortcut", "q", "k", "v", "attn")
     assert {f"block.0.attn.{part}_lif" for part in parts} <= names
     assert {"patch_embed.proj_lif", "block.0.mlp.fc1_lif", "block.0.mlp.fc2_lif", "head_lif"} <= names
-    assert all(check["spikes"] > 0 for check in in_lava["neurons"])
-    assert record["predictions_differ"] == in_lava["predictions_differ"] == 0
+    assert all(check["spikes"] > 0 for check in record["neurons"]) and record["predictions_differ"] == 0
+    assert "2 of 2 predictions equal" in in_lava["summary"] and "never fired" not in in_lava["summary"]
     assert record["accuracy"]["netlist"] >= record["accuracy"]["model"] - 0.1 > 0.5
-    assert record["details"]["calibration"] == "digits (train), first 256"
-    assert record["details"]["own_processes"] == ["GradedMaxPool", "SpikeAttention"]
+    assert record["parts"]["source"]["calibration"] == "digits (train), first 256"
+    assert record["parts"]["netlist"]["own_processes"] == ["GradedMaxPool", "SpikeAttention"]
 
 
 def test_a_current_out_of_range_is_an_error_there_too(tmp_path):

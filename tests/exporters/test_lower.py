@@ -9,13 +9,9 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snn_energy.errors import UnsupportedOp
-from snn_energy.exporters.lava.export import (
-    accuracies,
-    calibrate,
-    dequantized_model,
-    lower_model,
-    reference,
-)
+from snn_energy.exporters.chip.calibrate import calibrate, lower_model
+from snn_energy.exporters.chip.parts import NetlistPart
+from snn_energy.exporters.chip.reference import accuracies, dequantized_model, reference
 from snn_energy.exporters.lava.package import read_package
 from snn_energy.exporters.lowering.lower import lower
 from snn_energy.exporters.lowering.plan import Neuron, Plan, Pool, Source, Synapse
@@ -31,6 +27,7 @@ from snn_energy.exporters.netlist.record import (
     SpikeAttention,
 )
 from snn_energy.exporters.netlist.simulate import encode, simulate
+from snn_energy.exporters.network import see
 from snn_energy.graph.capture import capture
 from snn_energy.models.neurons import LIF, PLIF, reset
 from snn_energy.models.statten import STAtten, STAttenConfig
@@ -68,7 +65,7 @@ def assert_lowers(model: nn.Module, x: np.ndarray, **options):
     assert len(silent) < len(compared.checks) / 3, silent
     (name,) = activity.logits
     np.testing.assert_allclose(activity.logits[name], wanted.logits[name], atol=1e-12)
-    _, differ = accuracies(model, dequantized_model(model, lowering), lowering, x, None, activity)
+    _, differ = accuracies(see(model, x), dequantized_model(model, lowering), lowering, x, None, activity)
     assert differ == 0
     return lowering, activity
 
@@ -281,8 +278,8 @@ def test_other_samples_than_those_verified_set_the_scales(tmp_path):
     other = export(model, "lava", tmp_path / "b", x=x, calibration=4 * x[:2])
     scales = [read_package(tmp_path / folder)[0].nodes["x"].scale for folder in "ab"]
     assert scales[1] == scales[0] / 4
-    assert own.details["calibration"] == "3 samples, of those verified"
-    assert other.details["calibration"] == "2 samples, others"
+    assert own.part(NetlistPart).calibration == "3 samples, of those verified"
+    assert other.part(NetlistPart).calibration == "2 samples, others"
     assert "calibration" in options("lava") and "calibration" not in options("onnx")
 
 

@@ -5,7 +5,7 @@ import pytest
 from netlists import everything, messages
 
 from snn_energy.energy.costs import load_costs
-from snn_energy.exporters.netlist.energy import netlist_energy
+from snn_energy.exporters.chip.energy import netlist_energy
 from snn_energy.exporters.netlist.record import Edge, Identity, Input, Netlist, Population, align
 from snn_energy.exporters.netlist.simulate import simulate
 

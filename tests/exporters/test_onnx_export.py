@@ -20,9 +20,10 @@ from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp, VerificationError
 from snn_energy.exporters.onnx.compare import compare, with_debug
-from snn_energy.exporters.onnx.export import build, export_onnx, verify_dir
+from snn_energy.exporters.onnx.export import OnnxPart, build, export_onnx, verify_dir
 from snn_energy.exporters.onnx.run import OnnxModel
-from snn_energy.exporters.verify import read_verification
+from snn_energy.exporters.targets import export, verify
+from snn_energy.exporters.verification import read_verification
 from snn_energy.graph import nodes as n
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
@@ -69,7 +70,7 @@ def test_spike_for_spike(name: str, form: Any, tmp_path: Path) -> None:
         "graph.json",
         "graph.npz",
         "model.onnx",
-        "verification.json",
+        "samples.npz",
     ]
     with torch.no_grad():
         logits = model(x)
@@ -91,7 +92,7 @@ def test_staa_neurons(tmp_path: Path) -> None:
     model = gated()
     found = export_onnx(model, tmp_path, images(batch=7).numpy())
     assert found.verdict in ALIKE and [c.name for c in found.neurons] == ["lif"]
-    assert found.details["functions"] == ["STAALIF"]
+    assert found.part(OnnxPart).functions == ("STAALIF",)
     proto = onnx.load(tmp_path / "model.onnx")
     sizes = {t.name: int(np.prod(t.dims)) for t in proto.graph.initializer}
     (call,) = [node for node in proto.graph.node if node.op_type == "STAALIF"]
@@ -114,7 +115,7 @@ def test_staa_neurons_step_by_step(fields: dict[str, Any], tmp_path: Path) -> No
     found = export_onnx(model, tmp_path, x.numpy(), form="single-step")
     (check,) = found.neurons
     assert found.verdict in ALIKE and 0 < check.spikes < check.compared
-    assert found.details["functions"] == ["STAALIFStep"]
+    assert found.part(OnnxPart).functions == ("STAALIFStep",)
     runner = OnnxModel(tmp_path / "model.onnx")
     state = None
     for _ in range(3):
@@ -202,12 +203,11 @@ def test_the_file_is_compact() -> None:
 def test_metadata(tmp_path: Path) -> None:
     model, _ = captured()
     x = images(batch=2)
-    export_onnx(model, tmp_path, x)
+    found = export_onnx(model, tmp_path, x)
     props = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert json.loads(props["config"])["embed_dims"] == 48
     assert (props["time_steps"], props["steps_per_call"], len(props["weights_sha256"])) == ("6", "6", 64)
-    record = read_verification(tmp_path / "verification.json")
-    assert record["versions"]["onnxruntime"] and record["verdict"] == "identical"
+    assert found.versions["onnxruntime"] and found.verdict == "identical"
 
 
 def test_streaming_from_a_camera(tmp_path: Path) -> None:
@@ -243,23 +243,23 @@ def test_debug_outputs(tmp_path: Path) -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     model, _ = captured()
-    export_onnx(model, folder, images(), quantize="int8", y=np.arange(4) % 5)
+    export(model, "onnx", folder, x=images(), quantize="int8", y=np.arange(4) % 5)
     return folder
 
 
 def test_verify_again(exported: Path) -> None:
     found = verify_dir(exported, images(seed=9, batch=6), np.zeros(6, int))
     assert found.verdict == "identical" and found.samples == 6 and set(found.accuracy) == {"model", "file"}
-    assert found.details["reference"] == "the saved graph"
+    assert found.reference == "the saved graph"
     with_model = verify_dir(exported, images(seed=9, batch=6), model=captured()[0])
-    assert with_model.neurons == found.neurons and with_model.details["reference"] == "the torch model"
+    assert with_model.neurons == found.neurons and with_model.reference == "the torch model"
 
 
 def test_int8(exported: Path) -> None:
     record = read_verification(exported / "verification.json")
     assert set(record["accuracy"]) == {"model", "file", "int8"}
-    assert 0 <= record["details"]["int8"]["predictions_equal"] <= 1
-    assert record["details"]["int8"]["size_over_float"] < 0.8
+    assert 0 <= record["parts"]["int8"]["predictions_equal"] <= 1
+    assert record["parts"]["int8"]["size_over_float"] < 0.8
     kinds = [node.op_type for node in onnx.load(exported / "model.int8.onnx").graph.node]
     assert "DequantizeLinear" in kinds or "QLinearConv" in kinds
 
@@ -281,12 +281,12 @@ def test_corrupted_files_are_found(exported: Path, tmp_path: Path) -> None:
         data[len(data) // 2] ^= 1
         (copy / name).write_bytes(bytes(data))
         with pytest.raises(DataError, match=rf"{name}.*corrupted"):
-            verify_dir(copy, images())
+            verify(copy, x=images())
         (copy / name).unlink()
         with pytest.raises(DataError, match=f"{name}: missing"):
-            verify_dir(copy, images())
+            verify(copy, x=images())
     with pytest.raises(DataError, match=r"verification\.json"):
-        verify_dir(tmp_path, images())
+        verify(tmp_path, x=images())
     broken = tmp_path / "not.onnx"
     broken.write_bytes(b"no model")
     with pytest.raises(DataError, match=r"not\.onnx"):
@@ -313,7 +313,7 @@ def test_a_wrong_file_fails_and_names_the_first_node(tmp_path: Path, monkeypatch
     wrong = build(tampered("block.0.attn.k_conv", 1.01), "multi-step")
     monkeypatch.setattr(room, "build", lambda graph, form, debug: wrong)
     with pytest.raises(VerificationError, match=r"differs from the model at block\.0\.attn\.k_lif, step \d"):
-        export_onnx(model, tmp_path, images())
+        export(model, "onnx", tmp_path, x=images())
     record = read_verification(tmp_path / "verification.json")
     assert record["verdict"] == "different"
     assert record["first_difference"]["node"] == "block.0.attn.k_lif"

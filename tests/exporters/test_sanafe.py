@@ -3,6 +3,7 @@
 It is one of the development extras; where it is missing, the tests that run it say so and are skipped.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,9 +14,10 @@ from test_lower import images, statten
 from torch import nn
 
 from snn_energy.errors import ConfigError, UnsupportedOp
+from snn_energy.exporters.chip.parts import NetlistPart
 from snn_energy.exporters.netlist.record import Input
 from snn_energy.exporters.netlist.simulate import simulate
-from snn_energy.exporters.sanafe.export import verify_dir
+from snn_energy.exporters.sanafe.export import SanafePart, verify_dir
 from snn_energy.exporters.sanafe.run import run_sanafe
 from snn_energy.exporters.sanafe.wires import bit_planes, obstacle
 from snn_energy.exporters.targets import export
@@ -88,14 +90,15 @@ def test_a_convolutional_network_on_event_frames(tmp_path):
     x = (np.random.default_rng(0).random((3, 4, 2, 9, 12)) < 0.3).astype(np.float32)
     verdict = export(model, "sanafe", tmp_path / "out", x=x, sanafe_samples=1)
     assert verdict.verdict == "identical" and verdict.target == "sanafe" and verdict.samples == 3
-    ran = verdict.details["sanafe"]
-    assert ran["summary"].startswith("identical: ") and ran["samples"] == 1
-    assert sum(ran["joules_by_part"].values()) == pytest.approx(ran["joules_per_inference"], rel=1e-6)
-    assert 0 < ran["seconds_per_inference"] < 1 and ran["neurons"] > 2 * 9 * 12
+    ran = verdict.part(SanafePart)
+    assert ran.summary.startswith("identical: ") and ran.samples == 1
+    assert sum(ran.joules_by_part.values()) == pytest.approx(ran.joules_per_inference, rel=1e-6)
+    assert 0 < ran.seconds_per_inference < 1 and ran.neurons > 2 * 9 * 12
     record = json.loads((tmp_path / "out" / "verification.json").read_text())
-    assert record["details"]["sanafe"] == ran
+    assert record["parts"]["sanafe"] == dataclasses.asdict(ran)
     facts = _verification(tmp_path / "out")["facts"]
     assert facts["energy per inference (SANA-FE's Loihi)"].endswith(("pJ", "nJ", "µJ"))
+    assert "12 % for energy" in facts["how far SANA-FE is from the chip"]
     assert facts["latency per inference (SANA-FE's Loihi)"].endswith(" µs")
     assert all(0 < check.spikes < check.compared for check in verdict.neurons) and len(verdict.neurons) == 3
 
@@ -109,7 +112,7 @@ def test_a_whole_transformer_on_an_image(tmp_path):
     again = verify_dir(tmp_path / "out", x[1:])
     assert again.verdict == "identical" and again.mismatches == 0
     assert sum(check.spikes > 2 for check in again.neurons) >= 10
-    assert again.details["sanafe"]["neurons"] > verdict.details["neurons"]
+    assert again.part(SanafePart).neurons > verdict.part(NetlistPart).neurons
 
 
 def test_what_it_cannot_run_is_refused(tmp_path):

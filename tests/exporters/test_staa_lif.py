@@ -13,14 +13,14 @@ from staa_loops import membranes
 from staa_nets import alone, currents, made
 
 from snn_energy.errors import ConfigError, UnsupportedOp, VerificationError
+from snn_energy.exporters.chip.energy import gate_products, netlist_energy
+from snn_energy.exporters.chip.mapping import map_netlist
+from snn_energy.exporters.chip.staa import spikes
 from snn_energy.exporters.lava.package import watched
-from snn_energy.exporters.lava.staa import spikes
 from snn_energy.exporters.netlist import staa_lif
 from snn_energy.exporters.netlist.check import check
-from snn_energy.exporters.netlist.energy import gate_products, netlist_energy
 from snn_energy.exporters.netlist.files import load, save
 from snn_energy.exporters.netlist.listing import listing
-from snn_energy.exporters.netlist.mapping import map_netlist
 from snn_energy.exporters.netlist.simulate import simulate
 
 TOLERANCE = 2**-8  # |ΔV| of fixed-point gates, relative to the largest membrane (docs/neuromorphic.md)
@@ -176,7 +176,7 @@ def test_files_listing_mapping_and_energy(tmp_path):
     assert "GC 3 hidden, PE at input, SA" in listing(netlist)
     assert watched(netlist) == ["lif"]  # its current could leave the register: run.py looks
     report = map_netlist(netlist)
-    assert not report.fits and "embedded core" in report.off_chip["lif"]
+    assert not report.fits and "lif: StaaLif: " in report.problems[0] and "plain LIF" in report.problems[0]
     context, attention = 2 * 72 + 2 * 6 * 3 + 3 * 3, 72 + 6 * 6
     assert gate_products(netlist) == 2 * (2 * context + attention)
     costs = load_costs("loihi")

@@ -9,9 +9,12 @@ from staa_nets import Net, randomised, staa_net
 from test_lower import assert_lowers, images, lively
 from torch import nn
 
-from snn_energy.errors import DataError, UnsupportedOp
-from snn_energy.exporters.lava.export import dequantized_model, export_lava, lower_model, rounded, verify_dir
-from snn_energy.exporters.lava.staa import gate_errors
+from snn_energy.errors import ConfigError, UnsupportedOp
+from snn_energy.exporters.chip.calibrate import lower_model
+from snn_energy.exporters.chip.parts import ChipEnergyPart, NetlistPart, StaaPart
+from snn_energy.exporters.chip.reference import dequantized_model, rounded
+from snn_energy.exporters.chip.staa import gate_errors
+from snn_energy.exporters.lava.export import export_lava, verify_dir
 from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.record import Population, Relay, StaaLif
 from snn_energy.models.backbones import PerStep, halve
@@ -163,10 +166,12 @@ def test_the_netlist_alone_is_a_target(tmp_path):
     verdict = export(net, "netlist", tmp_path / "out", x=x, y=y)
     assert verdict.verdict == "identical" and verdict.target == "netlist"
     assert set(verdict.accuracy) == {"model", "dequantized", "netlist"}
+    (unpriced,) = verdict.part(ChipEnergyPart).unpriced
+    assert unpriced.endswith("products in gates of STAA neurons") and unpriced[0] != "0"
     assert "PE at input, SA" in (tmp_path / "out" / "netlist.txt").read_text()
     again = verify(tmp_path / "out", x=x[:2])
     assert again.verdict == "identical" and again.samples == 2 and again.target == "netlist"
-    with pytest.raises(DataError, match="is no exported package"):
+    with pytest.raises(ConfigError, match="option 'runtime' is not one of target netlist"):
         verify(tmp_path / "out", x=x, runtime="lava")
 
 
@@ -175,8 +180,8 @@ def test_real_lava_fires_the_same(tmp_path):
     """Three samples streamed with their resets, every gate, odd maps, shortcuts of spikes and of their means;
     the package verifies again from its files."""
     verdict = export_lava(staa_net(T=3, pe_at="state"), tmp_path / "out", images(3, 2, 7, 13))
-    assert verdict.verdict == "identical" and verdict.details["own_processes"] == ["StaaLif"]
-    assert verdict.details["staa"]["spikes_compared"] == 3 * 3 * (6 * 91 + 6 * 28 + 7 * 8)
+    assert verdict.verdict == "identical" and verdict.part(NetlistPart).own_processes == ("StaaLif",)
+    assert verdict.part(StaaPart).spikes_compared == 3 * 3 * (6 * 91 + 6 * 28 + 7 * 8)
     assert verify_dir(tmp_path / "out").verdict == "identical"
     in_lava = verify_dir(tmp_path / "out", runtime="lava", python=lava_python(), timeout=300)
     assert in_lava.verdict == "identical" and in_lava.mismatches == 0

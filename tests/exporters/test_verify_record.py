@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snn_energy.errors import DataError, VerificationError
-from snn_energy.exporters.verify import TIE, Difference, NeuronCheck, Verification, read_verification
+from snn_energy.exporters.verification import TIE, Difference, NeuronCheck, Verification, read_verification
 
 
 def verification(**fields: Any) -> Verification:
@@ -63,6 +63,6 @@ def test_record_on_disk(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(DataError, match=r"verification\.json"):
         read_verification(path)
-    path.write_text('{"schema": 77}')
-    with pytest.raises(DataError, match="schema 1"):
+    path.write_text('{"target": "onnx"}')
+    with pytest.raises(DataError, match="schema 2"):
         read_verification(path)

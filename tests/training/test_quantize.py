@@ -15,7 +15,8 @@ from trained_statten import ACCURACY, TRAINED, TUNED
 from snn_energy.checkpoints import load, read_checkpoint
 from snn_energy.data import load_data
 from snn_energy.errors import CheckpointError, ConfigError, UnsupportedOp
-from snn_energy.exporters.lava.export import dequantized_model, lower_model, rounded
+from snn_energy.exporters.chip.calibrate import lower_model
+from snn_energy.exporters.chip.reference import dequantized_model, rounded
 from snn_energy.exporters.lowering.grids import WHOLE
 from snn_energy.exporters.lowering.lower import Lowering
 from snn_energy.models.neurons import LIF, reset

@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
+from importlib import metadata, resources
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from snn_energy.errors import ConfigError, DataError, MissingDependency, VerificationError
+from snn_energy.exporters.kept_samples import SAMPLES_FILE, read_arrays, write_arrays
 from snn_energy.exporters.lava.netx import netx_obstacle, write_netx
 from snn_energy.exporters.netlist.files import content_digest, load, save, sha256
 from snn_energy.exporters.netlist.listing import listing
@@ -33,14 +35,17 @@ from snn_energy.exporters.netlist.record import (
     Readout,
 )
 from snn_energy.exporters.netlist.simulate import Activity, Counts, as_messages, largest_outputs
-from snn_energy.files import atomic_write, write_text
+from snn_energy.exporters.verification import VERIFICATION_FILE
+from snn_energy.files import write_text
 
 OVERFLOWED = 3  # exit code of run.py
 PYTHON_VARIABLE = "SNN_ENERGY_LAVA_PYTHON"
 PROGRAM = {name: f"lava/program/{name}" for name in
            ("run.py", "network.py", "shim.py", "processes/process.py", "processes/models.py")}  # fmt: skip
 PROGRAM["staa_lif.py"] = "netlist/staa_lif.py"  # name in the package -> where it lies here
-SAMPLES_FILE, NETX_FILE, PACKAGE_FILE = "samples.npz", "model.net", "manifest.json"
+NETX_FILE, PACKAGE_FILE = "model.net", "manifest.json"
+ALWAYS = ("netlist.json", "netlist.h5", "README.md", *PROGRAM)  # no package is without these
+UNLISTED = (PACKAGE_FILE, VERIFICATION_FILE)  # the one names the rest, the other is written last and names it
 
 
 def write_package(
@@ -49,37 +54,45 @@ def write_package(
     """Write `directory`: netlist, program, README, `model.net` where netx can hold it, hashes of all.
 
     `samples`: arrays for samples.npz; `x` must be messages that the input takes (see `simulate.encode`).
+    What is written beside it later belongs to the package after another `seal`.
     A directory that holds something else than an earlier package is refused.
     """
     directory = Path(directory)
     if directory.exists() and any(directory.iterdir()) and not (directory / PACKAGE_FILE).exists():
         raise ConfigError(f"{directory} is not empty and no earlier export: name a new directory")
     save(netlist, directory)
-    for name, place in PROGRAM.items():
-        source = resources.files("snn_energy.exporters").joinpath(*place.split("/"))
-        write_text(directory / name, source.read_text(encoding="utf-8"))
-    files = ["netlist.json", "netlist.h5", *PROGRAM, "README.md"]
+    for name in PROGRAM:
+        write_text(directory / name, program_text(name))
     obstacle = netx_obstacle(netlist)
     if obstacle is None:
         write_netx(netlist, directory / NETX_FILE)
-        files.append(NETX_FILE)
     else:
         (directory / NETX_FILE).unlink(missing_ok=True)
     if samples is not None:
         as_messages(netlist, samples["x"])
-        with atomic_write(directory / SAMPLES_FILE) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **dict(samples))  # type: ignore[arg-type]
-        files.append(SAMPLES_FILE)
+        write_arrays(directory, samples)
     write_text(directory / "README.md", _readme(netlist, obstacle))
+    seal(directory, netlist)
+    return directory
+
+
+def program_text(name: str) -> str:
+    """A file of the program that every package carries, as this release has it."""
+    source = resources.files("snn_energy.exporters").joinpath(*PROGRAM[name].split("/"))
+    return source.read_text(encoding="utf-8")
+
+
+def seal(directory: Path, netlist: Netlist) -> None:
+    """Write the manifest: the hash of every file that is there, so that nothing can be changed or added."""
+    files = sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
     content: dict[str, Any] = {
         "watch": watched(netlist),
-        "netx": obstacle or NETX_FILE,
-        "files": {name: sha256(directory / name) for name in sorted(files)},
+        "netx": netx_obstacle(netlist) or NETX_FILE,
+        "files": {name: sha256(directory / name) for name in files if name not in UNLISTED},
     }
     write_text(
         directory / PACKAGE_FILE, json.dumps(content | {"sha256": content_digest(content)}, indent=1) + "\n"
     )
-    return directory
 
 
 def watched(netlist: Netlist) -> list[str]:
@@ -90,22 +103,54 @@ def watched(netlist: Netlist) -> list[str]:
 
 
 def read_package(directory: str | Path) -> tuple[Netlist, dict[str, Array]]:
-    """Check every hash of an exported package; return its netlist and its samples ({} if none)."""
+    """Check a package as `check_package` does; return its netlist and its samples ({} if none)."""
     directory = Path(directory)
-    try:
-        manifest = json.loads((directory / PACKAGE_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{directory} is no exported package: {PACKAGE_FILE}: {error}") from error
-    if manifest.get("sha256") != content_digest(manifest):
-        raise DataError(f"{directory / PACKAGE_FILE} was changed after export")
-    for name, digest in manifest["files"].items():
+    check_package(directory)
+    return load(directory), read_arrays(directory / SAMPLES_FILE)
+
+
+def check_package(directory: Path) -> tuple[str, ...]:
+    """The files of an exported package, all as they were exported, and no other file among them.
+
+    Raises `DataError` for a manifest that is missing, changed or does not list what every package has, for a
+    file that is missing, changed or was added, and for a program that is not this release's: nothing of a
+    package is run that we did not write.
+    """
+    manifest = _manifest(directory)
+    listed = manifest["files"]
+    if unlisted := sorted(set(ALWAYS) - set(listed)):
+        raise DataError(
+            f"{directory / PACKAGE_FILE} was changed after export: it does not list {unlisted[0]}"
+        )
+    folders = {parent.as_posix() for name in listed for parent in PurePosixPath(name).parents}
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        usual = name in folders if path.is_dir() else name in listed or name in UNLISTED
+        if path.is_symlink() or not usual:
+            raise DataError(f"{path} was added after export: remove it, or export again")
+    for name, digest in listed.items():
         if sha256(directory / name) != digest:
             raise DataError(f"{directory / name} was changed after export: its SHA-256 is not the manifest's")
-    samples: dict[str, Array] = {}
-    if SAMPLES_FILE in manifest["files"]:
-        with np.load(directory / SAMPLES_FILE, allow_pickle=False) as file:
-            samples = dict(file)
-    return load(directory), samples
+    for name in PROGRAM:
+        if (directory / name).read_bytes() != program_text(name).encode():
+            release = metadata.version("snn-energy")
+            raise DataError(f"{directory / name} is not the program of snn-energy {release}: export again")
+    return tuple(listed)
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    path = directory / PACKAGE_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{directory} is no exported package: {PACKAGE_FILE}: {error}") from error
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or manifest.get("sha256") != content_digest(manifest):
+        raise DataError(f"{path} was changed after export")
+    for name in files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DataError(f"{path} was changed after export: it lists {name!r}, outside the package")
+    return manifest
 
 
 def lava_python(python: str | Path | None = None) -> Path:
@@ -129,6 +174,7 @@ def run_lava(
 ) -> Activity:
     """Run an exported package in the real Lava runtime on messages `x`, (B, C, H, W) or (B, T, C, H, W).
 
+    What runs is a copy of the checked files, in a Python isolated from the environment and from its folder.
     Returns what `simulate` returns, with spikes as the only counts.  Raises VerificationError if a register
     overflowed, DataError if the package or the samples are refused or Lava itself failed.
     """
@@ -136,9 +182,11 @@ def run_lava(
     netlist, _ = read_package(directory)
     x = as_messages(netlist, x)
     with tempfile.TemporaryDirectory() as scratch:
-        given, made = Path(scratch, "x.npz"), Path(scratch, "spikes.npz")
+        given, made, package = Path(scratch, "x.npz"), Path(scratch, "spikes.npz"), Path(scratch, "package")
+        _copy(directory, package)
         np.savez_compressed(given, x=x)
-        command = [str(interpreter), str(directory / "run.py"), "--input", str(given), "--out", str(made)]
+        program = [str(interpreter), "-I", "-B", str(package / "run.py")]
+        command = [*program, "--input", str(given), "--out", str(made)]
         code, log = _call(command, Path(scratch, "log"), timeout)
         if code == OVERFLOWED:
             raise VerificationError(f"Lava: {_last_line(log)}")
@@ -153,10 +201,17 @@ def run_lava(
     return Activity(recorded, logits, counts, len(x))
 
 
+def _copy(directory: Path, copy: Path) -> None:
+    """The files of a package in a folder of their own; it is the copy that is checked."""
+    for name in (*check_package(directory), PACKAGE_FILE):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(directory / name, copy / name)
+    check_package(copy)
+
+
 def _call(command: list[str], log: Path, timeout: float) -> tuple[int, str]:
     """(exit code, output) of a program; after `timeout` seconds it and all its children are killed."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     with log.open("w") as file:  # a file: Lava's children would keep a pipe open after their parent's end
         program = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
@@ -189,8 +244,9 @@ def _readme(netlist: Netlist, obstacle: str | None) -> str:
 Exported by snn-energy.  It runs in a plain Lava environment:
 
     python3.10 -m venv lava && lava/bin/pip install lava-nc==0.10.0 numpy==1.26.4 'h5py>=3.7,<4'
-    lava/bin/python run.py --input {SAMPLES_FILE} --out spikes.npz
+    lava/bin/python PACKAGE/run.py --input PACKAGE/{SAMPLES_FILE} --out spikes.npz
 
+in a folder beside this one: nothing may be added here, for run.py refuses what was not exported.
 `{SAMPLES_FILE}` holds `x`, integers as the input takes them: clip(round(sample · scale)).  `spikes.npz` gets
 each population's spikes under its name, (B, T, C, H, W), and logits, (B, K), under `<readout>:logits`.
 {extra}

@@ -47,12 +47,17 @@ class Reader(PoolReader):
         self.staa = staa
 
     def run(self) -> Plan:
+        if self.graph.spiking and not self.graph.neurons:
+            self.refuse(
+                self.graph.spiking[0],
+                "its neurons are written out, but not all as v ← a·v + b·x with a threshold and a reset to 0 "
+                "or by the threshold: use SpikingJelly's neurons, or export to onnx, which takes any",
+            )
         for node in self.graph:
-            handler = HANDLERS.get(type(node))
-            if handler is None:
+            if type(node) not in HANDLERS:
                 self.refuse(node, WAYS_OUT.get(type(node), "replace it or keep it outside the network"))
-            assert handler is not None
-            self.held[node.name] = handler(self, node, *(self.held[i] for i in node.inputs))
+            handler = getattr(self, HANDLERS[type(node)].__name__)  # a subclass may have its own
+            self.held[node.name] = handler(node, *(self.held[i] for i in node.inputs))
         for name in self.graph.outputs:
             self.finish(self.graph[name])
         return self.plan
@@ -325,4 +330,10 @@ WAYS_OUT: dict[type[n.Node], str] = {
     n.Activation: "a chip has spiking neurons only: replace it by a LIF",
     n.Heaviside: "use a LIF node of SpikingJelly",
     n.Constant: "add it as the bias of a convolution",
+    n.Sub: "add instead: let the layer in front learn the sign",
+    n.Div: "fold the divisor into the weights or the threshold",
+    n.Threshold: "use a spiking neuron of SpikingJelly",
+    n.Concat: "give each branch its own layer and add the currents",
+    n.Stack: "show the input at every step and let the neurons keep the time",
+    n.Pad: "let the convolution behind it pad with zeros",
 }

@@ -9,7 +9,7 @@ import numpy as np
 from snn_energy.exporters.netlist import int_ops
 from snn_energy.exporters.netlist.record import SPIKING, VOLTAGE_LIMIT, Array, Netlist, StaaLif
 from snn_energy.exporters.netlist.simulate import Activity, simulate, staa_membrane
-from snn_energy.exporters.verify import Difference, NeuronCheck
+from snn_energy.exporters.verification import Difference, NeuronCheck
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,16 @@ def simulate(
     return Simulator(netlist, xp=xp).run(x, batch=batch, probes=probes)
 
 
+def as_maps(node: Input, time_steps: int, x: Array) -> Array:
+    """Vectors (N, C) and lines (N, C, L), or (N, T, …) of them, as maps (C, H, W), as a netlist has them."""
+    for lead in (1, 2):
+        inner = x.shape[lead:]
+        alike = 1 <= len(inner) < 3 and (inner[0], *[1] * (3 - len(inner)), *inner[1:]) == node.shape
+        if alike and (lead == 1 or x.shape[1] == time_steps):
+            return x.reshape(*x.shape[:lead], *node.shape)
+    return x
+
+
 def as_messages(netlist: Netlist, x: Array) -> Array:
     """Check integer samples against the netlist's only input and hold images still: (B, T, C, H, W)."""
     (name,) = netlist.named(Input)
@@ -104,6 +114,7 @@ def as_messages(netlist: Netlist, x: Array) -> Array:
     x = np.asarray(x)
     if not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
         raise DataError(f"{name} takes integers, not {x.dtype}; encode the samples with the input's scale")
+    x = as_maps(node, netlist.time_steps, x)
     if x.ndim == 4:
         x = np.repeat(x[:, None], netlist.time_steps, axis=1)
     if x.ndim != 5 or x.shape[1:] != (netlist.time_steps, *node.shape):
@@ -131,7 +142,8 @@ def encode(netlist: Netlist, x: Array) -> Array:
     node = netlist.nodes[name]
     assert isinstance(node, Input)
     low, high = message_range(node)
-    return np.clip(np.rint(np.asarray(x, np.float64) * node.scale), low, high).astype(np.int32)
+    x = as_maps(node, netlist.time_steps, np.asarray(x, np.float64))
+    return np.clip(np.rint(x * node.scale), low, high).astype(np.int32)
 
 
 class Simulator:

@@ -7,19 +7,20 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from snn_energy.errors import DataError
+from snn_energy.exporters.network import Network, batches, classes, scores
 from snn_energy.exporters.onnx.lif import DOMAIN
 from snn_energy.exporters.onnx.run import OnnxModel
-from snn_energy.exporters.verify import Difference, NeuronCheck, Verification, read_verification
+from snn_energy.exporters.verification import Difference, NeuronCheck, Verification
+from snn_energy.graph.dims import values
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.interpret import membrane, run
+from snn_energy.graph.nodes import Heaviside, Node
+from snn_energy.models.at_rest import at_rest
 
 BATCH = 16
 
@@ -30,25 +31,24 @@ def compare(
     x: np.ndarray,
     y: np.ndarray | None = None,
     *,
-    model: nn.Module | None = None,
+    network: Network | None = None,
     form: str,
 ) -> Verification:
-    """Run reference and file on the same samples x (N, ...).
+    """Run reference and file on the same samples `x`, as the network takes them.
 
     `model_bytes`: the file with the spikes and currents of `graph.neurons` among its outputs (`with_debug`).
-    The reference is `model`, or the interpreter on `graph` where no model is given.
+    The reference is the model of `network`, or the interpreter on `graph` where none is given.
     """
     runner = OnnxModel(model_bytes)
-    counts: dict[str, list[int]] = {node.name: [0, 0, 0] for node in graph.neurons}
+    counts: dict[str, list[int]] = {node.name: [0, 0, 0] for node in graph.spiking}
     differences: list[Difference] = []
-    worst, changed, correct = 0.0, 0, [0, 0]
-    for start in range(0, len(x), BATCH):
-        part = x[start : start + BATCH]
-        logits, spikes = reference(graph, model, part)
+    worst, changed, correct, samples = 0.0, 0, [0, 0], x.shape[graph.batch_axis]
+    for start, part in batches(x, graph.batch_axis, BATCH):
+        expected, spikes = reference(graph, network, part)
         out = runner.run(part)
-        answer = out[runner.outputs[0]]
+        wanted, answer = scores(expected, graph), scores(out[runner.outputs[0]], graph)
         found = {name: torch.from_numpy(out[name]).reshape(s.shape) for name, s in spikes.items()}
-        clean = np.ones(len(part), bool)
+        clean = np.ones(len(wanted), bool)
         unequal = {name: found[name] != s for name, s in spikes.items()}
         for name, mask in unequal.items():
             check = (mask.numel(), int(spikes[name].sum()), int(mask.sum()))
@@ -57,17 +57,18 @@ def compare(
         if not clean.all():
             differences += first_differences(graph, part, spikes, unequal, out, start)
         if clean.any():
-            worst = max(worst, float(np.abs(answer - logits)[clean].max()))
-        changed += int((answer.argmax(-1) != logits.argmax(-1)).sum())
-        if y is not None:
-            for i, given in enumerate((logits, answer)):
-                correct[i] += int((given.argmax(-1) == y[start : start + BATCH]).sum())
-    accuracy = {} if y is None else {"model": correct[0] / len(x), "file": correct[1] / len(x)}
+            worst = max(worst, float(np.abs(answer - wanted)[clean].max()))
+        given = [classes(each, graph) for each in (wanted, answer)]
+        changed += int((given[0] != given[1]).reshape(len(wanted), -1).any(axis=1).sum())
+        if y is not None and given[0].ndim == 1:
+            for i in (0, 1):
+                correct[i] += int((given[i] == y[start : start + BATCH]).sum())
+    accuracy = {} if y is None else {"model": correct[0] / samples, "file": correct[1] / samples}
     neurons = tuple(NeuronCheck(name, *count) for name, count in counts.items())
     return Verification(
         target="onnx",
         form=form,
-        samples=len(x),
+        samples=samples,
         logits_difference=worst if np.isfinite(worst) else float("inf"),
         predictions_differ=changed,
         neurons=neurons,
@@ -78,33 +79,51 @@ def compare(
 
 
 def reference(
-    graph: Graph, model: nn.Module | None, x: np.ndarray
+    graph: Graph, network: Network | None, x: np.ndarray
 ) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
-    """Logits (B, K) and every neuron's spikes (T, B, ...) of the model itself."""
-    if model is None:
-        held = run(graph, x)
-        return held[graph.outputs[0]].numpy(), {node.name: held[node.name] for node in graph.neurons}
+    """The answer in the network's own layout, and every neuron's spikes (T, B, ...), of the model itself."""
+    if network is None:
+        return _in_the_graph(graph, x)
     fired: dict[str, list[torch.Tensor]] = defaultdict(list)
     hooks = []
     for path in dict.fromkeys(node.module for node in graph.neurons):
         hook = _recorder(fired[path])
-        hooks.append(model.get_submodule(path).register_forward_hook(hook))
+        hooks.append(network.model.get_submodule(path).register_forward_hook(hook))
     try:
-        from spikingjelly.activation_based import functional
-
-        functional.reset_net(model)
-        with torch.no_grad():
-            logits = model(torch.from_numpy(x))
-        functional.reset_net(model)
+        with at_rest(network.model) as rest:
+            answer = network.answer(x, rest)
     finally:
         for handle in hooks:
             handle.remove()
     calls = {path: iter(outputs) for path, outputs in fired.items()}
-    return logits.numpy(), {node.name: next(calls[node.module]) for node in graph.neurons}
+    spikes = {node.name: next(calls[node.module], None) for node in graph.neurons}
+    batch = x.shape[graph.batch_axis]
+    known = {
+        node.name: s
+        for node in graph.neurons
+        if (s := spikes[node.name]) is not None and s.shape == values(node.shape, graph.time_steps, batch)
+    }
+    if len(known) < len(graph.spiking):  # neurons that are written out in the forward are no modules
+        known = _in_the_graph(graph, x)[1] | known
+    return answer.numpy(), known
+
+
+def _in_the_graph(graph: Graph, x: np.ndarray) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+    held = run(graph, x)
+    return held[graph.outputs[0]].numpy(), {n.name: _steps(held[n.name], n) for n in graph.spiking}
+
+
+def _steps(spikes: torch.Tensor, node: Node) -> torch.Tensor:
+    """Spikes as (T, B, …): those of a step function without a time axis are one step."""
+    return spikes if node.shape[:2] == ("T", "B") else spikes[None]
 
 
 def _recorder(outputs: list[torch.Tensor]) -> Any:
-    return lambda module, args, output: outputs.append(output.detach().clone())
+    def record(module: Any, args: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            outputs.append(output.detach().clone())
+
+    return record
 
 
 def first_differences(
@@ -119,13 +138,16 @@ def first_differences(
 
     All spikes before it are equal, so the file's currents into that layer must be the true ones.
     """
-    exact = run(graph, x, dtype=torch.float64, forced=spikes)
-    for sample in range(len(x)):
-        for node in graph.neurons:
+    forced = {name: s if graph[name].shape[:2] == ("T", "B") else s[0] for name, s in spikes.items()}
+    exact = run(graph, x, dtype=torch.float64, forced=forced)
+    for sample in range(x.shape[graph.batch_axis]):
+        for node in graph.spiking:
+            if node.name not in unequal:
+                continue
             places = unequal[node.name][:, sample].nonzero()
             if len(places):
                 step, *index = (int(i) for i in places[0])
-                current = exact[node.inputs[0]]
+                current = _steps(exact[node.inputs[0]], node)
                 h, threshold = membrane(node, current, spikes[node.name])
                 value = float(h[(step, sample, *index)])
                 got = every_step(out[f"{node.name}.current"], current.shape)[: step + 1, sample]
@@ -151,10 +173,15 @@ def with_debug(model: Any, graph: Graph) -> bytes:
     held = {v.name for v in copy.graph.output}
     calls = {node.output[0]: node for node in copy.graph.node if node.domain == DOMAIN}
     flat = {tensor: node.input[0] for node in copy.graph.node for tensor in node.output}
-    for neuron in graph.neurons:
-        call = calls.get(neuron.name) or calls[flat[neuron.name]]
+    makes = {tensor: node for node in copy.graph.node for tensor in node.output}
+    for neuron in graph.spiking:
         name = f"{neuron.name}.current"
-        copy.graph.node.append(helper.make_node("Identity", [call.input[0]], [name], name=name))
+        if isinstance(neuron, Heaviside):
+            received = makes[makes[neuron.name].input[0]].input[0]  # Cast(Greater(current, threshold))
+        else:
+            call = calls.get(neuron.name) or calls[flat[neuron.name]]
+            received = call.input[0]
+        copy.graph.node.append(helper.make_node("Identity", [received], [name], name=name))
         for output in {neuron.name, name} - held:
             copy.graph.output.append(helper.make_tensor_value_info(output, 1, None))
     return copy.SerializeToString()
@@ -164,26 +191,6 @@ def versions() -> dict[str, str]:
     """What took part, by version."""
     names = ("snn-energy", "torch", "spikingjelly", "numpy", "onnx", "onnxruntime")
     return {name: metadata.version(name) for name in names}
-
-
-def file_record(path: Path) -> dict[str, Any]:
-    """Size and sha256 of a file."""
-    data = path.read_bytes()
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def check_files(directory: Path) -> dict[str, Any]:
-    """The directory's record; `DataError` where a file is missing or is not what was exported."""
-    record = read_verification(directory / "verification.json")
-    for name, expected in record["files"].items():
-        path = directory / name
-        if not path.exists():
-            raise DataError(f"{path}: missing; verification.json lists it")
-        found = file_record(path)
-        if found["sha256"] != expected["sha256"]:
-            wanted, got = expected["sha256"][:12], found["sha256"][:12]
-            raise DataError(f"{path}: corrupted or replaced (sha256 {got}…, exported as {wanted}…)")
-    return record
 
 
 def weights_hash(graph: Graph) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
+from snn_energy.exporters.network import batches, classes, scores, take
 from snn_energy.exporters.onnx.run import OnnxModel
+from snn_energy.exporters.verification import Part
 from snn_energy.files import atomic_write
 from snn_energy.graph.graph import Graph
 
@@ -21,39 +23,43 @@ SYNAPSES = ["Conv", "ConvTranspose", "Gemm"]
 class _Samples:
     """The calibration data, one small batch at a time, as onnxruntime asks for it."""
 
-    def __init__(self, name: str, x: np.ndarray) -> None:
-        self.batches: Iterator[dict[str, np.ndarray]] = iter(
-            [{name: x[i : i + 8]} for i in range(0, len(x), 8)]
-        )
+    def __init__(self, graph: Graph, x: np.ndarray) -> None:
+        name = graph.inputs[0].name
+        self.batches = iter([{name: part} for _, part in batches(x, graph.batch_axis, 8)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)
 
 
-def quantize_int8(path: Path, graph: Graph, x: np.ndarray, y: np.ndarray | None) -> dict[str, Any]:
-    """Write model.int8.onnx beside a multi-step file; returns what to add to its verification record.
+@dataclass(frozen=True)
+class Int8Part(Part):
+    """What 8 bits change: answers that stay the same, and the file's size over the float file's."""
+
+    key: ClassVar[str] = "int8"
+    predictions_equal: float
+    samples: int
+    size_over_float: float
+
+
+def quantize_int8(
+    path: Path, graph: Graph, x: np.ndarray, y: np.ndarray | None
+) -> tuple[Int8Part, dict[str, float]]:
+    """Write model.int8.onnx beside a multi-step file; returns its part of the record, and its accuracy.
 
     Weights become int8 per output channel; what enters a synapse becomes uint8 over the range seen on at most
     128 samples, which a spike train (0 and 1) survives exactly.  Spikes may differ, by design: reported are
     accuracy (with labels) and how many predictions stay the same.
     """
-    from snn_energy.exporters.onnx.compare import file_record
-
     target = path.with_name(INT8_FILE)
     with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
-        _quantize(path, temporary, graph.inputs[0].name, x[:CALIBRATION], Path(folder))
-    before, after = (_answers(OnnxModel(file), x) for file in (path, target))
-    record = file_record(target)
-    return {
-        "files": {INT8_FILE: record},
-        "accuracy": {} if y is None else {"int8": float((after == y).mean())},
-        "predictions_equal": float((before == after).mean()),
-        "samples": len(x),
-        "size_over_float": round(record["bytes"] / path.stat().st_size, 4),
-    }
+        _quantize(path, temporary, graph, take(x, slice(CALIBRATION), graph.batch_axis), Path(folder))
+    before, after = (_answers(OnnxModel(file), graph, x) for file in (path, target))
+    size = round(target.stat().st_size / path.stat().st_size, 4)
+    part = Int8Part(float((before == after).mean()), len(before), size)
+    return part, {} if y is None else {"int8": float((after == y).mean())}
 
 
-def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) -> None:
+def _quantize(path: Path, target: Path, graph: Graph, x: np.ndarray, folder: Path) -> None:
     import onnx
     from onnx.inliner import inline_local_functions
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -64,7 +70,7 @@ def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) 
     quantize_static(
         str(folder / "prepared.onnx"),
         str(target),
-        _Samples(name, x),
+        _Samples(graph, x),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=SYNAPSES,
         per_channel=True,
@@ -73,6 +79,6 @@ def _quantize(path: Path, target: Path, name: str, x: np.ndarray, folder: Path) 
     )
 
 
-def _answers(model: OnnxModel, x: np.ndarray) -> np.ndarray:
-    parts = [next(iter(model.run(x[i : i + 16]).values())).argmax(-1) for i in range(0, len(x), 16)]
-    return np.concatenate(parts)
+def _answers(model: OnnxModel, graph: Graph, x: np.ndarray) -> np.ndarray:
+    runs = (model.run(part)[model.outputs[0]] for _, part in batches(x, graph.batch_axis, 16))
+    return np.concatenate([classes(scores(run, graph), graph) for run in runs])

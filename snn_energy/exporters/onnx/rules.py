@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from snn_energy.errors import UnsupportedOp
 from snn_energy.exporters.onnx.lif import just_below
-from snn_energy.exporters.onnx.write import FLOAT, Layout, Writer
+from snn_energy.exporters.onnx.write import FLOAT, Layout, Rules, Writer
 from snn_energy.graph import nodes as n
 from snn_energy.graph.dims import value
-from snn_energy.graph.nodes import Node
 from snn_energy.graph.simplify import norm_affine
 
 
@@ -217,7 +215,7 @@ def _repeat(w: Writer, node: n.Repeat) -> None:
     )
 
 
-RULES: dict[type[Node], Callable[[Writer, Any], None]] = {
+RULES: Rules = {
     n.Input: _input,
     n.Constant: _constant,
     n.Conv: _conv,

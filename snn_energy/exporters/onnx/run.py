@@ -40,6 +40,8 @@ class OnnxModel:
             self.form, self.meta = meta["form"], meta
             self.time_steps, self.steps_per_call = int(meta["time_steps"]), int(meta["steps_per_call"])
             self.takes_frames: bool = json.loads(meta["takes_frames"])
+            self.batch_axis = int(meta.get("batch_axis", 0))
+            self.answers_steps: int | None = json.loads(meta.get("answers_steps", "null"))
             self.class_names: list[str] | None = json.loads(meta.get("class_names", "null"))
         except Exception as error:
             name = "the ONNX model" if isinstance(source, bytes) else str(source)
@@ -55,7 +57,7 @@ class OnnxModel:
     def run(self, x: Any) -> dict[str, np.ndarray]:
         """All T steps of a batch from rest: outputs by name; further outputs (T·B, ...) if the file has them.
 
-        x: (B, C, H, W), or (B, T, C, H, W) if the network takes frames.
+        x: (B, C, H, W), or (B, T, C, H, W), or (T, B, …), as the network takes it.
         """
         x = np.asarray(x, np.float32)
         if self.form == "multi-step":
@@ -63,16 +65,22 @@ class OnnxModel:
             return dict(
                 zip(self.outputs, self.session.run(self.outputs, {self.inputs[0].name: x}), strict=True)
             )
-        steps = x.shape[1] if self.takes_frames and x.ndim > 1 else self.time_steps
+        time = 1 - self.batch_axis
+        steps = x.shape[time] if self.takes_frames and x.ndim > 1 else self.time_steps
         if steps % self.steps_per_call:
             raise DataError(f"{steps} time steps; must be a multiple of {self.steps_per_call}")
         state: dict[str, np.ndarray] | None = None
         calls = []
         for t in range(0, steps, self.steps_per_call):
-            out, state = self.step(x[:, t : t + self.steps_per_call] if self.takes_frames else x, state)
+            span = (slice(None),) * time + (slice(t, t + self.steps_per_call),)
+            out, state = self.step(x[span] if self.takes_frames else x, state)
             calls.append(out)
         logits, *others = self.outputs
-        result = {logits: np.mean([c[logits] for c in calls], axis=0, dtype=np.float32)}
+        answers = [c[logits] for c in calls]
+        if self.answers_steps is None:
+            result = {logits: np.mean(answers, axis=0, dtype=np.float32)}
+        else:
+            result = {logits: np.concatenate(answers, axis=self.answers_steps)}
         return result | {name: np.concatenate([c[name] for c in calls]) for name in others}
 
     def step(
@@ -81,7 +89,7 @@ class OnnxModel:
         """One call of the single-step form: outputs, and the state for the next; None starts at rest."""
         x = np.asarray(x, np.float32)
         self.check(x)
-        state = self.rest(len(x)) if state is None else state
+        state = self.rest(x.shape[self.batch_axis]) if state is None else state
         if TIME_STEP in state and state[TIME_STEP][0] >= self.time_steps:
             reason = f"the network encodes {self.time_steps} steps; begin again from rest"
             raise DataError(f"time step {state[TIME_STEP][0]}: {reason}")

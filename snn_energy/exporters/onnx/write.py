@@ -7,6 +7,7 @@ a `Reshape` between them copies nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from snn_energy.graph.nodes import Node
 from snn_energy.graph.tighten import tighten
 
 Layout = Literal["flat", "full"]
+Rules = Mapping[type[Node], Callable[["Writer", Any], None]]
 IR_VERSION = 10
 FLOAT = 1  # TensorProto.FLOAT
 TIME_STEP = "time_step"
@@ -38,12 +40,12 @@ TIME_STEP = "time_step"
 class Writer:
     """Builds one ModelProto.  `stateful`: neurons take their membrane as an input and return it.
 
-    `within`: the graph is a neuron's body and becomes a function, where a weight that every step uses is one
-    argument.
+    `rules`: for each kind of node, what appends it.  `within`: the graph is a neuron's body and becomes a
+    function, where a weight that every step uses is one argument.
     """
 
-    def __init__(self, graph: Graph, *, stateful: bool = False, within: bool = False) -> None:
-        self.graph, self.stateful, self.within = graph, stateful, within
+    def __init__(self, graph: Graph, rules: Rules, *, stateful: bool = False, within: bool = False) -> None:
+        self.graph, self.rules, self.stateful, self.within = graph, rules, stateful, within
         self.steps = graph.time_steps
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
@@ -157,13 +159,11 @@ class Writer:
 
     def write(self, node: Node) -> None:
         """Append what computes one Graph node."""
-        from snn_energy.exporters.onnx.rules import RULES
-
-        if type(node) not in RULES:
-            known = ", ".join(sorted(kind.__name__ for kind in RULES))
+        if type(node) not in self.rules:
+            known = ", ".join(sorted(kind.__name__ for kind in self.rules))
             way_out = "express the module with these"
             raise UnsupportedOp(node.name, f"{node.op} to ONNX", supported=known, way_out=way_out)
-        RULES[type(node)](self, node)
+        self.rules[type(node)](self, node)
 
     def common(self, node: Node) -> Layout:
         """The layout in which all operands of an elementwise node line up."""
@@ -220,7 +220,7 @@ class Writer:
 
     def body(self, node: n.Neuron) -> None:
         """A call of a function made from the neuron's own graph; its weights are arguments."""
-        inner = Writer(tighten(node.step if self.stateful else node.body), within=True)
+        inner = Writer(tighten(node.step if self.stateful else node.body), self.rules, within=True)
         kind = f"{node.kind}Step" if self.stateful else node.kind
         weights, function = body_function(inner, kind, self.functions)
         self.functions.setdefault(function.name, function)

@@ -184,6 +184,8 @@ def _conv(axes: int) -> Callable[[Mapping[str, Any], Shape], Built]:
         if weight.dim() != axes + 2:
             raise ConfigError(f"weight of shape {tuple(weight.shape)}, must have {axes + 2} axes")
         groups = whole(node, "groups", 1, 1)[0]
+        around, groups = _zeros(node, axes, groups)
+        weight = _without_zeros(weight, around, groups if whole(node, "groups", 1, 1)[0] == 1 else 1)
         outputs, inputs = weight.shape[0], weight.shape[1] * groups
         takes = _map_of(shape, axes, inputs)
         padding = node["padding"]
@@ -194,11 +196,32 @@ def _conv(axes: int) -> Callable[[Mapping[str, Any], Shape], Built]:
         bias = _bias(node, outputs)
         kernel: Any = tuple(weight.shape[2:])
         options: Any = {name: whole(node, name, axes, 1) for name in ("stride", "dilation")}
-        options |= {"padding": padding if isinstance(padding, str) else whole(node, "padding", axes, 0)}
+        if not isinstance(padding, str):
+            sides = zip(whole(node, "padding", axes, 0), around, options["dilation"], strict=True)
+            padding = tuple(p - rows * d for p, rows, d in sides)
+        options |= {"padding": padding}
         layer = kinds[axes](inputs, outputs, kernel, groups=groups, bias=bias is not None, **options)
         return _filled(layer, weight, bias), takes
 
     return conv
+
+
+def _zeros(node: Mapping[str, Any], axes: int, groups: int) -> tuple[tuple[int, ...], int]:
+    """What our export says it filled up with zeros: rows on each side of a kernel, and between groups."""
+    metadata = node.get("metadata") or {}
+    around, between = metadata.get("zeros_around"), metadata.get("zeros_between_groups")
+    sides = tuple(int(n) for n in np.ravel(around)) if around is not None else (0,) * axes
+    return sides, groups if between is None else int(np.ravel(between)[0])
+
+
+def _without_zeros(weight: torch.Tensor, around: tuple[int, ...], groups: int) -> torch.Tensor:
+    """The kernel (O, I/groups, …) of one that was filled up."""
+    for axis, rows in enumerate(around, 2):
+        weight = weight.narrow(axis, rows, weight.shape[axis] - 2 * rows)
+    if groups == 1:
+        return weight
+    blocks = zip(weight.chunk(groups, 0), range(groups), strict=True)
+    return torch.cat([block.chunk(groups, 1)[group] for block, group in blocks])
 
 
 def _pool(total: bool) -> Callable[[Mapping[str, Any], Shape], Built]:

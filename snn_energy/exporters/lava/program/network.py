@@ -3,7 +3,6 @@
 The files hold (C, H, W) arrays in PyTorch's order; Lava's are (W, H, C), and its convolution flips kernels.
 """
 
-import hashlib
 import json
 
 import h5py
@@ -19,25 +18,6 @@ from scipy.sparse import csr_matrix, identity
 from processes.process import Delay, GradedMaxPool, Recorder, SpikeAttention, StaaLif
 
 CURRENT_LIMIT = 1 << 17
-
-
-class ChangedFile(Exception):
-    """A file of the package is not the one that was exported."""
-
-
-def check_files(folder):
-    """Compare every file of the package with the hashes in manifest.json; return the manifest."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    plain = {key: value for key, value in manifest.items() if key != "sha256"}
-    if hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest() != manifest["sha256"]:
-        raise ChangedFile("manifest.json was changed after export")
-    for name, digest in manifest["files"].items():
-        if (
-            not (folder / name).is_file()
-            or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest
-        ):
-            raise ChangedFile(f"{name} was changed after export: its SHA-256 is not the manifest's")
-    return manifest
 
 
 def read(folder):

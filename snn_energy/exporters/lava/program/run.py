@@ -6,23 +6,64 @@ probed population under its name, (B, T, C, H, W), and a readout's logits, (B, K
 Exit codes: 0 done, 2 bad input or a changed package, 3 a current left the range of its register.
 """
 
-import argparse
-import logging
-import pathlib
+import os
 import sys
-import tempfile
-import time
-import warnings
 
-import numpy as np
+FOLDER = os.path.dirname(os.path.realpath(__file__))
+sys.path[:] = [place for place in sys.path if os.path.realpath(place) != FOLDER]  # until it is checked
+sys.dont_write_bytecode = True
+
+import argparse  # noqa: E402
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import logging  # noqa: E402
+import pathlib  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+import warnings  # noqa: E402
 
 LOGITS = ":logits"
-FOLDER = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(FOLDER))
+UNLISTED = ("manifest.json", "verification.json")
+
+
+class ChangedFile(Exception):
+    """The package is not the one that was exported."""
+
+
+def check_files(folder):
+    """Compare the files of the package with manifest.json: none changed, missing or added; return it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    plain = {key: value for key, value in manifest.items() if key != "sha256"}
+    if hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest() != manifest["sha256"]:
+        raise ChangedFile("manifest.json was changed after export")
+    listed = manifest["files"]
+    if "run.py" not in listed:
+        raise ChangedFile("manifest.json was changed after export: it does not list run.py")
+    folders = {parent.as_posix() for name in listed for parent in pathlib.PurePosixPath(name).parents}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        usual = name in folders if path.is_dir() else name in listed or name in UNLISTED
+        if path.is_symlink() or not usual:
+            raise ChangedFile(f"{name} was added after export")
+    for name, digest in listed.items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise ChangedFile(f"{name} was changed after export: its SHA-256 is not the manifest's")
+    return manifest
+
+
+try:
+    MANIFEST = check_files(pathlib.Path(FOLDER))
+except (ChangedFile, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(2)
+
+sys.path.insert(0, FOLDER)
 import shim  # noqa: E402
 
 shim.install()
 import network  # noqa: E402
+import numpy as np  # noqa: E402
 from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 
@@ -37,13 +78,14 @@ def main():
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     try:
-        manifest = network.check_files(FOLDER)
-        netlist, arrays = network.read(FOLDER)
+        if os.path.dirname(os.path.realpath(arguments.out)) == FOLDER:
+            raise ValueError(f"--out {arguments.out}: name a place outside the package")
+        netlist, arrays = network.read(pathlib.Path(FOLDER))
         x = messages(netlist, arguments.input)
-    except (network.ChangedFile, OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError) as error:
         sys.exit(fail(2, f"{type(error).__name__}: {error}"))
     started = time.time()
-    recorded, watched = run(netlist, arrays, x, manifest["watch"])
+    recorded, watched = run(netlist, arrays, x, MANIFEST["watch"])
     for name, values in watched.items():
         if np.abs(values).max() >= network.CURRENT_LIMIT:
             sys.exit(fail(3, f"{name}: a current of {np.abs(values).max()} does not fit its register"))

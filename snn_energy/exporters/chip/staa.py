@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from snn_energy.errors import VerificationError
+from snn_energy.exporters.chip.energy import gate_products
+from snn_energy.exporters.chip.parts import GateError, StaaPart
 from snn_energy.exporters.lowering.staa import StaaParameters, read_module
 from snn_energy.exporters.netlist import staa_lif
-from snn_energy.exporters.netlist.energy import gate_products
 from snn_energy.exporters.netlist.record import Netlist, StaaLif
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.graph import Graph
@@ -74,20 +73,6 @@ class IntegerStaa(nn.Module):
         return spikes(self.node, x)
 
 
-@dataclass(frozen=True)
-class GateError:
-    """An integer STAA neuron against the float one on the same currents: what fixed point alone changes.
-
-    Spikes compared, those of the float neuron, those that differ; `membrane`: largest |ΔV| / threshold in
-    samples without differing spikes.
-    """
-
-    compared: int
-    spikes: int
-    differ: int
-    membrane: float
-
-
 def gate_errors(graph: Graph, netlist: Netlist, x: np.ndarray) -> dict[str, GateError]:
     """Every STAA neuron of the de-quantized `graph` for inputs `x`, rounded as the chip's."""
     held = run(graph, x, dtype=torch.float64, functions=functions(netlist))
@@ -108,19 +93,16 @@ def _gate_error(neuron: gn.Node, node: StaaLif, held: Mapping[str, Tensor]) -> G
     return GateError(wanted.numel(), int(wanted.sum()), int(unequal.sum()), worst)
 
 
-def report(graph: Graph, netlist: Netlist, x: np.ndarray) -> dict[str, Any]:
+def report(graph: Graph, netlist: Netlist, x: np.ndarray) -> StaaPart | None:
     """What a verification says of STAA neurons: nothing where there are none."""
     errors = gate_errors(graph, netlist, x)
     if not errors:
-        return {}
-    return {
-        "staa": {
-            "reference": "float64 gates on the same currents",
-            "samples": len(x),
-            "spikes_compared": sum(e.compared for e in errors.values()),
-            "spikes_differ": sum(e.differ for e in errors.values()),
-            "largest_membrane_error": max(e.membrane for e in errors.values()),
-            "gate_products": gate_products(netlist),
-            "by_neuron": {name: asdict(e) for name, e in errors.items()},
-        }
-    }
+        return None
+    return StaaPart(
+        samples=len(x),
+        gate_products=gate_products(netlist),
+        by_neuron=errors,
+        spikes_compared=sum(e.compared for e in errors.values()),
+        spikes_differ=sum(e.differ for e in errors.values()),
+        largest_membrane_error=max(e.membrane for e in errors.values()),
+    )

@@ -1,0 +1,1 @@
+"""From a model to a chip: calibrate, lower, simulate, compare, price, map."""
