@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snn_energy.data import Arrays, Images, load_data, read_input
+from snn_energy.data import Arrays, Part, load_data, read_input
 from snn_energy.errors import ConfigError, DataError
 
 
@@ -19,18 +19,20 @@ class Samples:
     `images` is a data set's part, or what the user's file holds: of any shape, perhaps several arrays by
     name.  `training`: the training part of their data set, where that is known.  `time_first`: the network
     takes the frames of a data set, (N, T, …) in `images`, as (T, B, …), so that is how `batches` gives them.
+    `told`: the notes of a data set.
     """
 
-    images: Images | Arrays
+    images: Part | Arrays
     name: str
     class_names: tuple[str, ...] = ()
     training: Samples | None = None
     time_first: bool = False
+    told: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should be told of them."""
-        return self.images.notes if isinstance(self.images, Arrays) else ()
+        return self.images.notes if isinstance(self.images, Arrays) else self.told
 
     @property
     def axis(self) -> int:
@@ -67,11 +69,13 @@ def choose_samples(
     batch_axis: int | None = None,
     integers: bool = False,
     time_first: bool = False,
+    frames: int | None = None,
 ) -> Samples:
     """`input_file`, else the test part of `data`, else that of the recipe's data; the first `count` of them.
 
     `allow_nonfinite`: `input_file` may hold NaN and infinity; `batch_axis` and `integers`: how to read it
-    (`data.read_input`).  `time_first`: the network takes (T, B, …), and so is the file's x.
+    (`data.read_input`).  `time_first`: the network takes (T, B, …), and so is the file's x.  `frames`: how
+    many it takes, for event data; by default as the recipe says.
     Raises `DataError` if none of the three is there, `ConfigError` for both of the first two, a bad count,
     and still images for a network that takes frames.
     """
@@ -84,10 +88,12 @@ def choose_samples(
     name = data or (recipe or {}).get("data")
     if name is None:
         raise DataError("no samples are known for this network: give --data NAME or --input FILE.npz")
-    loaded = load_data(name)
-    if time_first and loaded.test.pixels.dim() != 5:
+    steps = frames or (recipe or {}).get("config", {}).get("T")
+    loaded = load_data(name, frames=steps if type(steps) is int else None)
+    if time_first and loaded.steps is None:
         raise ConfigError(
             f"{name} holds still images; this network takes frames, (T, N, …) in --input FILE.npz"
         )
     training = Samples(loaded.train, f"{name} (train)", loaded.class_names, None, time_first)
-    return Samples(loaded.test, f"{name} (test)", loaded.class_names, training, time_first).first(count)
+    test = Samples(loaded.test, f"{name} (test)", loaded.class_names, training, time_first, loaded.notes)
+    return test.first(count)

@@ -94,7 +94,7 @@ def test_a_data_set_is_found_by_name_with_and_without_a_place() -> None:
         return Data("?", images(len(where)), images(4, shape=(1, 2, 5)), ("a", "b", "c"))
 
     register_dataset("placed", placed)
-    assert list_data() == ("digits", "idx:DIR", "mine", "placed")
+    assert list_data()[-2:] == ("mine", "placed") and {"digits", "idx:DIR"} < set(list_data())
     assert load_data("mine").name == "mine" and mine().sample_shape == (1, 2, 5)
     assert len(load_data("placed:/a:b").train) == len("/a:b")
     samples = choose_samples({"data": "mine"}, count=2)

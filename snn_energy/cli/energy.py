@@ -62,9 +62,9 @@ def _names(what: str) -> list[tuple[str, str]]:
 
         return [(name, "") for name in list_recipes()]
     if what == "data":
-        from snn_energy.data import list_data
+        from snn_energy.data import describe_data
 
-        return [(name, "") for name in list_data()]
+        return list(describe_data().items())
     if what == "targets":
         from snn_energy.exporters.targets import TARGETS
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_energy.cli.loading import Loaded, load_model, running
+from snn_energy.cli.loading import Loaded, frames_of, load_model, running
 from snn_energy.cli.options import (
     Checkpoint,
     DataName,
@@ -85,7 +85,14 @@ def export(
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
     axis = Declared(layout=declared.get("layout")).batch_axis
-    chosen = choose_samples(loaded.recipe, data=data, input_file=input_file, count=samples, batch_axis=axis)
+    chosen = choose_samples(
+        loaded.recipe,
+        data=data,
+        input_file=input_file,
+        count=samples,
+        batch_axis=axis,
+        frames=frames_of(loaded),
+    )
     x, y = chosen.images.batch(slice(None))
     folder = out or Path(target)
     options = _declared(target, declared, loaded) | given(
@@ -99,7 +106,12 @@ def export(
     )
     if "class_names" in options_of(target):
         options["class_names"] = list(chosen.class_names or loaded.class_names) or None
-    source = Source(data or (loaded.recipe or {}).get("data"), batch_axis=axis, origin=dict(loaded.origin))
+    source = Source(
+        data or (loaded.recipe or {}).get("data"),
+        batch_axis=axis,
+        frames=frames_of(loaded),
+        origin=dict(loaded.origin),
+    )
     if chosen.training is not None and "calibration" in options_of(target):
         seen = chosen.training.take(min(CALIBRATION_SAMPLES, len(chosen.training.images)))
         options["calibration"] = seen.images.batch(slice(None))[0]
@@ -131,8 +143,14 @@ def verify(
     remembered = check_files(folder)["parts"].get("source", {})
     x = y = None
     if data is not None or input_file is not None or samples is not None:
-        axis = remembered.get("batch_axis")
-        chosen = choose_samples(remembered, data=data, input_file=input_file, count=samples, batch_axis=axis)
+        chosen = choose_samples(
+            remembered,
+            data=data,
+            input_file=input_file,
+            count=samples,
+            batch_axis=remembered.get("batch_axis"),
+            frames=remembered.get("frames"),
+        )
         x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
     typer.echo(verdict.require().summary())

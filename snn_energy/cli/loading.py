@@ -182,6 +182,7 @@ def choose(
         batch_axis=declared.batch_axis,
         integers=input_kind == "tokens" or takes_integers(loaded.model),
         time_first=time_first,
+        frames=frames_of(loaded),
     )
     images = chosen.images
     unsaid = declared.batch_axis is None and not time_first
@@ -191,6 +192,11 @@ def choose(
         if axis != images.axis:
             chosen = dataclasses.replace(chosen, images=dataclasses.replace(images, axis=axis))
     return chosen.first(count)
+
+
+def frames_of(loaded: Loaded) -> int | None:
+    """How many frames of event data the network takes, where that is known."""
+    return loaded.time_steps or getattr(getattr(loaded.model, "config", None), "T", None)
 
 
 LOOK = 32  # samples for a look

@@ -35,6 +35,7 @@ def train(
     from snn_energy.training import train as run
 
     loaded = load_recipe(recipe, tuple(overrides or ()))
+    part = "validation" if loaded.val_fraction else "test"
     console = Console()
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -46,7 +47,7 @@ def train(
 
         def on_step(step: Step) -> None:
             nonlocal shown
-            test = "" if step.test_accuracy is None else f" test {step.test_accuracy:.2%}"
+            test = "" if step.test_accuracy is None else f" {part} {step.test_accuracy:.2%}"
             scores = f"loss {step.loss:.3f} train {step.accuracy:.2%}{test}"
             if step.epoch > shown + 1 and not console.is_terminal:
                 console.print(f"epoch {step.epoch - 1}/{loaded.epochs}:{test}")
@@ -57,5 +58,16 @@ def train(
             )
 
         result = run(loaded, out or Path("runs") / loaded.name, device=device, on_step=on_step)
-    typer.echo(f"best test accuracy {result.accuracy:.2%} in epoch {result.epoch}; {result.seconds:.0f} s")
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
+    if result.chosen_by == "test":
+        typer.echo(
+            f"best test accuracy {result.accuracy:.2%} in epoch {result.epoch}; {result.seconds:.0f} s"
+        )
+        typer.echo(
+            "note: the epoch was chosen on the test part, as papers do; val_fraction=0.1 would not", err=True
+        )
+    else:
+        best = f"best {result.chosen_by} accuracy {result.chosen_accuracy:.2%} in epoch {result.epoch}"
+        typer.echo(f"{best}, test accuracy {result.accuracy:.2%}; {result.seconds:.0f} s")
     typer.echo(f"{result.best}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,21 +102,49 @@ def read_input(
         raise DataError(f"{path}: {error}") from None
 
 
+def read_labelled(path: str | Path, x: str = "x", y: str = "y") -> tuple[torch.Tensor, torch.Tensor]:
+    """The arrays called `x`, (N, …) as float32, and `y`, (N,) of classes, of an .npz file.
+
+    Raises `DataError` where one is missing, and for anything that `read_input` would not take.
+    """
+    path = Path(path)
+    names, arrays = _load(path, lambda names: [name for name in (x, y) if name in names])
+    if len(arrays) < 2:
+        missing = x if x not in arrays else y
+        raise DataError(f"{path}: has no array {missing!r}; it holds {', '.join(names) or 'none'}")
+    samples, labels = _numbers(path, x, arrays[x], False, False), _labels(path, arrays[y], y)
+    if not samples.dim() or len(samples) != len(labels):
+        raise DataError(
+            f"{path}: {x} has shape {tuple(samples.shape)}, {y} has {tuple(labels.shape)}: must be as many "
+            "along the first axis"
+        )
+    return samples, labels
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """`x` or all inputs, and `y`; the names of arrays beside an `x`."""
+
+    def choose(names: list[str]) -> list[str]:
+        inputs = ["x"] if "x" in names else [name for name in names if name != "y"]
+        return [*inputs, *(["y"] if "y" in names else [])]
+
+    names, arrays = _load(path, choose)
+    if not arrays.keys() - {"y"}:
+        raise DataError(f"{path}: has no array 'x' of samples, and none of another name but 'y'")
+    return arrays, [name for name in names if name not in arrays]
+
+
+def _load(path: Path, choose: Callable[[list[str]], list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of all arrays in the file, and those arrays that `choose` names.  Raises `DataError`."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            names = [key for key in file if key != "y"]
-            wanted = ["x"] if "x" in names else names
-            arrays = {key: file[key] for key in (*wanted, *(["y"] if "y" in file else []))}
+            names = list(file)
+            return names, {key: file[key] for key in choose(names)}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # a damaged file can raise anything inside zlib and NumPy's reader
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not an .npz file of plain arrays ({reason})") from error
-    if not wanted:
-        raise DataError(f"{path}: has no array 'x' of samples, and none of another name but 'y'")
-    return arrays, [name for name in names if name not in wanted]
 
 
 def _numbers(path: Path, name: str, x: np.ndarray, integers: bool, allow_nonfinite: bool) -> torch.Tensor:
@@ -138,9 +166,9 @@ def _numbers(path: Path, name: str, x: np.ndarray, integers: bool, allow_nonfini
     return torch.from_numpy(x)
 
 
-def _labels(path: Path, y: np.ndarray) -> torch.Tensor:
+def _labels(path: Path, y: np.ndarray, name: str = "y") -> torch.Tensor:
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != 1) or y.dtype.kind not in "iu":
-        raise DataError(f"{path}: y has shape {y.shape} of {y.dtype}; must be (N,) of whole numbers")
+        raise DataError(f"{path}: {name} has shape {y.shape} of {y.dtype}; must be (N,) of whole numbers")
     return torch.from_numpy(y.reshape(-1).astype(np.int64))
 
 

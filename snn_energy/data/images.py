@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from snn_energy.data.parts import order_of
 from snn_energy.errors import DataError
 
 
@@ -34,69 +35,41 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (C, H, W) or (T, C, H, W)."""
+        return tuple(self.pixels.shape[1:])
+
+    def some(self, index: torch.Tensor | slice) -> Images:
+        """Those samples, in that order."""
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, pixels=self.pixels[index], labels=labels)
+
     def take(self, count: int) -> Images:
         """The first `count` samples."""
-        labels = None if self.labels is None else self.labels[:count]
-        return replace(self, pixels=self.pixels[:count], labels=labels)
+        return self.some(slice(count))
 
     def batch(self, index: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Normalised float32 images (B, C, H, W) and labels (B,), or None for them."""
+        """Normalised float32 samples (B, C, H, W) or (B, T, C, H, W), and labels (B,), or None for them."""
         x = self.pixels[index].float() / self.scale
-        x = (x - self._channels(self.mean, x)) / self._channels(self.std, x)
+        x = (x - self._channels(self.mean)) / self._channels(self.std)
         return x, None if self.labels is None else self.labels[index]
 
-    def batches(self, size: int, shuffle: torch.Generator | None = None) -> Iterator[tuple]:
-        """All samples once, in order or, with a generator, shuffled; the last batch may be smaller."""
+    def batches(
+        self, size: int, shuffle: torch.Generator | None = None, *, start: int = 0
+    ) -> Iterator[tuple]:
+        """All samples once, in order or, with a generator, shuffled; the last batch may be smaller.
+
+        `start`: leave out that many batches.
+        """
         if shuffle is None:
-            for start in range(0, len(self), size):
-                yield self.batch(slice(start, start + size))
+            for first in range(start * size, len(self), size):
+                yield self.batch(slice(first, first + size))
         else:
-            for index in torch.randperm(len(self), generator=shuffle).split(size):
+            for index in order_of(len(self), shuffle).split(size)[start:]:
                 yield self.batch(index)
 
     @staticmethod
-    def _channels(values: tuple[float, ...], x: torch.Tensor) -> torch.Tensor:
+    def _channels(values: tuple[float, ...]) -> torch.Tensor:
         """Per-channel constants, shaped to broadcast over (B, [T,] C, H, W)."""
         return torch.tensor(values).reshape(-1, 1, 1)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set: its name as given, a training and a test part, the names of its classes.
-
-    Both parts have labels, 0 … K - 1 for K class names, and samples of one shape: images, or frames of T
-    steps.  Raises `DataError` for parts of which that is not true.
-    """
-
-    name: str
-    train: Images
-    test: Images
-    class_names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for what, part in (("training", self.train), ("test", self.test)):
-            _check_part(f"{self.name}: the {what} part", part, len(self.class_names))
-        train, test = (tuple(part.pixels.shape[1:]) for part in (self.train, self.test))
-        if train != test:
-            raise DataError(f"{self.name}: training samples of shape {train}, test samples of {test}")
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """(C, H, W)."""
-        return tuple(self.test.pixels.shape[1:])
-
-
-def _check_part(where: str, part: Images, classes: int) -> None:
-    """Raise `DataError` unless `part` has samples, and a class of `classes` for each of them."""
-    pixels, labels = part.pixels, part.labels
-    if pixels.dim() not in (4, 5) or not len(pixels):
-        shape = tuple(pixels.shape)
-        raise DataError(f"{where} has pixels {shape}; must be (N, C, H, W) or (N, T, C, H, W) with N ≥ 1")
-    if labels is None or labels.shape != (len(pixels),) or labels.dtype != torch.int64:
-        found = "no labels" if labels is None else f"labels {tuple(labels.shape)} of {labels.dtype}"
-        raise DataError(f"{where} has {found}; must be ({len(pixels)},) of torch.int64")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise DataError(
-            f"{where} has labels {low} to {high}; must be 0 to {classes - 1} for {classes} class names"
-        )

@@ -1,25 +1,67 @@
-"""What a data name means: `digits`, `idx:DIR`, or a data set that a user added."""
+"""What a data name means: `digits`, `cifar10:DIR`, …, or a data set that a user added."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
-from importlib import resources
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from snn_energy.data.idx import read_idx_folder
-from snn_energy.data.images import Data, Images
+from snn_energy.data import cifar, events, imagenet, memory
+from snn_energy.data.parts import Data
+from snn_energy.data.stream import default_workers
 from snn_energy.errors import ConfigError, DataError, suggest
 from snn_energy.plugins import Registry
 
-NAMES = ("digits", "idx:DIR")
 Loader = Callable[..., Data]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set of ours: how `load(name, place, **options)` reads it.
+
+    `place`: what follows the colon, DIR or FILE, or "" where nothing does; `options`: what may follow a
+    question mark, `NAME:DIR?size=48&T=10`, and of what type; `frames`: the number of frames is chosen by
+    whoever asks; `streams`: workers read it.
+    """
+
+    load: Loader
+    summary: str
+    place: str = ""
+    options: Mapping[str, type] = field(default_factory=dict)
+    frames: bool = False
+    streams: bool = False
+
+
+def _placed(load: Loader, *args: Any) -> Loader:
+    """`load(name, place, *args, **options)` as `load(name, place, **options)`."""
+    return lambda name, place, **options: load(name, place, *args, **options)
+
+
+EVENT_OPTIONS = {"T": int, "size": int}
+SOURCES: dict[str, Source] = {
+    "digits": Source(memory.load_digits, "1,797 handwritten digits 1×8×8, in this package"),
+    "digits-dvs": Source(
+        memory.load_digits_dvs, "the same as events of a moving camera, T×2×16×16", "", {"T": int}, True
+    ),
+    "idx": Source(memory.load_idx, "MNIST's format, such as Fashion-MNIST", "DIR"),
+    "npz": Source(memory.load_npz, "your arrays x_train, y_train, x_test, y_test", "FILE"),
+    "cifar10": Source(_placed(cifar.load_cifar, cifar.CIFAR10), "CIFAR-10, python or binary version", "DIR"),
+    "cifar100": Source(
+        _placed(cifar.load_cifar, cifar.CIFAR100), "CIFAR-100, python or binary version", "DIR"
+    ),
+    "imagenet": Source(
+        imagenet.load_imagenet, "train and val, folders of classes", "DIR", imagenet.OPTIONS, streams=True
+    ),
+    **{
+        kind: Source(_placed(events.load_events, release), release.summary, "DIR", EVENT_OPTIONS, True, True)
+        for kind, release in events.RELEASES.items()
+    },
+}
 
 
 def _accept(name: str, load: Any) -> Loader:
@@ -41,33 +83,79 @@ def register_dataset(name: str, load: Loader | None = None) -> Any:
     """
     if load is None:
         return functools.partial(register_dataset, name)
-    if name in ("digits", "idx"):
+    if name in SOURCES:
         raise ConfigError(f"data set {name!r} comes with snn-energy: choose another name")
     DATASETS.register(name, load)
     return load
 
 
+def describe_data() -> dict[str, str]:
+    """The names that `load_data` understands, with what stands behind each; users' own have no text."""
+    ours = {f"{kind}:{s.place}" if s.place else kind: s.summary for kind, s in SOURCES.items()}
+    return ours | dict.fromkeys(DATASETS, "")
+
+
 def list_data() -> tuple[str, ...]:
     """The names that `load_data` understands."""
-    return (*NAMES, *DATASETS)
+    return tuple(describe_data())
 
 
-def load_data(name: str) -> Data:
-    """The data set called `name`.
+def load_data(
+    name: str, *, val_fraction: float = 0.0, frames: int | None = None, workers: int | None = None
+) -> Data:
+    """The data set called `name`: `snn-energy list data` names all, docs/data.md says what each is.
 
-    `digits`: 1,797 handwritten digits of 1×8×8 (inside this package; 1,437 to train, 360 to test).
-    `idx:DIR`: a folder in MNIST's format, such as Debian's `idx:/usr/share/datasets/fashion-mnist`.
-    A name that `register_dataset` or an installed package added: what its function gives.
-    Raises `DataError` for anything else, or files that are not what they should be.
+    `val_fraction`: how much of every class of the training part becomes the validation part (none for 0).
+    `frames`: T of event data, unless the name says so, `NAME:DIR?T=10`.  `workers`: processes that read
+    ahead in data that does not stay in memory; by default as many as there are processors, at most 8.
+
+    Raises `DataError` for a name that means nothing, and files that are missing or not what they should be;
+    `ConfigError` for a bad `val_fraction` or `workers`.
     """
-    kind, _, where = name.partition(":")
-    if kind == "digits" and not where:
-        return _digits()
-    if kind == "idx" and where:
-        return _idx(Path(where).expanduser(), name)
-    if kind in DATASETS:
-        return _registered(kind, where, name)
-    raise DataError(f"unknown data {name!r}; {suggest(name, list_data())}")
+    match = re.match(r"([^:?]*)(?::([^?]*))?(?:\?(.*))?$", name, re.DOTALL)
+    kind = match[1] if match else ""
+    if kind in SOURCES:
+        given = (match[2] or "", match[3] or "") if match else ("", "")
+        data = _ours(name, kind, *given, frames, default_workers() if workers is None else workers)
+    else:
+        kind, _, where = name.partition(":")
+        if kind not in DATASETS:
+            raise DataError(f"unknown data {name!r}; {suggest(name, list_data())}")
+        data = _registered(kind, where, name)
+    return data.with_validation(val_fraction)
+
+
+def _ours(name: str, kind: str, place: str, query: str, frames: int | None, workers: int) -> Data:
+    source = SOURCES[kind]
+    if bool(place) != bool(source.place):
+        way_out = f"give its place, {kind}:{source.place}" if source.place else "takes no place after a colon"
+        raise DataError(f"data {name!r}: {way_out}")
+    if workers < 0:
+        raise ConfigError(f"workers = {workers}: must not be negative")
+    options = _options(name, source, query)
+    if source.frames:
+        options["steps"] = options.pop("T", frames)
+    if source.streams:
+        options["workers"] = workers
+    return source.load(name, Path(place).expanduser(), **options) if place else source.load(name, **options)
+
+
+def _options(name: str, source: Source, query: str) -> dict[str, Any]:
+    """What follows the question mark: `size=48&T=10`.  Raises `DataError` for anything else."""
+    found: dict[str, Any] = {}
+    for item in filter(None, query.split("&")):
+        key, _, text = item.partition("=")
+        if key not in source.options:
+            known = ", ".join(source.options) or "none"
+            raise DataError(f"data {name!r}: unknown option {key!r} (it has {known})")
+        kind = source.options[key]
+        try:
+            found[key] = kind(text)
+        except ValueError:
+            raise DataError(f"data {name!r}: {key} = {text!r}, must be {kind.__name__}") from None
+        if kind in (int, float) and not found[key] > 0:
+            raise DataError(f"data {name!r}: {key} = {text}, must be above 0")
+    return found
 
 
 def _registered(kind: str, where: str, name: str) -> Data:
@@ -88,52 +176,3 @@ def _registered(kind: str, where: str, name: str) -> Data:
         given = type(found).__name__
         raise DataError(f"data {name!r}: its function gave {given}, must give snn_energy.data.Data")
     return dataclasses.replace(found, name=name)
-
-
-def _digits() -> Data:
-    with (
-        resources.files("snn_energy.data").joinpath("digits.npz").open("rb") as stream,
-        np.load(stream) as file,
-    ):
-        images, labels, test = file["images"], file["labels"], file["test"]
-    return _data("digits", images[~test], labels[~test], images[test], labels[test], scale=16.0)
-
-
-def _idx(folder: Path, name: str) -> Data:
-    arrays = read_idx_folder(folder)
-    return _data(
-        name, *(arrays[f"{p}_{w}"] for p in ("train", "test") for w in ("images", "labels")), scale=255.0
-    )
-
-
-def _data(
-    name: str,
-    train_images: np.ndarray,
-    train_labels: np.ndarray,
-    test_images: np.ndarray,
-    test_labels: np.ndarray,
-    *,
-    scale: float,
-) -> Data:
-    """Grey images (N, H, W), normalised by the training part's mean and standard deviation.
-
-    Raises `DataError` where a part is empty, or where all training pixels are equal: they have no deviation.
-    """
-    for part_name, array in (("training", train_images), ("test", test_images)):
-        if not array.size:
-            raise DataError(f"{name}: the {part_name} part holds no pixels; its shape is {array.shape}")
-        if not np.isfinite(array).all():
-            raise DataError(f"{name}: the {part_name} part holds pixels that are NaN or infinite")
-    if train_images.min() == train_images.max():
-        raise DataError(
-            f"{name}: all pixels of the training part are {train_images.flat[0]}: constant images cannot be "
-            "normalised, their standard deviation is 0"
-        )
-    mean, std = float(train_images.mean()) / scale, float(train_images.std()) / scale
-
-    def part(images: np.ndarray, labels: np.ndarray) -> Images:
-        x, y = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
-        return Images(x, y, scale, (mean,), (std,))
-
-    classes = tuple(str(c) for c in range(int(max(train_labels.max(), test_labels.max())) + 1))
-    return Data(name, part(train_images, train_labels), part(test_images, test_labels), classes)

@@ -93,6 +93,7 @@ class Source(Part):
     data: str | None = None
     calibration: str | None = None
     batch_axis: int | None = None  # of the samples, where it was said
+    frames: int | None = None  # T of event data, where the network says it
     origin: Mapping[str, str] = field(default_factory=dict)  # the checkpoint, the code that built the network
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_energy.checkpoints import build, read_checkpoint, save_checkpoint
-from snn_energy.data import Data, Images, load_data
+from snn_energy.data import Data, Part, load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.files import write_text
 from snn_energy.models.neurons import reset
@@ -30,27 +30,43 @@ if TYPE_CHECKING:
     from snn_energy.training.quantize import Quantization
 
 
+COLUMNS = {
+    False: ("epoch", "lr", "loss", "train_accuracy", "test_accuracy"),
+    True: ("epoch", "lr", "loss", "train_accuracy", "validation_accuracy", "test_accuracy"),
+}
+"""Of log.csv, without and with a validation part: then the test part is looked at in the best epochs only."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """What the progress bar shows: `done` of `total` steps, this epoch's mean loss and training accuracy."""
+    """What the progress bar shows: `done` of `total` steps, this epoch's mean loss and training accuracy.
+
+    `test_accuracy`: of the epoch before, on the part by which the best epoch is chosen.
+    """
 
     epoch: int
     done: int
     total: int
     loss: float
     accuracy: float
-    test_accuracy: float | None  # of the epoch before
+    test_accuracy: float | None
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run; `best` is the checkpoint of the epoch with the highest test accuracy."""
+    """A finished run; `best` is the checkpoint of `epoch`, the one with the highest accuracy on `chosen_by`.
+
+    `accuracy`: on the test part, in that epoch; `chosen_accuracy`: on `chosen_by`, "test" or "validation".
+    """
 
     out: Path
     best: Path
     accuracy: float
     epoch: int
     seconds: float
+    chosen_by: str = "test"
+    chosen_accuracy: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -62,36 +78,39 @@ def train(
 ) -> Result:
     """Train `recipe.model` on `recipe.data`; write best.pth, last.pth, recipe.yaml, log.csv into `out`.
 
-    The best epoch is chosen by accuracy on the test part, as the official STAtten trainer does.  Checkpoints
-    are written whole or not at all.  Raises `SnnEnergyError` before anything is written if the recipe
-    cannot run.
+    The best epoch is chosen by accuracy on the validation part, `recipe.val_fraction` of the training part;
+    without one on the test part, as the official trainers do.  log.csv and the checkpoints say which.
+    Checkpoints are written whole or not at all.  Raises `SnnEnergyError` before anything is written if the
+    recipe cannot run.
     """
     started = time.monotonic()
     where = choose_device(device)
     torch.manual_seed(recipe.seed)
-    data = load_data(recipe.data)
-    model = initial_model(recipe).to(where)
+    model = initial_model(recipe)
+    data = recipe_data(recipe, getattr(model.config, "T", None))
+    model = model.to(where)
     check_fit(model, data, where)
     run = _Run(recipe, model, data, where)
     write_text(out / "recipe.yaml", yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
-    best, best_epoch = -1.0, 0
+    best: dict[str, Any] = {}
     with (out / "log.csv").open("w", newline="", encoding="utf-8") as stream:
-        log = csv.writer(stream)
-        log.writerow(["epoch", "lr", "loss", "train_accuracy", "test_accuracy", "seconds"])
+        log = csv.DictWriter(stream, [*COLUMNS[data.validation is not None], "seconds"])
+        log.writeheader()
         for epoch in range(1, recipe.epochs + 1):
             loss, train_accuracy = run.epoch(epoch, on_step)
             if not math.isfinite(loss):
                 raise SnnEnergyError(
                     f"loss became {loss} in epoch {epoch}: lower lr ({recipe.lr}) or set clip_grad"
                 )
-            run.test_accuracy = evaluate(run.result, data.test, recipe.batch_size * 4, where)
-            elapsed = time.monotonic() - started
-            row = (run.lr, loss, train_accuracy, run.test_accuracy, elapsed)
-            log.writerow([epoch, *(f"{value:.6g}" for value in row)])
+            lr = run.lr
+            found = run.measure(best.get(run.chosen_by, -1.0))
+            metrics = {**found, "train_accuracy": train_accuracy, "loss": loss}
+            better = found[run.chosen_by] > best.get(run.chosen_by, -1.0)
+            row = {"lr": lr, **metrics, "seconds": time.monotonic() - started}
+            log.writerow({"epoch": epoch} | {key: f"{value:.6g}" for key, value in row.items()})
             stream.flush()
-            better = run.test_accuracy > best
             if better:
-                best, best_epoch = run.test_accuracy, epoch
+                best = {**metrics, "epoch": epoch}
             for name in ("last", "best") if better else ("last",):
                 save_checkpoint(
                     out / f"{name}.pth",
@@ -99,14 +118,19 @@ def train(
                     name=recipe.model,
                     recipe=recipe,
                     epoch=epoch,
-                    metrics={
-                        "test_accuracy": run.test_accuracy,
-                        "train_accuracy": train_accuracy,
-                        "loss": loss,
-                    },
+                    metrics={**metrics, "best_epoch_chosen_by": run.chosen_by},
                     class_names=list(data.class_names),
                 )
-    return Result(out, out / "best.pth", best, best_epoch, time.monotonic() - started)
+    by = run.chosen_by.removesuffix("_accuracy")
+    spent = time.monotonic() - started
+    score, epoch = best["test_accuracy"], best["epoch"]
+    return Result(out, out / "best.pth", score, epoch, spent, by, best[run.chosen_by], data.notes)
+
+
+def recipe_data(recipe: Recipe, steps: int | None) -> Data:
+    """What a recipe trains on; event data with as many frames as its network has steps."""
+    workers = None if recipe.workers < 0 else recipe.workers
+    return load_data(recipe.data, val_fraction=recipe.val_fraction, frames=steps, workers=workers)
 
 
 def initial_model(recipe: Recipe) -> nn.Module:
@@ -120,10 +144,13 @@ def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
     """Raise `ConfigError` unless `model` takes one sample of `data` and has an output per class."""
     config = model.config
     channels, classes = getattr(config, "in_channels", None), getattr(config, "num_classes", None)
-    if channels is not None and channels != data.sample_shape[0]:
-        raise ConfigError(f"in_channels = {channels}: {data.name} has {data.sample_shape[0]}")
+    if channels is not None and channels != data.channels:
+        raise ConfigError(f"in_channels = {channels}: {data.name} has {data.channels}")
     if classes is not None and classes < len(data.class_names):
         raise ConfigError(f"num_classes = {classes}: {data.name} has {len(data.class_names)}")
+    steps = getattr(config, "T", None)
+    if None not in (steps, data.steps) and steps != data.steps:
+        raise ConfigError(f"T = {steps}: {data.name} has {data.steps} frames")
     x, _ = data.test.batch(slice(0, 1))
     try:
         evaluate_batch(model, x.to(device))
@@ -146,7 +173,7 @@ def evaluate_batch(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         model.train(was_training)
 
 
-def evaluate(model: nn.Module, images: Images, batch_size: int, device: torch.device) -> float:
+def evaluate(model: nn.Module, images: Part, batch_size: int, device: torch.device) -> float:
     """Share of `images` that `model` classifies right."""
     right = 0
     for x, y in images.batches(batch_size):
@@ -154,7 +181,7 @@ def evaluate(model: nn.Module, images: Images, batch_size: int, device: torch.de
     return right / len(images)
 
 
-def quantization(recipe: Recipe, model: nn.Module, images: Images) -> Quantization | None:
+def quantization(recipe: Recipe, model: nn.Module, images: Part) -> Quantization | None:
     """Make `model` train in a netlist's numbers, if the recipe says so."""
     if recipe.quantize == "none":
         return None
@@ -204,6 +231,21 @@ class _Run:
         """The network that is tested and saved: the average over steps, or the one that is trained."""
         network = self.model if self.average is None else self.average.module
         return network if self.quantization is None else self.quantization.rounded(network)
+
+    def measure(self, best: float) -> dict[str, float]:
+        """Accuracy on the part by which epochs are compared; if above `best`, on the test part, too."""
+        size = self.recipe.batch_size * 4
+        part = self.data.test if self.data.validation is None else self.data.validation
+        self.test_accuracy = evaluate(self.result, part, size, self.device)
+        found = {self.chosen_by: self.test_accuracy}
+        if self.data.validation is not None and self.test_accuracy > best:
+            found["test_accuracy"] = evaluate(self.result, self.data.test, size, self.device)
+        return found
+
+    @property
+    def chosen_by(self) -> str:
+        """The score by which the best epoch is chosen."""
+        return "test_accuracy" if self.data.validation is None else "validation_accuracy"
 
     @property
     def lr(self) -> float:
@@ -262,9 +304,11 @@ class _Run:
 def random_affine(x: torch.Tensor, most: float, generator: torch.Generator) -> torch.Tensor:
     """Turn, shear, scale and move each image (B, C, H, W) a little; the border is repeated.
 
-    Each of the six entries of an image's affine matrix, in units of half its size, moves by up to `most`.
+    Frames (B, T, C, H, W) move together.  Each of the six entries of an image's affine matrix, in units of
+    half its size, moves by up to `most`.
     """
     identity = torch.eye(2, 3)
     theta = identity + most * (2 * torch.rand(len(x), 2, 3, generator=generator) - 1)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    images = x.flatten(1, 2) if x.dim() == 5 else x
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False).reshape(x.shape)

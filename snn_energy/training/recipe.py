@@ -33,6 +33,8 @@ class Recipe:
     entry of the affine matrix by up to that much.  With `ema_decay` above 0 the network that is tested and
     saved is the exponential moving average of the weights over steps.  `init` is a checkpoint to start from;
     `quantize: loihi` trains with weights rounded as for a Loihi netlist (`snn_energy.training.quantize`).
+    With `val_fraction` above 0, that much of the training part chooses the best epoch instead of the test
+    part.  `workers` processes read data that does not stay in memory; -1: as many as there are processors.
     """
 
     name: str
@@ -58,13 +60,15 @@ class Recipe:
     ema_decay: float = 0.0
     random_affine: float = 0.0
     seed: int = 0
+    val_fraction: float = 0.0
+    workers: int = -1
     amp: bool = False
     compile: bool = False
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             _check_type(spec, getattr(self, spec.name))
-        for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+        for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("workers", -1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be at least {least}")
         for key in (
@@ -80,7 +84,7 @@ class Recipe:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must not be negative")
         if self.clip_grad is not None and self.clip_grad <= 0:
             raise ConfigError(f"clip_grad = {self.clip_grad}: must be above 0, or null for no clipping")
-        for key in ("label_smoothing", "ema_decay", "momentum"):
+        for key in ("label_smoothing", "ema_decay", "momentum", "val_fraction"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be in [0, 1)")
         for key, known in CHOICES.items():

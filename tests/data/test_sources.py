@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_energy.data import Images, load_data, read_input
+from snn_energy.data import Images, list_data, load_data, read_input
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.samples import choose_samples
 
@@ -160,3 +160,105 @@ def test_which_samples_are_chosen(tmp_path: Path) -> None:
         choose_samples(None, data="digit")
     with pytest.raises(DataError, match="no such file"):
         choose_samples(None, input_file=tmp_path / "none.npz")
+
+
+def test_a_users_arrays_are_a_data_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{part}": rng.normal(size=(n, 3, 2, 5, 4)) for part, n in (("train", 6), ("test", 3))}
+    labels = {"y_train": np.array([0, 1, 2, 0, 1, 4]), "y_test": np.array([[3], [1], [0]])}
+    np.savez(tmp_path / "both.npz", **arrays, **labels)
+    for part in ("train", "test"):
+        np.savez(tmp_path / f"{part}.npz", x=arrays[f"x_{part}"], y=labels[f"y_{part}"])
+    for name in (f"npz:{tmp_path}/both.npz", f"npz:{tmp_path}/train.npz,{tmp_path}/test.npz"):
+        data = load_data(name)
+        assert data.class_names == ("0", "1", "2", "3", "4") and data.sample_shape == (3, 2, 5, 4)
+        x, y = data.test.batch(slice(None))
+        assert y is not None and y.tolist() == [3, 1, 0]
+        assert torch.equal(x, torch.from_numpy(arrays["x_test"]).float())
+        assert len(data.train) == 6 and data.steps == 3 and data.channels == 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "has no array 'x_train'; it holds none"),
+        ({"x": np.zeros((2, 1, 3, 4)), "y": np.zeros(2, int)}, "has no array 'x_train'; it holds x, y"),
+        (
+            {"x_train": np.zeros((2, 1, 3, 4)), "y_train": np.zeros(3, int)},
+            r"x_train has shape \(2, 1, 3, 4\), y_train has \(3,\): must be as many",
+        ),
+        ({"x_train": np.zeros((2, 1, 3, 4)), "y_train": np.zeros(2)}, r"y_train has shape \(2,\) of float64"),
+        ({"x_train": np.full((2, 1, 3, 4), np.nan), "y_train": np.zeros(2, int)}, "finite"),
+        ({"x_train": np.zeros((2, 1, 3, 4)), "y_train": np.array([0, -1])}, "labels -1 to 0; must be 0 to"),
+        ({"x_train": np.zeros((2, 5)), "y_train": np.zeros(2, int)}, r"has pixels \(2, 5\); must be"),
+    ],
+)
+def test_arrays_that_are_no_data_set(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    more = {"x_test": arrays["x_train"], "y_test": arrays["y_train"]} if "x_train" in arrays else {}
+    np.savez(tmp_path / "mine.npz", **arrays, **more)
+    with pytest.raises(DataError, match=message):
+        load_data(f"npz:{tmp_path}/mine.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar10", "give its place, cifar10:DIR"),
+        ("npz", "give its place, npz:FILE"),
+        ("digits:there", "takes no place after a colon"),
+        ("digits?T=3", r"unknown option 'T' \(it has none\)"),
+        ("digits-dvs?T=0", "T = 0, must be above 0"),
+        ("digits-dvs?T=2.5", "T = '2.5', must be int"),
+        ("cifar:x", "did you mean"),
+        ("", "unknown data ''"),
+        ("npz:/nowhere/x.npz", "/nowhere/x.npz: no such file"),
+    ],
+)
+def test_names_that_mean_nothing(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(name)
+
+
+@pytest.mark.parametrize("kind", [0x09, 0x0D])
+def test_labels_of_an_idx_folder_are_classes(tmp_path: Path, kind: int) -> None:
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+        values = np.array([0, 1, 2, -1] if kind == 0x09 else [0, 1, 2.5, 1], {9: ">i1", 13: ">f4"}[kind])
+        header = bytes([0, 0, kind, 1]) + (4).to_bytes(4, "big")
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + values.tobytes())
+    with pytest.raises(
+        DataError, match=r"train labels (are -1 to 2; must not be negative|must be whole numbers)"
+    ):
+        load_data(f"idx:{tmp_path}")
+
+
+def test_a_validation_part_is_of_every_class_and_of_the_labels_alone() -> None:
+    whole, data = load_data("digits"), load_data("digits", val_fraction=0.1)
+    again = load_data("digits", val_fraction=0.1)
+    assert data.validation is not None and again.validation is not None
+    counts = [round(0.1 * n) for n in whole.train.labels.bincount().tolist()]
+    assert data.validation.labels.bincount().tolist() == counts
+    assert torch.equal(data.validation.batch(slice(None))[0], again.validation.batch(slice(None))[0])
+    rows = [p.batch(slice(None))[0].flatten(1) for p in (data.train, data.validation)]
+    key = lambda x: sorted(map(tuple, x.tolist()))  # noqa: E731
+    assert key(torch.cat(rows)) == key(whole.train.batch(slice(None))[0].flatten(1))
+    assert torch.equal(data.test.labels, whole.test.labels)
+    order = torch.Generator().manual_seed(5)
+    batches = list(data.train.batches(100, order))
+    order.manual_seed(5)
+    rest = list(data.train.batches(100, order, start=10))
+    assert len(rest) == len(batches) - 10 and torch.equal(rest[0][0], batches[10][0])
+
+
+def test_frames_of_the_recipe_are_frames_of_the_samples() -> None:
+    recipe = {"data": "digits-dvs", "config": {"T": 3}}
+    assert choose_samples(recipe).images.shape == (3, 2, 16, 16)
+    assert choose_samples(recipe, frames=5).images.shape[0] == 5
+    x, _ = next(choose_samples(recipe, time_first=True).batches(4))
+    assert x.shape == (3, 4, 2, 16, 16)
+
+
+def test_every_name_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    named = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    assert named == set(list_data())

@@ -9,8 +9,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from trained_statten import TRAINED
@@ -202,3 +204,96 @@ def test_devices() -> None:
     choose_device("auto")
     with pytest.raises(ConfigError, match="device = 'gpu'"):
         choose_device("gpu")
+
+
+EVENTS = (
+    "data=digits-dvs",
+    "img_size_h=16",
+    "img_size_w=16",
+    "in_channels=2",
+    "pooling_stat=1111",
+    "TET=true",
+)
+
+
+def test_frames_train_and_a_validation_part_chooses(tmp_path: Path) -> None:
+    """As many frames as the network has steps; the test part is looked at in the best epochs only."""
+    overrides = (*TINY, *EVENTS, "T=4", "loss=tet", "epochs=3", "batch_size=480", "val_fraction=0.2")
+    recipe = load_recipe("digits-statten", overrides)
+    seen = []
+    result = train(recipe, tmp_path, device="cpu", on_step=seen.append)
+    with (tmp_path / "log.csv").open() as stream:
+        log = list(csv.DictReader(stream))
+    scores = [float(row["validation_accuracy"]) for row in log]
+    assert seen[-1].total == 3 * 3  # 1437 less a fifth of each class: three batches
+    best = 0.0
+    for row, score in zip(log, scores, strict=True):
+        assert bool(row["test_accuracy"]) == (score > best or row["epoch"] == "1")
+        best = max(best, score)
+    assert (result.chosen_by, result.epoch) == ("validation", 1 + scores.index(max(scores)))
+    stored = read_checkpoint(tmp_path / "best.pth")
+    assert stored.metrics["best_epoch_chosen_by"] == "validation_accuracy"
+    data = load_data("digits-dvs", frames=4, val_fraction=0.2)
+    assert data.validation is not None and len(data.validation) == 1437 - len(data.train) == 287
+    model, device = load(result.best), torch.device("cpu")
+    assert evaluate(model, data.validation, 100, device) == pytest.approx(result.chosen_accuracy, abs=1e-6)
+    assert evaluate(model, data.test, 100, device) == pytest.approx(result.accuracy, abs=1e-6)
+
+
+def test_without_a_validation_part_the_checkpoint_says_what_chose(tmp_path: Path) -> None:
+    train(load_recipe("digits-statten", (*TINY, "epochs=1", "batch_size=480")), tmp_path, device="cpu")
+    assert read_checkpoint(tmp_path / "best.pth").metrics["best_epoch_chosen_by"] == "test_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data=digits-dvs?T=6",), r"T = 4: digits-dvs\?T=6 has 6 frames"),
+        (("in_channels=1",), "in_channels = 1: digits-dvs has 2"),
+        (("val_fraction=1",), r"val_fraction = 1: must be in \[0, 1\)"),
+        (("val_fraction=0.0001",), "val_fraction = 0.0001: takes 0 of 1437 samples"),
+        (("workers=-2",), "workers = -2: must be at least -1"),
+    ],
+)
+def test_frames_that_do_not_fit_write_nothing(
+    tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(
+            load_recipe("digits-statten", (*TINY, *EVENTS, "T=4", *overrides)), tmp_path / "out", device="cpu"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_of_a_sample_move_together() -> None:
+    x = torch.randn(3, 4, 2, 5, 6)
+    moved = random_affine(x, 0.3, torch.Generator().manual_seed(1))
+    for t in range(4):
+        frame = random_affine(x[:, t], 0.3, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(moved[:, t], frame, rtol=1e-5, atol=1e-5)
+
+
+def test_pictures_in_files_train_and_workers_change_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 5), ("val", 1)):
+        for name in ("ant", "bee"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), np.uint8))
+                picture.save(tmp_path / part / name / f"{i}.png")
+    size = (
+        "img_size_h=16",
+        "img_size_w=16",
+        "in_channels=3",
+        "pooling_stat=1111",
+        "batch_size=2",
+        "epochs=1",
+    )
+    data = f"data=imagenet:{tmp_path}?size=16"
+    results = []
+    for workers in (0, 2):
+        recipe = load_recipe("digits-statten", (*TINY, *size, data, f"workers={workers}", "random_affine=0"))
+        results.append(train(recipe, tmp_path / f"run{workers}", device="cpu"))
+    ours, theirs = (load(result.out / "last.pth").state_dict() for result in results)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert read_checkpoint(results[0].best).class_names == ["ant", "bee"]
