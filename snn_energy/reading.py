@@ -17,7 +17,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 
@@ -77,6 +77,18 @@ def read_bytes(
 
     Raises `error` for one that is missing, cannot be read, is a folder, device or pipe, or is too large.
     """
+    with open_regular(path, what, form, error) as stream:
+        raw = stream.read(limit(form) + 1)
+    if len(raw) > limit(form):  # it grew, or its size is not known (/proc)
+        too_large(path, len(raw), form, error)
+    return raw
+
+
+@contextlib.contextmanager
+def open_regular(
+    path: str | os.PathLike[str], what: str, form: Form, error: type[SnnEnergyError] = DataError
+) -> Iterator[BinaryIO]:
+    """The same, open for reading: what reads bit by bit bounds itself what it takes."""
     try:
         with open(path, "rb", opener=_without_waiting) as stream:
             status = os.fstat(stream.fileno())
@@ -84,15 +96,14 @@ def read_bytes(
                 raise error(f"{path}: cannot be read as a {what}: it is no regular file")
             if status.st_size > limit(form):
                 too_large(path, status.st_size, form, error)
-            raw = stream.read(limit(form) + 1)
+            yield stream
+    except SnnEnergyError:
+        raise
     except FileNotFoundError:
-        raise error(f"{path}: cannot be read as a {what}: no such file") from None
+        raise error(f"{path}: no such file; a {what} was expected") from None
     except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
         reason = getattr(problem, "strerror", None) or problem
-        raise error(f"{path}: cannot be read as a {what}: {reason}") from None
-    if len(raw) > limit(form):  # it grew, or its size is not known (/proc)
-        too_large(path, len(raw), form, error)
-    return raw
+        raise error(f"{path}: cannot be read as a {what}: {one_line(reason)}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:
