@@ -28,8 +28,8 @@ def read_npz(
 
     What the headers declare is summed before it is unpacked; no array holds Python objects.
 
-    Raises `DataError` for a file that is missing or damaged, for more than `reading.limit("arrays")` bytes, unpacked, and for
-    members that are encrypted, compressed in a way that NumPy does not write, or no arrays.
+    Raises `DataError` for a file that is missing or damaged, for more than `reading.limit("arrays")` bytes,
+    unpacked, and for members that are encrypted, compressed in a way that NumPy does not write, or no arrays.
     """
     with _archive(path, what) as archive:
         members = archive.infolist()

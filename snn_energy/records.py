@@ -22,13 +22,13 @@ def record_from(
     error: type[SnnEnergyError] = DataError,
     *,
     least: float | None = 0,
-    free: frozenset[str] = frozenset(),
+    bounds: Mapping[str, float | None] = types.MappingProxyType({}),
 ) -> Record:
     """A dataclass of `kind` from a mapping, as JSON and YAML give it: lists become tuples.
 
     Fields declared as str, int, float, bool, dataclasses, and tuples, mappings and unions of these must hold
-    such; `Any` holds what it likes.  Numbers are finite and at least `least` (None: any), but in the fields
-    `free`.  Raises `error`, beginning with `where` and the field, for another value, an unknown field and a
+    such; `Any` holds what it likes.  Numbers are finite and at least `least`, or what `bounds` has for their
+    field instead; None: any number, NaN too.  Raises `error`, beginning with `where` and the field, for another value, an unknown field and a
     missing one.
     """
     if not isinstance(given, Mapping):
@@ -40,9 +40,9 @@ def record_from(
     for name, (_, needed) in declared.items():
         if needed and name not in given:
             raise error(f"{where}: {name!r} is missing")
-    check = functools.partial(_value, error=error, free=free)
+    check = functools.partial(_value, error=error, bounds=bounds)
     values = {
-        key: check(declared[key][0], value, f"{where}: {key}", least=None if key in free else least)
+        key: check(declared[key][0], value, f"{where}: {key}", least=bounds.get(key, least))
         for key, value in given.items()
     }
     return kind(**values)
@@ -61,10 +61,15 @@ def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _value(
-    kind: Any, value: Any, where: str, error: type[SnnEnergyError], least: float | None, free: frozenset[str]
+    kind: Any,
+    value: Any,
+    where: str,
+    error: type[SnnEnergyError],
+    least: float | None,
+    bounds: Mapping[str, float | None],
 ) -> Any:
     """The value as `kind`, or `error`."""
-    again = functools.partial(_value, error=error, least=least, free=free)
+    again = functools.partial(_value, error=error, least=least, bounds=bounds)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -85,7 +90,7 @@ def _value(
                 raise error(f"{where}: {short(key)} is no name")
         return {key: again(inner[1], item, f"{where}: {short(key)}") for key, item in value.items()}
     elif dataclasses.is_dataclass(kind):
-        return record_from(typing.cast(Any, kind), value, where, error, least=least, free=free)
+        return record_from(typing.cast(Any, kind), value, where, error, least=least, bounds=bounds)
     elif kind in (int, float):
         return _number(kind, value, where, error, least)
     elif isinstance(kind, type) and isinstance(value, kind):
@@ -95,7 +100,7 @@ def _value(
 
 def _number(kind: Any, value: Any, where: str, error: type[SnnEnergyError], least: float | None) -> Any:
     right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-    if not right or not math.isfinite(value) or (least is not None and value < least):
+    if not right or (least is not None and not (math.isfinite(value) and value >= least)):
         beyond = "" if least is None else f", at least {least:g}"
         raise error(f"{where} = {short(value)}: must be {_words(kind)}{beyond}")
     return value

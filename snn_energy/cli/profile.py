@@ -24,7 +24,7 @@ from snn_energy.cli.options import (
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
-from snn_energy.files import write_text
+from snn_energy.files import try_file, try_folder, write_text
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -71,6 +71,8 @@ def profile(
     from snn_energy.energy import load_costs
 
     load_costs(costs)
+    folder = out or Path("profile")
+    try_folder(folder)
     from snn_energy.profiling import profile as measure
     from snn_energy.reports import report as write_report
     from snn_energy.training.device import choose_device
@@ -108,7 +110,6 @@ def profile(
         environment={**measured.environment, **loaded.origin},
     )
     energies = [measured.energy(name, costs) for name in names]
-    folder = out or Path("profile")
     measured.save(folder / "profile.json")
     write_text(folder / "layers.csv", measured.ops.to_csv(index=False))
     write_report(measured, folder / "report.html", energies=energies)
@@ -133,6 +134,7 @@ def report(
     from snn_energy.reports import report as write
 
     path = profile / "profile.json" if profile.is_dir() else profile
+    try_file(out or path.parent / "report.html")
     measured = Profile.load(path)
     energies = [measured.energy(name, costs) for name in convention_names(convention)]
     target = out or path.parent / "report.html"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
-SIGNED = frozenset({"input_values", "right_values"})  # the other numbers are counts
+SIGNED = {"input_values": -math.inf, "right_values": -math.inf}  # the other numbers are counts
 __all__ = ["KINDS", "SCHEMA", "SYNAPTIC", "Count", "OpRow", "Profile"]
 
 
@@ -220,7 +221,7 @@ class Profile:
         schema = record.pop("schema", None)
         if schema != SCHEMA:
             raise DataError(f"{path}: profile of schema {schema!r}; this version reads schema {SCHEMA}")
-        found = record_from(cls, record, f"{path}: not a profile of schema {SCHEMA}", free=SIGNED)
+        found = record_from(cls, record, f"{path}: not a profile of schema {SCHEMA}", bounds=SIGNED)
         found = dataclasses.replace(found, rows=tuple(_with_tuples(row) for row in found.rows))
         return check(found, str(path))
 
