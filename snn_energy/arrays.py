@@ -95,7 +95,7 @@ def _header(stream: Any, where: str) -> tuple[tuple[int, ...], int, int]:
     if dtype.hasobject:
         raise DataError(f"{where}: holds Python objects; must hold plain arrays")
     right = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
-    if not right or len(shape) > 32:
+    if not isinstance(shape, tuple) or not right or len(shape) > 32:
         raise DataError(f"{where}: shape {one_line(shape)} is none that an array can have")
     return shape, dtype.itemsize, 8 + width + length
 

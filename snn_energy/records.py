@@ -28,8 +28,10 @@ def record_from(
 
     Fields declared as str, int, float, bool, dataclasses, and tuples, mappings and unions of these must hold
     such; `Any` holds what it likes.  Numbers are finite and at least `least`, or what `bounds` has for their
-    field instead; None: any number, NaN too.  Raises `error`, beginning with `where` and the field, for another value, an unknown field and a
-    missing one.
+    field instead; None: any number, NaN too.
+
+    Raises `error`, beginning with `where` and the field, for another value, an unknown field and a missing
+    one.
     """
     if not isinstance(given, Mapping):
         raise error(f"{where}: {short(given)} is no {kind.__name__}; a mapping of its fields is")
