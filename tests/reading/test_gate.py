@@ -1,4 +1,4 @@
-"""The gate for files of strangers: what it refuses in JSON and YAML, how fast, and that what is left is right."""
+"""The gate for files of strangers: what it refuses in JSON and YAML, and how fast; what is left is right."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_size_is_looked_at_first_and_can_be_raised(tmp_path: Path) -> None:
     large = tmp_path / "large.json"
     with large.open("wb") as file:
         file.truncate(10 << 40)  # 10 TB of holes
-    with pytest.raises(DataError, match="more than the limit of 67,108,864.*--max-bytes"):
+    with pytest.raises(DataError, match=r"more than the limit of 67,108,864.*--max-bytes"):
         read_json(large, "profile")
     small = tmp_path / "small.yaml"
     small.write_text("a: 1\n" + "# \n" * 100)
