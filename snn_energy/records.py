@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from snn_energy.errors import DataError, SnnEnergyError, suggest
 
 Record = TypeVar("Record")
+NO_BOUNDS: Mapping[str, float | None] = types.MappingProxyType({})
 
 
 def record_from(
@@ -22,7 +23,7 @@ def record_from(
     error: type[SnnEnergyError] = DataError,
     *,
     least: float | None = 0,
-    bounds: Mapping[str, float | None] = types.MappingProxyType({}),
+    bounds: Mapping[str, float | None] = NO_BOUNDS,
 ) -> Record:
     """A dataclass of `kind` from a mapping, as JSON and YAML give it: lists become tuples.
 
@@ -130,3 +131,28 @@ def short(value: Any) -> str:
         else f"{len(value)} entries"
     )
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def schema_of(kind: Any, least: float | None = 0, bounds: Mapping[str, float | None] = NO_BOUNDS) -> Any:
+    """What `record_from` takes for `kind`, as JSON Schema (draft 2020-12): the form of a published file."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return {}
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [schema_of(k, least, bounds) for k in inner]}
+    if origin is tuple:
+        return {"type": "array", "items": schema_of(inner[0], least, bounds)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(inner[1], least, bounds)}
+    if kind in (int, float):
+        words = {"type": "integer" if kind is int else "number"}
+        return words if least is None or math.isinf(least) else {**words, "minimum": least}
+    if not dataclasses.is_dataclass(kind):
+        return {"type": {str: "string", bool: "boolean"}.get(typing.cast(Any, kind), "null")}
+    fields = _fields(typing.cast(Any, kind))
+    return {
+        "type": "object",
+        "properties": {k: schema_of(hint, bounds.get(k, least), bounds) for k, (hint, _) in fields.items()},
+        "required": [k for k, (_, needed) in fields.items() if needed],
+        "additionalProperties": False,
+    }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_energy.errors import DataError
 from snn_energy.profiling.kinds import KINDS
+from snn_energy.profiling.resolve import CONVOLUTIONS
 from snn_energy.records import short
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ WITHIN = (
     ("mac_nonzero_unpruned", "mac_nonzero"),
 )
 """(part, whole): a part is never larger."""
+
+DETAILS: dict[str, type] = {"affine": bool, "accumulates": bool, "function": str, "heads": int}
+"""What conventions read of a row's details."""
 
 
 def check(profile: Profile, where: str) -> Profile:
@@ -49,6 +53,15 @@ def _check_row(row: OpRow, at: str, profile: Profile) -> None:
             raise DataError(f"{at}: {name} = {short(kind)}: must be one of {', '.join(KINDS)}")
     if row.static_repeats < 1:
         raise DataError(f"{at}: static_repeats = {row.static_repeats}: must be at least 1")
+    for name, kind in DETAILS.items():
+        value = row.details.get(name, kind())
+        if type(value) is not kind:
+            raise DataError(f"{at}: details: {name} = {short(value)}: must be a {kind.__name__}")
+    kernel = row.details.get("kernel")
+    if row.op in CONVOLUTIONS and not (
+        kernel is None or (isinstance(kernel, tuple | list) and all(type(k) is int and k > 0 for k in kernel))
+    ):
+        raise DataError(f"{at}: details: kernel = {short(kernel)}: must be a list of positive whole numbers")
     for part, whole in WITHIN:
         if getattr(row, part) > getattr(row, whole):
             raise DataError(

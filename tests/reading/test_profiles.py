@@ -131,7 +131,7 @@ def test_any_damage_is_refused_or_reported(whole: dict[str, Any], tmp_path: Path
         if not target:
             continue
         target[random.choice(sorted(target))] = random.choice(NONSENSE)
-        costs = ("45nm-fp32", "step-45nm", "loihi")[i % 3]
+        costs = ("45nm-fp32", "45nm-memory", "loihi")[i % 3]
         try:
             measured = load(record, tmp_path)
             energies = [measured.energy(name, costs) for name in ("exact", "sdt", "spikingjelly")]
@@ -141,3 +141,19 @@ def test_any_damage_is_refused_or_reported(whole: dict[str, Any], tmp_path: Path
                 snn_energy.report(measured, tmp_path / "report.html")
         except snn_energy.SnnEnergyError as error:
             assert "\n" not in str(error)
+
+
+def test_the_published_schema_is_that_of_the_record(whole: dict[str, Any]) -> None:
+    """Every key of a real file stands in docs/schemas, and nothing else; `scripts/write_schemas` makes it."""
+    from snn_energy.profiling.profile import SIGNED
+    from snn_energy.records import schema_of
+
+    path = Path(__file__).parents[2] / "docs" / "schemas" / "profile.schema.json"
+    published = json.loads(path.read_text())["properties"]
+    assert set(published) == set(whole)
+    row = published["rows"]["items"]
+    assert set(row["properties"]) == set(whole["rows"][0]) and row["properties"]["ac"] == {
+        "type": "integer", "minimum": 0,
+    }  # fmt: skip
+    expected = schema_of(Profile, bounds=SIGNED)["properties"]
+    assert {key: value for key, value in published.items() if key != "schema"} == expected
