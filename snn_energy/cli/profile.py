@@ -25,6 +25,7 @@ from snn_energy.cli.options import (
 )
 from snn_energy.errors import ConfigError
 from snn_energy.files import try_file, try_folder, write_text
+from snn_energy.text import csv_cell, plain
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -111,7 +112,7 @@ def profile(
     )
     energies = [measured.energy(name, costs) for name in names]
     measured.save(folder / "profile.json")
-    write_text(folder / "layers.csv", measured.ops.to_csv(index=False))
+    write_text(folder / "layers.csv", measured.ops.map(csv_cell).to_csv(index=False))
     write_report(measured, folder / "report.html", energies=energies)
     print_tables(measured, energies, by, format)
     typer.echo(str(folder / "report.html"), err=format != "text")
@@ -184,21 +185,22 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
     typer.echo(tables.render(table, format).rstrip())
     if format != "text":
         for note in measured.notes:
-            typer.echo(f"note: {note}", err=True)
+            typer.echo(f"note: {plain(note)}", err=True)
         return
     if len(energies) > 1:
         typer.echo("\n" + tables.render(tables.convention_table(energies)).rstrip())
     first = energies[0]
     accuracy = "no labels" if measured.accuracy is None else f"{measured.accuracy:.2%}"
     typer.echo(
-        f"\n{measured.samples} samples of {measured.data}, T = {measured.time_steps}: accuracy {accuracy}, "
+        f"\n{measured.samples} samples of {plain(measured.data)}, T = {measured.time_steps}: "
+        f"accuracy {accuracy}, "
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
     typer.echo(_against_twins(measured, first))
     for row in measured.uncounted:
-        typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
+        typer.echo(plain(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls"))
     for note in measured.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(f"note: {plain(note)}")
 
 
 def _against_twins(measured: Profile, energy: Energy) -> str:

@@ -163,7 +163,7 @@ def _numbers(path: Path, name: str, x: np.ndarray, integers: bool, allow_nonfini
 def _labels(path: Path, y: np.ndarray, name: str = "y") -> torch.Tensor:
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != 1) or y.dtype.kind not in "iu":
         raise DataError(f"{path}: {name} has shape {y.shape} of {y.dtype}; must be (N,) of whole numbers")
-    if y.size and (y.min() < 0 or y.max() >= MOST_CLASSES):
+    if y.size and y.max() >= MOST_CLASSES:  # which classes there are, the network says later
         raise DataError(
             f"{path}: {name} holds labels {y.min()} to {y.max()}; must be 0 to {MOST_CLASSES - 1:,} at most"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,7 @@ from snn_energy.reading import read_text
 from snn_energy.records import short
 from snn_energy.values import parse_yaml
 
-LARGEST = 2**63  # of any number: what PyTorch takes as a seed
+LARGEST = {int: 2**63, float: math.inf, bool: 2}  # an int: what PyTorch takes as a seed
 RECIPES = resources.files("snn_energy") / "recipes"
 CHOICES = {
     "optimizer": ("adamw", "sgd", "lamb"),
@@ -186,5 +187,5 @@ def _check_type(spec: dataclasses.Field, value: Any) -> None:
         raise ConfigError(
             f"{spec.name} = {short(value)}: must be {str(spec.type).replace('dict[str, Any]', 'a table')}"
         )
-    if isinstance(value, int | float) and not abs(value) < LARGEST:  # NaN is not less either
-        raise ConfigError(f"{spec.name} = {short(value)}: must be a finite number below {LARGEST:g}")
+    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < LARGEST[type(value)]):
+        raise ConfigError(f"{spec.name} = {short(value)}: must be a finite number, not as large as this")

@@ -150,9 +150,8 @@ def test_a_damaged_archive_is_read_as_it_was_or_refused(changes: list[tuple[floa
             assert found.numel() == x.size
 
 
-@pytest.mark.parametrize("labels", [[-1, 0], [0, 2**40]])
-def test_labels_that_are_no_classes(labels: list[int], tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", x=np.ones((2, 5)), y=np.asarray(labels))
+def test_labels_that_are_no_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 5)), y=np.asarray([0, 2**40]))
     with pytest.raises(DataError, match="must be 0 to"):
         read_input(tmp_path / "x.npz")
 
