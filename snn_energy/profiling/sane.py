@@ -24,6 +24,7 @@ WITHIN = (
 )
 """(part, whole): a part is never larger."""
 
+MOST_STEPS = 100_000  # tables have a row for each
 DETAILS: dict[str, type] = {"affine": bool, "accumulates": bool, "function": str, "heads": int}
 """What conventions read of a row's details."""
 
@@ -33,6 +34,8 @@ def check(profile: Profile, where: str) -> Profile:
     for name in ("samples", "time_steps"):
         if getattr(profile, name) < 1:
             raise DataError(f"{where}: {name} = {short(getattr(profile, name))}: must be at least 1")
+    if profile.time_steps > MOST_STEPS:
+        raise DataError(f"{where}: time_steps = {short(profile.time_steps)}: must be at most {MOST_STEPS:,}")
     if profile.correct is not None and profile.correct > profile.samples:
         raise DataError(
             f"{where}: correct = {short(profile.correct)}: must be at most samples = {profile.samples}"

@@ -51,6 +51,7 @@ def load(record: Any, folder: Path) -> Profile:
         ({"samples": True}, "a whole number"),
         ({"samples": "2"}, "a whole number"),
         ({"time_steps": 0}, "time_steps"),
+        ({"time_steps": 10**9}, "must be at most 100,000"),
         ({"correct": 3}, "correct = 3: must be at most samples = 2"),
         ({"correct": -1}, "correct = -1"),
         ({"parameters": -5}, "parameters = -5"),
