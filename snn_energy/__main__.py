@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 
@@ -13,16 +15,42 @@ def main() -> None:
     from snn_energy.errors import SnnEnergyError
 
     try:
+        _run()
+    except SnnEnergyError as error:
+        from snn_energy.text import lines, plain
+
+        _forget_output()
+        with contextlib.suppress(OSError):
+            notes = map(lines, getattr(error, "__notes__", ()))
+            print(f"error: {plain(error)}", *notes, sep="\n", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # while modules were imported
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run() -> None:
+    try:
         import typer  # noqa: F401
     except ModuleNotFoundError:
         sys.exit("snn-energy: the command line needs typer: pip install snn-energy")
     from snn_energy.cli import app
+    from snn_energy.cli.guard import one_line_errors
 
+    with one_line_errors():
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+
+
+def _forget_output() -> None:
+    """What could not be printed is not tried again when Python ends."""
     try:
-        app()
-    except SnnEnergyError as error:
-        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

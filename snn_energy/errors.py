@@ -9,6 +9,8 @@
     ├── UncountedError       strict profiling met an operation that no rule counts
     ├── VerificationError    an export that disagrees with its model
     ├── DoesNotFit           a network that a chip which must hold it cannot hold
+    ├── FileError            what the operating system refused: a path, a disk, a permission (an `OSError`)
+    ├── Interrupted          Ctrl-C, or not enough memory: the work was given up
     └── MissingDependency    an optional package that is not installed
 
 A message is one line: what was wrong, the value, what would be right.  The command line prints it
@@ -54,6 +56,21 @@ class UnsupportedOp(SnnEnergyError):
 
 class UncountedError(SnnEnergyError):
     """Strict profiling met an operation that no rule counts."""
+
+
+class FileError(SnnEnergyError, OSError):
+    """What the operating system refused: a path, a disk, a permission.  An `OSError`, as `except` expects."""
+
+    @classmethod
+    def of(cls, error: OSError, path: object = None) -> FileError:
+        """The system's own words, with the path that they are about."""
+        where = error.filename if path is None else path
+        words = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        return cls(words if where is None else f"{where}: {words}")
+
+
+class Interrupted(SnnEnergyError):
+    """The work was given up: Ctrl-C, or not enough memory."""
 
 
 class VerificationError(SnnEnergyError):

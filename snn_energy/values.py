@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
+from snn_energy import reading
 from snn_energy.errors import ConfigError
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """What `text` says in YAML; `3e-4` is a number.  Raises `ConfigError`, naming `where`, for no YAML."""
-    import yaml
+def parse_yaml(text: str, where: str, *, finite: bool = True) -> Any:
+    """What `text` says in YAML; `3e-4` is a number.
 
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
-    return _floats(value)
+    Raises `ConfigError`, naming `where`, for no YAML, and for what `reading.parse_yaml` does not read; where
+    `finite`, for NaN and infinity.
+    """
+    value = _floats(reading.parse_yaml(text, where, finite=finite))
+    if finite:
+        _check_finite(value, where)
+    return value
+
+
+def _check_finite(value: Any, where: str) -> None:
+    """Raise `ConfigError` for a number such as 1e999, which only `_floats` reads as one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: {value} is no finite number")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_finite(item, where)
 
 
 def parse_settings(items: tuple[str, ...] | list[str], flag: str = "--set") -> dict[str, Any]:
@@ -34,7 +45,9 @@ def parse_settings(items: tuple[str, ...] | list[str], flag: str = "--set") -> d
         if name in settings:
             raise ConfigError(f"{flag} {item!r}: {name} was given before, as {settings[name]!r}")
         # 0011 is a name (of stages that pool, say); YAML 1.1 would read a number of base 8
-        settings[name] = text if re.fullmatch(r"0\d+", text) else parse_yaml(text, f"{flag} {item}")
+        settings[name] = (
+            text if re.fullmatch(r"0\d+", text) else parse_yaml(text, f"{flag} {item}", finite=False)
+        )
     return settings
 
 

@@ -21,11 +21,15 @@ RECORDS = {
 }
 
 # room -> rooms that it may import besides itself and `EVERYWHERE`; records may be read by everyone
-EVERYWHERE = {"errors", "files", "plugins", "values"}
+EVERYWHERE = {"arrays", "errors", "files", "plugins", "reading", "records", "text", "values"}
 MAY_IMPORT = {
+    "arrays": set(),
     "errors": set(),
     "files": set(),
     "plugins": set(),
+    "reading": set(),
+    "records": set(),
+    "text": set(),
     "values": set(),
     "data": set(),
     "frameworks": set(),
@@ -67,9 +71,13 @@ NETLIST_FILES = ("exporters/netlist", "exporters/verification.py", "exporters/ke
 WITHOUT_TORCH = (
     "energy",
     "reports",
+    "arrays.py",
     "errors.py",
     "files.py",
     "plugins.py",
+    "reading.py",
+    "records.py",
+    "text.py",
     "values.py",
     *RECORD_FILES,
     *NETLIST_FILES,

@@ -6,6 +6,8 @@ import typer
 
 from snn_energy import __version__
 from snn_energy.cli import energy, evaluate, export, profile, train
+from snn_energy.cli.guard import guarded
+from snn_energy.reading import limits
 
 app = typer.Typer(
     name="snn-energy",
@@ -24,11 +26,18 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
+    max_bytes: str | None = typer.Option(
+        None,
+        "--max-bytes",
+        help="Read files of up to this size, unpacked: 8G. Default: JSON 64M, YAML 128K, arrays 2G.",
+    ),
 ) -> None:
     """snn-energy"""
+    context.with_resource(limits(max_bytes))
 
 
 for command in (
@@ -41,5 +50,5 @@ for command in (
     energy.reproduce,
     energy.audit,
 ):
-    app.command()(command)
-app.command("list")(energy.list_names)
+    app.command()(guarded(command))
+app.command("list")(guarded(energy.list_names))

@@ -18,6 +18,7 @@ from snn_energy.cli.options import (
     with_model_flags,
 )
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.files import try_folder
 
 LavaPython = Annotated[
     Path | None, typer.Option("--python", help="lava: the Python of a Lava environment (make lava-env).")
@@ -81,6 +82,8 @@ def export(
     from snn_energy.samples import choose_samples
 
     check_require_fit(target, require_fit)
+    folder = out or Path(target)
+    try_folder(folder)
     loaded = load_model(checkpoint, overrides)
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
@@ -94,7 +97,6 @@ def export(
         frames=frames_of(loaded),
     )
     x, y = chosen.images.batch(slice(None))
-    folder = out or Path(target)
     options = _declared(target, declared, loaded) | given(
         form=form,
         quantize=quantize,
@@ -143,13 +145,12 @@ def verify(
     remembered = check_files(folder)["parts"].get("source", {})
     x = y = None
     if data is not None or input_file is not None or samples is not None:
-        axis = remembered.get("batch_axis")
         chosen = choose_samples(
             remembered,
             data=data,
             input_file=input_file,
             count=samples,
-            batch_axis=axis,
+            batch_axis=remembered.get("batch_axis"),
             frames=remembered.get("frames"),
         )
         x, y = chosen.images.batch(slice(None))

@@ -24,7 +24,8 @@ from snn_energy.cli.options import (
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
-from snn_energy.files import write_text
+from snn_energy.files import try_file, try_folder, write_text
+from snn_energy.text import csv_cell, plain
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -71,6 +72,8 @@ def profile(
     from snn_energy.energy import load_costs
 
     load_costs(costs)
+    folder = out or Path("profile")
+    try_folder(folder)
     from snn_energy.profiling import profile as measure
     from snn_energy.reports import report as write_report
     from snn_energy.training.device import choose_device
@@ -108,9 +111,8 @@ def profile(
         environment={**measured.environment, **loaded.origin},
     )
     energies = [measured.energy(name, costs) for name in names]
-    folder = out or Path("profile")
     measured.save(folder / "profile.json")
-    write_text(folder / "layers.csv", measured.ops.to_csv(index=False))
+    write_text(folder / "layers.csv", measured.ops.map(csv_cell).to_csv(index=False))
     write_report(measured, folder / "report.html", energies=energies)
     print_tables(measured, energies, by, format)
     typer.echo(str(folder / "report.html"), err=format != "text")
@@ -133,6 +135,7 @@ def report(
     from snn_energy.reports import report as write
 
     path = profile / "profile.json" if profile.is_dir() else profile
+    try_file(out or path.parent / "report.html")
     measured = Profile.load(path)
     energies = [measured.energy(name, costs) for name in convention_names(convention)]
     target = out or path.parent / "report.html"
@@ -182,21 +185,22 @@ def print_tables(measured: Profile, energies: list[Energy], by: str, format: str
     typer.echo(tables.render(table, format).rstrip())
     if format != "text":
         for note in measured.notes:
-            typer.echo(f"note: {note}", err=True)
+            typer.echo(f"note: {plain(note)}", err=True)
         return
     if len(energies) > 1:
         typer.echo("\n" + tables.render(tables.convention_table(energies)).rstrip())
     first = energies[0]
     accuracy = "no labels" if measured.accuracy is None else f"{measured.accuracy:.2%}"
     typer.echo(
-        f"\n{measured.samples} samples of {measured.data}, T = {measured.time_steps}: accuracy {accuracy}, "
+        f"\n{measured.samples} samples of {plain(measured.data)}, T = {measured.time_steps}: "
+        f"accuracy {accuracy}, "
         f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
     )
     typer.echo(_against_twins(measured, first))
     for row in measured.uncounted:
-        typer.echo(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls")
+        typer.echo(plain(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls"))
     for note in measured.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(f"note: {plain(note)}")
 
 
 def _against_twins(measured: Profile, energy: Energy) -> str:

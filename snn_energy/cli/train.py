@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snn_energy.cli.options import Device
+from snn_energy.files import try_folder
 
 
 def train(
@@ -35,6 +36,7 @@ def train(
     from snn_energy.training import train as run
 
     loaded = load_recipe(recipe, tuple(overrides or ()))
+    try_folder(out or Path("runs") / loaded.name)
     part = "validation" if loaded.val_fraction else "test"
     console = Console()
     columns = (

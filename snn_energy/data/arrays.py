@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from snn_energy.arrays import read_npz
 from snn_energy.errors import DataError
 
+MOST_CLASSES = 1_000_000
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 
 
@@ -136,15 +138,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 def _load(path: Path, choose: Callable[[list[str]], list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
     """The names of all arrays in the file, and those arrays that `choose` names.  Raises `DataError`."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file)
-            return names, {key: file[key] for key in choose(names)}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except Exception as error:  # a damaged file can raise anything inside zlib and NumPy's reader
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not an .npz file of plain arrays ({reason})") from error
+    return read_npz(path, "file of samples", choose)
 
 
 def _numbers(path: Path, name: str, x: np.ndarray, integers: bool, allow_nonfinite: bool) -> torch.Tensor:
@@ -169,6 +163,10 @@ def _numbers(path: Path, name: str, x: np.ndarray, integers: bool, allow_nonfini
 def _labels(path: Path, y: np.ndarray, name: str = "y") -> torch.Tensor:
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != 1) or y.dtype.kind not in "iu":
         raise DataError(f"{path}: {name} has shape {y.shape} of {y.dtype}; must be (N,) of whole numbers")
+    if y.size and y.max() >= MOST_CLASSES:  # which classes there are, the network says later
+        raise DataError(
+            f"{path}: {name} holds labels {y.min()} to {y.max()}; must be 0 to {MOST_CLASSES - 1:,} at most"
+        )
     return torch.from_numpy(y.reshape(-1).astype(np.int64))
 
 

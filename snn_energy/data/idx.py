@@ -6,11 +6,14 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from snn_energy.errors import DataError
+from snn_energy.reading import limit, one_line, open_regular, too_large
 
+MOST_AXES = 8
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -20,22 +23,37 @@ def read_idx(path: Path) -> np.ndarray:
     Raises `DataError` where the file is missing, no IDX file, or its size is not what its header says.
     """
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        with open_regular(path, "IDX file", "arrays") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            return _read(path, gzip.GzipFile(fileobj=stream) if packed else stream)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from error
+
+
+def _read(path: Path, stream: Any) -> np.ndarray:
+    """The array behind a header; as much is read as the header says, and one byte more."""
+    raw = stream.read(4)
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in DTYPES:
         raise DataError(
             f"{path}: not an IDX file (starts with {raw[:4].hex() or 'nothing'}, expected 0000, type, rank)"
         )
-    rank = raw[3]
-    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
-    dtype = np.dtype(DTYPES[raw[2]])
-    expected = 4 + 4 * rank + math.prod(shape) * dtype.itemsize
-    if len(raw) != expected:
-        raise DataError(f"{path}: holds {len(raw)} bytes, but its header (shape {shape}) says {expected}")
-    return np.frombuffer(raw, dtype, offset=4 + 4 * rank).reshape(shape).astype(dtype.newbyteorder("="))
+    rank, dtype = raw[3], np.dtype(DTYPES[raw[2]])
+    if rank > MOST_AXES:
+        raise DataError(f"{path}: its header says {rank} axes; must be 1 to {MOST_AXES}")
+    axes = stream.read(4 * rank)
+    shape = tuple(int.from_bytes(axes[4 * i : 4 * i + 4], "big") for i in range(rank))
+    size, head = math.prod(shape) * dtype.itemsize, 4 + 4 * rank
+    if size > limit("arrays"):
+        too_large(path, size, "arrays")
+    raw = stream.read(size + 1)
+    if len(axes) < 4 * rank or len(raw) != size:
+        more = "more than " if len(raw) > size else ""
+        held = 4 + len(axes) + min(len(raw), size)
+        raise DataError(
+            f"{path}: holds {more}{held} bytes, but its header (shape {shape}) says {head + size}"
+        )
+    return np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from snn_energy.data.arrays import read_labelled
+from snn_energy.data.arrays import MOST_CLASSES, read_labelled
 from snn_energy.data.idx import read_idx_folder
 from snn_energy.data.images import Images
 from snn_energy.data.parts import Data
@@ -71,8 +71,10 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _check_labels(where: str, labels: np.ndarray) -> None:
     if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
         raise DataError(f"{where} must be whole numbers")
-    if labels.size and labels.min() < 0:
-        raise DataError(f"{where} are {labels.min()} to {labels.max()}; must not be negative")
+    if labels.size and (labels.min() < 0 or labels.max() >= MOST_CLASSES):
+        raise DataError(
+            f"{where} are {labels.min()} to {labels.max()}; must not be negative, and below {MOST_CLASSES:,}"
+        )
 
 
 def _data(

@@ -14,6 +14,7 @@ from snn_energy.energy.hierarchical import max_former, meta_spikeformer, qkforme
 from snn_energy.energy.shapes import Net, Shape
 from snn_energy.energy.vision import pvt_large, swin_base, vit
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.records import short
 
 
 def spikformer(
@@ -223,6 +224,8 @@ def _aggregate(net: Net, name: str, shape: Shape, reduction: int) -> None:
     net.neuron(f"{name}.lif", shape)
 
 
+LARGEST_SIZE = 100_000  # of an image, a width, a number of classes
+
 BUILDERS: Mapping[str, Callable[..., Net]] = {
     "spikformer": spikformer,
     "spikingformer": spikingformer,
@@ -246,6 +249,20 @@ def build(record: Mapping[str, Any]) -> Net:
     if name not in BUILDERS:
         raise ConfigError(f"architecture {name!r} is not described; {suggest(name, BUILDERS)}")
     try:
-        return BUILDERS[name](**{k: v for k, v in record.items() if k != "build"})
-    except TypeError as error:
+        return BUILDERS[name](**{k: _size(k, v, name) for k, v in record.items() if k != "build"})
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise ConfigError(f"architecture {name!r}: {error}") from None
+
+
+def _size(key: Any, value: Any, name: str) -> Any:
+    """A parameter as it is: a name, a truth value, or numbers from 0 to `LARGEST_SIZE`, perhaps in lists."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, list | tuple):
+            _size(key, item, name)
+        elif not isinstance(item, str | bool | int | float) or (
+            not isinstance(item, str) and not 0 <= item <= LARGEST_SIZE
+        ):
+            raise ConfigError(
+                f"architecture {name!r}: {key} = {short(item)}: must be 0 to {LARGEST_SIZE:,}, or a name"
+            )
+    return value

@@ -18,7 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snn_energy.energy.yaml_records import check_choice, check_keys, is_file_name, read_mapping, shipped
+from snn_energy.energy.yaml_records import (
+    check_choice,
+    check_keys,
+    check_text,
+    is_file_name,
+    read_mapping,
+    shipped,
+)
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.profiling.kinds import KINDS
 
@@ -172,7 +179,7 @@ def convention_from(
     if "name" not in record:
         raise ConfigError(f"{where}: a convention needs 'name'")
     given = {k: v for k, v in record.items() if k != "base"}
-    given |= {k: str(given[k]) for k in ("name", "differs", "source") if k in given}
+    given |= {k: check_text(given[k], f"{where}: {k}") for k in ("name", "differs", "source") if k in given}
     for key, value in given.items():
         if key in CHOICES:
             check_choice(value, CHOICES[key], f"{where}: {key}")

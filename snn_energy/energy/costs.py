@@ -20,10 +20,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_energy.energy.memory import MODELS, Memory, Sram
-from snn_energy.energy.yaml_records import check_choice, check_keys, is_file_name, read_mapping, shipped
+from snn_energy.energy.yaml_records import (
+    check_choice,
+    check_keys,
+    check_text,
+    is_file_name,
+    read_mapping,
+    shipped,
+)
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.records import short
 
 PRICES = ("ac", "mac", "mul", "cmp", "neuron_update", "neuron_active", "spike")
+LARGEST_PRICE = 1e15  # pJ: a kilojoule for one operation
 WORDS = ("name", "words", "source", "node", "label")
 
 
@@ -107,7 +116,7 @@ def table_from(record: Mapping[str, Any], where: str) -> CostTable:
     used: dict[str, Constant] = {}
     prices = {k: _price(record[k], f"{where}: {k}", used) for k in PRICES if record.get(k) is not None}
     memory = _memory(record["memory"], f"{where}: memory", used) if record.get("memory") else None
-    words = {k: str(record[k]) for k in WORDS if k in record}
+    words = {k: check_text(record[k], f"{where}: {k}") for k in WORDS if k in record}
     words["source"] = shipped("costs.yaml")["sources"].get(words.get("source", ""), words.get("source", ""))
     words.setdefault("node", "; ".join(dict.fromkeys(c.node for c in used.values())))
     return CostTable(**prices, memory=memory, constants=tuple(used.values()), **words)  # type: ignore[arg-type]
@@ -119,19 +128,22 @@ def _price(value: Any, where: str, used: dict[str, Constant]) -> float:
         return round(sum(_price(part, where, used) for part in value), 12)
     if isinstance(value, str):
         if value not in constants():
-            raise ConfigError(f"{where}: {value!r} is no shipped constant; {suggest(value, constants())}")
+            raise ConfigError(
+                f"{where}: {short(value)} is no shipped constant; {suggest(value[:60], constants())}"
+            )
         used[value] = constants()[value]
         return used[value].pj
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_PRICE:
         raise ConfigError(
-            f"{where}: {value!r} is not a price; a number of pJ, 0 or more, or constants' names"
+            f"{where}: {short(value)} is not a price; "
+            f"a number of pJ, 0 or more (up to {LARGEST_PRICE:g}), or constants' names"
         )
     return float(value)
 
 
 def _memory(record: Any, where: str, used: dict[str, Constant]) -> Memory:
     if not isinstance(record, dict):
-        raise ConfigError(f"{where}: {record!r} is not a memory model; a mapping with 'model' is")
+        raise ConfigError(f"{where}: {short(record)} is not a memory model; a mapping with 'model' is")
     check_choice(record.get("model"), MODELS, f"{where}: model")
     model = MODELS[record["model"]]
     fields = tuple(model.__dataclass_fields__)
@@ -151,7 +163,7 @@ def _points(points: Any, where: str, used: dict[str, Constant]) -> tuple[tuple[f
     """[(bytes, pJ)] with rising sizes."""
     pairs = isinstance(points, list) and len(points) > 1
     if not pairs or any(not isinstance(p, list) or len(p) != 2 for p in points):
-        raise ConfigError(f"{where}: points: {points!r} is not a list of at least two [bytes, pJ] pairs")
+        raise ConfigError(f"{where}: points: {short(points)} is not a list of at least two [bytes, pJ] pairs")
     priced = tuple(
         (_price(size, f"{where}: points", used), _price(pj, f"{where}: points", used)) for size, pj in points
     )

@@ -10,7 +10,6 @@ are a spread with the reason, never a verdict.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +20,10 @@ from snn_energy.energy.conventions import Convention, convention_from, load_conv
 from snn_energy.energy.costs import CostTable, load_costs
 from snn_energy.energy.estimate import PJ_PER_MJ, estimate
 from snn_energy.energy.twin import dense_twin
-from snn_energy.energy.yaml_records import check_choice, check_keys, read_mapping, shipped
+from snn_energy.energy.yaml_records import check_choice, read_mapping, shipped
 from snn_energy.errors import ConfigError
 from snn_energy.profiling.profile import Profile
+from snn_energy.records import record_from, short
 
 GIGA = 1e9
 
@@ -83,13 +83,36 @@ def reproduce(
     return tuple(_row(name, row, prices) for name, content in chosen.items() for row in _rows(name, content))
 
 
-KEYS = (
-    "source", "model", "convention", "architecture", "mac_from", "sops_g", "published_mj", "tolerance_mj",
-    "round_g", "readings", "readings_of", "dense_twin", "parameters", "params_m", "macs_g", "dense_g",
-    "not_charged", "reason", "known_error",
-)  # fmt: skip
+@dataclass(frozen=True)
+class _Reading:
+    encoder: str
+    words: str
+    sops_g: float
 
-NUMBERS = ("sops_g", "macs_g", "dense_g", "published_mj", "tolerance_mj", "parameters", "params_m")
+
+@dataclass(frozen=True)
+class _Published:
+    """What a row of a table may say; `published.yaml` explains its keys."""
+
+    source: str
+    model: str
+    convention: Any = "exact"
+    architecture: dict[str, Any] | None = None
+    mac_from: dict[str, Any] | None = None
+    sops_g: float | None = None
+    published_mj: float | None = None
+    tolerance_mj: float | None = None
+    round_g: int | None = None
+    readings: tuple[_Reading, ...] = ()
+    readings_of: dict[str, Any] | None = None
+    dense_twin: bool = False
+    parameters: int | None = None
+    params_m: float | None = None
+    macs_g: float | None = None
+    dense_g: float | None = None
+    not_charged: tuple[str, ...] = ()
+    reason: str = ""
+    known_error: str = ""
 
 
 def _rows(table: str, content: Any) -> Iterator[dict[str, Any]]:
@@ -100,19 +123,16 @@ def _rows(table: str, content: Any) -> Iterator[dict[str, Any]]:
     defaults = {k: v for k, v in content.items() if k != "rows"}
     for i, row in enumerate(rows, 1):
         full = {**defaults, **row}
-        check_keys(full, KEYS, f"table {table!r}, row {i}")
+        where = f"table {table!r}, row {i}"
+        record_from(_Published, {"source": "", "model": "", **full}, where, ConfigError)
         judged = bool({"macs_g", "sops_g"} <= set(full) or {"architecture", "sops_g"} <= set(full))
         judged = judged and not {"readings", "dense_twin", "known_error"} & set(full)
         for key in ("model", "source", *(("published_mj", "tolerance_mj") if judged else ())):
             if key not in full:
-                raise ConfigError(f"table {table!r}, row {i}: {key!r} is missing")
-        for key in NUMBERS:
-            value = full.get(key, 0)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ConfigError(
-                    f"table {table!r}, row {i}: {key} = {value!r}; right would be a number, 0 or more"
-                )
-        yield full
+                raise ConfigError(f"{where}: {key!r} is missing")
+        if "readings" in full and ("readings_of" not in full or "architecture" not in full):
+            raise ConfigError(f"{where}: 'readings' needs 'readings_of' and 'architecture'")
+        yield {key: value for key, value in full.items() if value is not None}
 
 
 def _row(table: str, row: Mapping[str, Any], prices: CostTable) -> Reproduction:
@@ -207,6 +227,8 @@ def _status(base: Reproduction, row: Mapping[str, Any], computed: float) -> str:
 
 
 def _convention(spec: Any, where: str) -> Convention:
+    if not isinstance(spec, Mapping | str):
+        raise ConfigError(f"table {where!r}: convention = {short(spec)}: must be a name or a convention")
     if isinstance(spec, Mapping):
         return convention_from(spec, f"{where}: convention")
     return load_convention(spec)

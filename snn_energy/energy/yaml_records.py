@@ -10,31 +10,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.reading import parse_yaml, read_yaml
+from snn_energy.records import short
 
 
 @functools.cache
 def shipped(filename: str) -> dict[str, Any]:
     """The mapping in one of the YAML files that lie beside this module."""
     text = resources.files("snn_energy.energy").joinpath(filename).read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return parse_yaml(text, filename)
 
 
 def read_mapping(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """The mapping in a user's YAML file.  Raises `ConfigError` for an unreadable file or another shape."""
-    try:
-        record = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a {what}: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML; a {what} is a mapping of names to values") from None
-    if not isinstance(record, dict):
-        raise ConfigError(f"{path}: a {what} is a mapping of names to values, not {type(record).__name__}")
-    return record
+    """The mapping in a user's YAML file.  Raises `ConfigError` for all that `reading.read_yaml` refuses."""
+    return read_yaml(path, what)
 
 
 def is_file_name(spec: str | os.PathLike[str]) -> bool:
@@ -46,13 +36,20 @@ def check_keys(record: Mapping[str, Any], known: Collection[str], where: str) ->
     """Raise `ConfigError` for the first key of `record` that is not in `known`."""
     for key in record:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}; {suggest(str(key), known)}")
+            raise ConfigError(f"{where}: unknown key {short(key)}; {suggest(str(key)[:60], known)}")
 
 
 def check_choice(value: Any, known: Collection[str], where: str) -> None:
     """Raise `ConfigError` unless `value` is one of `known`."""
     if value not in tuple(known):
-        raise ConfigError(f"{where}: {value!r} is not a choice; {suggest(str(value), known)}")
+        raise ConfigError(f"{where}: {short(value)} is not a choice; {suggest(str(value)[:60], known)}")
+
+
+def check_text(value: Any, where: str) -> str:
+    """A name or remark: text, or a number that stands for itself.  Raises `ConfigError` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"{where}: {short(value)} is no text")
+    return str(value)
 
 
 def to_mapping(record: Any) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from snn_energy.errors import DataError
+from snn_energy.arrays import read_npz
 from snn_energy.files import atomic_write
 
 SAMPLES_FILE = "samples.npz"
@@ -31,8 +30,4 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """What samples.npz holds; nothing if there is none.  Raises `DataError` for a damaged one."""
     if not path.exists():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a file of samples ({error})") from error
+    return read_npz(path, "file of samples")[1]

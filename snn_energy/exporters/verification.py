@@ -17,11 +17,13 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeVar
 
 from snn_energy.errors import DataError, VerificationError
 from snn_energy.files import sha256, write_text
+from snn_energy.reading import read_json
+from snn_energy.records import record_from, short
 
 SCHEMA = 2
 VERIFICATION_FILE = "verification.json"
@@ -93,7 +95,7 @@ class Source(Part):
     data: str | None = None
     calibration: str | None = None
     batch_axis: int | None = None  # of the samples, where it was said
-    frames: int | None = None  # of a recording, where the network takes so many
+    frames: int | None = None  # T of event data, where the network says it
     origin: Mapping[str, str] = field(default_factory=dict)  # the checkpoint, the code that built the network
 
 
@@ -229,32 +231,38 @@ class Verification:
 def read_verification(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a `verification.json`.  Raises `DataError` where it is missing or broken."""
     path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: not found; an export directory has a {VERIFICATION_FILE}") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a verification record ({error})") from error
-    if not isinstance(record, dict) or "schema" not in record:
+    record = read_json(path, "verification record", finite=False)  # a difference of logits may be NaN
+    if "schema" not in record:
         raise DataError(f"{path}: not a verification record of schema {SCHEMA}")
     if record["schema"] != SCHEMA:
-        raise DataError(f"{path}: a record of schema {record['schema']}, not {SCHEMA}: export again")
-    for key, kind in _KINDS.items():
-        if not isinstance(record.get(key), kind):
-            raise DataError(f"{path}: damaged: {key!r} is {record.get(key)!r}, must be a {kind.__name__}")
+        raise DataError(f"{path}: a record of schema {short(record['schema'])}, not {SCHEMA}: export again")
+    told = {key: value for key, value in record.items() if key not in _DERIVED}
+    told["differences"] = [_without(entry, "margin") for entry in told.get("differences", [])]
+    record_from(Verification, told, f"{path}: damaged", bounds=_ANY_NUMBER)
+    for key in ("verdict", "summary"):
+        if not isinstance(record.get(key), str):
+            raise DataError(f"{path}: damaged: {key!r} is {short(record.get(key))}, must be a text")
+    for key in ("files", "parts"):
+        if not isinstance(record.get(key), dict):
+            raise DataError(f"{path}: damaged: {key!r} is {short(record.get(key))}, must be a table")
     for name, entry in record["files"].items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
-            raise DataError(f"{path}: damaged: files[{name!r}] is {entry!r}, must have a sha256")
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+            raise DataError(f"{path}: damaged: files[{short(name)}] lies outside the folder")
+        if not isinstance(entry.get("sha256"), str):
+            raise DataError(f"{path}: damaged: files[{short(name)}] is {short(entry)}, must have a sha256")
     for key, entry in record["parts"].items():
         if not isinstance(entry, dict):
-            raise DataError(f"{path}: damaged: parts[{key!r}] is {entry!r}, must be a table")
+            raise DataError(f"{path}: damaged: parts[{short(key)}] is {short(entry)}, must be a table")
     return record
 
 
-_KINDS = {
-    "target": str, "form": str, "verdict": str, "summary": str, "samples": int, "truncated": bool,
-    "neurons": list, "accuracy": dict, "files": dict, "parts": dict,
-}  # fmt: skip
+_DERIVED = ("schema", "verdict", "summary", "first_difference", "parts")
+_ANY_NUMBER = dict.fromkeys(("logits_difference", "membrane", "threshold", "current_error"))
+
+
+def _without(entry: Any, key: str) -> Any:
+    """A table without what is derived from it."""
+    return {k: v for k, v in entry.items() if k != key} if isinstance(entry, dict) else entry
 
 
 def file_record(path: Path) -> dict[str, Any]:

@@ -25,9 +25,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from snn_energy.errors import DataError
+from snn_energy.arrays import read_npz
+from snn_energy.errors import DataError, SnnEnergyError
 from snn_energy.files import atomic_write, write_text
 from snn_energy.graph.nodes import NEURONS, Heaviside, Input, Node, node_types
+from snn_energy.reading import one_line, read_json
+from snn_energy.records import short
 
 SCHEMA = 1
 N = TypeVar("N", bound=Node)
@@ -167,13 +170,17 @@ class Graph:
         """Read what `save` wrote.  Raises `DataError` for a file that is missing or is not a Graph."""
         path = Path(path)
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-                if record["schema"] != SCHEMA:
-                    raise DataError(f"{path}: graph schema {record['schema']}; this version reads {SCHEMA}")
-                return _graph_from_json(record, {name: arrays[name] for name in arrays.files})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a saved Graph ({error})") from error
+            record = read_json(path, "saved Graph", finite=False)  # a bound of `clamp` may be infinite
+            if record.get("schema") != SCHEMA:
+                raise DataError(
+                    f"{path}: graph schema {short(record.get('schema'))}; this version reads {SCHEMA}"
+                )
+            arrays = read_npz(path.with_suffix(".npz"), "saved Graph")[1]
+            return _graph_from_json(record, arrays)
+        except SnnEnergyError as error:
+            raise error if isinstance(error, DataError) else DataError(f"{path}: {error}") from None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(f"{path}: not a saved Graph ({one_line(error)})") from error
 
 
 def _first_names(graph: Graph) -> dict[int, str]:

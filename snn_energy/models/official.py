@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from snn_energy.errors import ConfigError
+from snn_energy.reading import read_yaml as read_mapping
+from snn_energy.records import short
 
 OFFICIAL_MODEL = "sdt"
 """The one model name that either official trainer knows; it is our `statten`."""
@@ -136,16 +138,9 @@ def read_yaml(path: str | os.PathLike[str], beside: Iterable[str] = ()) -> Offic
     among them the file's silence about it tells nothing, and it is STAtten's.  Raises `ConfigError` for a
     file that is missing, not YAML, not a mapping of names, or without `dim`, which has no default.
     """
-    import yaml
-
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    content = read_mapping(path, "configuration")
+    if not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path}: must be a mapping of argument names to values")
     stated = any(name in beside for name in STATTEN_ONLY)
     release = "STAtten" if stated else release_of(content) or "STAtten"
@@ -172,7 +167,10 @@ def _number(key: str, value: Any) -> Any:
     if isinstance(value, str) and key != "pooling_stat":
         for number in (int, float):
             with contextlib.suppress(ValueError):
-                return number(value)
+                found = number(value)
+                if not abs(found) < 2**63:
+                    raise ConfigError(f"{key} = {short(value)}: must be a finite number")
+                return found
     return value
 
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.errors import DataError
 from snn_energy.files import write_text
 from snn_energy.profiling.kinds import KINDS
 from snn_energy.profiling.resolve import SYNAPTIC, Count
+from snn_energy.reading import read_json
+from snn_energy.records import record_from
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
+SIGNED = {"input_values": -math.inf, "right_values": -math.inf}  # the other numbers are counts
 __all__ = ["KINDS", "SCHEMA", "SYNAPTIC", "Count", "OpRow", "Profile"]
 
 
@@ -200,25 +203,27 @@ class Profile:
         return energy.estimate(self, convention=convention, costs=costs)  # type: ignore[attr-defined, unused-ignore]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write JSON, atomically."""
+        """Write JSON, atomically: `docs/schemas/profile.schema.json`."""
         write_text(path, json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=1))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:
-        """Read what `save` wrote.  Raises `DataError` for anything else."""
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as a profile: {error}") from None
-        if not isinstance(record, dict) or "rows" not in record:
+        """Read what `save` wrote.
+
+        Raises `DataError` for anything else: `reading.read_json` has the limits, `records.record_from` the
+        types; counts that no measurement can give are refused, too (`sane.check`).
+        """
+        from snn_energy.profiling.sane import check
+
+        record = read_json(path, "profile", finite=False)  # a network's own settings may be infinite
+        if "rows" not in record:
             raise DataError(f"{path}: not a profile: expected a JSON object with `schema` and `rows`")
         schema = record.pop("schema", None)
         if schema != SCHEMA:
             raise DataError(f"{path}: profile of schema {schema!r}; this version reads schema {SCHEMA}")
-        try:
-            return cls(**{**_tuples(record), "rows": tuple(_row(r) for r in record["rows"])})
-        except (TypeError, AttributeError) as error:
-            raise DataError(f"{path}: not a profile of schema {SCHEMA}: {error}") from None
+        found = record_from(cls, record, f"{path}: not a profile of schema {SCHEMA}", bounds=SIGNED)
+        found = dataclasses.replace(found, rows=tuple(_with_tuples(row) for row in found.rows))
+        return check(found, str(path))
 
     @classmethod
     def merge(cls, profiles: Iterable[Profile]) -> Profile:
@@ -236,6 +241,5 @@ def _tuples(record: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
 
 
-def _row(record: dict[str, Any]) -> OpRow:
-    counts = {name: Count(**_tuples(count)) for name, count in record.get("counts", {}).items()}
-    return OpRow(**{**_tuples(record), "details": _tuples(record.get("details", {})), "counts": counts})
+def _with_tuples(row: OpRow) -> OpRow:
+    return dataclasses.replace(row, details=_tuples(row.details))

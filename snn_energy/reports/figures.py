@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.energy.estimate import PJ_PER_MJ
 from snn_energy.profiling.tables import by_step
+from snn_energy.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,21 @@ AC, MAC, OTHER, INK, GRID = "#1f6f8b", "#d1793a", "#9aa3a8", "#22303a", "#d8dde0
 MOST_ROWS = 60
 
 
-def energy_by_layer(energy: Energy) -> str:
+def _drawn(draw: Callable[..., Figure]) -> Callable[..., str]:
+    """A function that draws, as one that gives the SVG: `$` in a name is a character and no formula."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any) -> str:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+            return _svg(draw(*arguments))
+
+    return drawn
+
+
+@_drawn
+def energy_by_layer(energy: Energy) -> Figure:
     """Horizontal bars, one per charged row in network order, split into what ACs, MACs and the rest cost."""
     rows = [row for row in energy.rows if row.pj > 0]
     rows = rows if len(rows) <= MOST_ROWS else sorted(rows, key=lambda row: -row.pj)[:MOST_ROWS]
@@ -41,10 +57,11 @@ def energy_by_layer(energy: Energy) -> str:
     _label_rows(axes, [_row_name(row.name, row.op, row.site) for row in rows])
     axes.set_xlabel("µJ per inference")
     axes.legend(frameon=False, loc="lower right")
-    return _svg(figure)
+    return figure
 
 
-def firing_rates(profile: Profile) -> str:
+@_drawn
+def firing_rates(profile: Profile) -> Figure:
     """A map of firing rates: spiking layers in network order down, steps across, the mean at the right."""
     neurons = profile.neurons
     steps = max((len(row.output_nonzero_by_step) for row in neurons), default=0)
@@ -61,10 +78,11 @@ def firing_rates(profile: Profile) -> str:
     axes.xaxis.tick_top()
     _label_rows(axes, [row.name for row in neurons])
     axes.grid(False)
-    return _svg(figure)
+    return figure
 
 
-def conventions(energies: Sequence[Energy]) -> str:
+@_drawn
+def conventions(energies: Sequence[Energy]) -> Figure:
     """One bar per convention: the same measurement, told by each."""
     figure, axes = _canvas(len(energies))
     values = [energy.total_pj / PJ_PER_MJ for energy in energies]
@@ -79,7 +97,7 @@ def conventions(energies: Sequence[Energy]) -> str:
     _label_rows(axes, [energy.convention.name for energy in energies])
     axes.set_xlabel("mJ per inference")
     axes.margins(x=0.15)
-    return _svg(figure)
+    return figure
 
 
 def _rates(row: OpRow, steps: int) -> list[float]:
@@ -108,7 +126,7 @@ def _canvas(rows: int, width: float = 7.2) -> tuple[Figure, Axes]:
 
 
 def _label_rows(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 

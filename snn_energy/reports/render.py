@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_energy.energy.yaml_records import check_choice
+from snn_energy.text import csv_cell, latex, latex_comment, markdown, plain
 
 FORMATS = ("text", "csv", "json", "markdown", "latex")
 
@@ -62,11 +63,14 @@ def _finite(value: Any) -> Any:
 def _csv(table: Table) -> str:
     keys = list(dict.fromkeys(key for row in table.rows for key in row))
     out = io.StringIO()
-    writer = csv.DictWriter(out, keys, lineterminator="\n")
+    writer = csv.DictWriter(out, list(map(csv_cell, keys)), lineterminator="\n")
     writer.writeheader()
     for row in table.rows:
         writer.writerow(
-            {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()}
+            {
+                csv_cell(k): json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else csv_cell(v)
+                for k, v in row.items()
+            }
         )
     return out.getvalue()
 
@@ -91,6 +95,7 @@ def _numeric(table: Table) -> list[bool]:
 
 
 def _text(headings: list[str], cells: list[list[str]], table: Table) -> str:
+    headings, cells = [plain(h) for h in headings], [[plain(c) for c in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     right = _numeric(table)
     lines = [
@@ -99,36 +104,28 @@ def _text(headings: list[str], cells: list[list[str]], table: Table) -> str:
         ).rstrip()
         for row in (headings, ["-" * w for w in widths], *cells)
     ]
-    return "\n".join([*lines, *(["", *table.notes] if table.notes else [])]) + "\n"
+    return "\n".join([*lines, *(["", *map(plain, table.notes)] if table.notes else [])]) + "\n"
 
 
 def _markdown(headings: list[str], cells: list[list[str]], table: Table) -> str:
     rule = ["---:" if right else "---" for right in _numeric(table)]
-    lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in (headings, rule, *cells)]
-    return "\n".join([*lines, *(["", *(f"{note}  " for note in table.notes)] if table.notes else [])]) + "\n"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "±": r"$\pm$",
-    "×": r"$\times$", "–": "--", "…": r"\ldots{}",
-}  # fmt: skip
+    escaped = [[markdown(c) for c in row] for row in (headings, *cells)]
+    lines = ["| " + " | ".join(row) + " |" for row in (escaped[0], rule, *escaped[1:])]
+    return (
+        "\n".join([*lines, *(["", *(f"{markdown(note)}  " for note in table.notes)] if table.notes else [])])
+        + "\n"
+    )
 
 
 def _latex(headings: list[str], cells: list[list[str]], table: Table) -> str:
     """A tabular for the booktabs package."""
     spec = "".join("r" if right else "l" for right in _numeric(table))
-    body = [" & ".join(map(_escape, row)) + r" \\" for row in cells]
+    body = [" & ".join(map(latex, row)) + r" \\" for row in cells]
     lines = [
         rf"\begin{{tabular}}{{{spec}}}",
         r"\toprule",
-        " & ".join(map(_escape, headings)) + r" \\",
+        " & ".join(map(latex, headings)) + r" \\",
         r"\midrule",
     ]
-    lines += [*body, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
+    lines += [*body, r"\bottomrule", r"\end{tabular}", *map(latex_comment, table.notes)]
     return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in text)

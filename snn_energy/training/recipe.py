@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.reading import read_text
+from snn_energy.records import short
 from snn_energy.training.spelling import Text, as_spelt, respelt, spellings, text_fields
 from snn_energy.values import parse_yaml
 
+LARGEST = {int: 2**63, float: math.inf, bool: 2}  # an int: what PyTorch takes as a seed
 RECIPES = resources.files("snn_energy") / "recipes"
 CHOICES = {
     "optimizer": ("adamw", "sgd", "lamb"),
@@ -69,10 +73,20 @@ class Recipe:
         for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("workers", -1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be at least {least}")
-        for key in ("lr", "min_lr", "warmup_epochs", "weight_decay", "regularization", "random_affine"):
+        for key in (
+            "lr",
+            "min_lr",
+            "warmup_epochs",
+            "weight_decay",
+            "regularization",
+            "random_affine",
+            "tet_lamb",
+        ):
             if getattr(self, key) < 0:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must not be negative")
-        for key in ("label_smoothing", "ema_decay", "val_fraction"):
+        if self.clip_grad is not None and self.clip_grad <= 0:
+            raise ConfigError(f"clip_grad = {self.clip_grad}: must be above 0, or null for no clipping")
+        for key in ("label_smoothing", "ema_decay", "momentum", "val_fraction"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be in [0, 1)")
         for key, known in CHOICES.items():
@@ -95,9 +109,7 @@ def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"{source}: no such recipe file")
-        text, name = path.read_text(encoding="utf-8"), path.stem
+        text, name = read_text(path, "recipe", "yaml", ConfigError), path.stem
     elif source in list_recipes():
         text, name = (
             RECIPES.joinpath(f"{source}.yaml").read_text("utf-8"),
@@ -129,7 +141,7 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     known = [f.name for f in dataclasses.fields(Recipe)]
     for key in values:
         if key not in known:
-            raise ConfigError(f"unknown recipe key {key!r}; {suggest(str(key), known)}")
+            raise ConfigError(f"unknown recipe key {short(key)}; {suggest(str(key), known)}")
     return Recipe(**values)
 
 
@@ -195,5 +207,7 @@ def _check_type(spec: dataclasses.Field, value: Any) -> None:
     expected = kinds[str(spec.type)]
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         raise ConfigError(
-            f"{spec.name} = {value!r}: must be {str(spec.type).replace('dict[str, Any]', 'a table')}"
+            f"{spec.name} = {short(value)}: must be {str(spec.type).replace('dict[str, Any]', 'a table')}"
         )
+    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < LARGEST[type(value)]):
+        raise ConfigError(f"{spec.name} = {short(value)}: must be a finite number, not as large as this")

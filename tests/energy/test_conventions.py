@@ -191,7 +191,7 @@ def test_errors_are_one_line_and_name_the_fault(tmp_path: Path, text: str, words
 def test_unknown_name_and_missing_file() -> None:
     with pytest.raises(ConfigError, match="did you mean 'spikformer'"):
         load_convention("spikeformer")
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load_convention("nowhere.yaml")
 
 

@@ -100,7 +100,7 @@ def test_a_users_table(tmp_path: Path) -> None:
         ("name: x\nac: fp32_ad\n", ["ac", "'fp32_ad'", "did you mean 'fp32_add'"]),
         ("name: x\nac: -1\n", ["ac", "-1", "0 or more"]),
         ("name: x\nac: true\n", ["ac", "True"]),
-        ("name: x\nac: .nan\n", ["ac", "nan"]),
+        ("name: x\nac: .nan\n", ["line 2", "nan"]),
         ("name: x\nac: 1\nmca: 2\n", ["unknown key 'mca'", "did you mean 'mac'"]),
         ("name: x\nac: 1\nmemory: {model: dram}\n", ["memory: model", "'dram'"]),
         ("name: x\nac: 1\nmemory: fast\n", ["memory", "'fast'"]),

@@ -216,7 +216,7 @@ def test_a_row_that_is_not_met_always_has_a_reason(tmp_path: Path) -> None:
         ("macs_g: much, sops_g: 1, published_mj: 2, tolerance_mj: 1", "macs_g = 'much'"),
         ("macs_g: 1, sops_g: -1, published_mj: 2, tolerance_mj: 1", "sops_g = -1"),
         ("macs_g: 1, sops_g: 1, tolerance_mj: 1", "'published_mj' is missing"),
-        ("macs_g: 1, sops_g: 1, published_mj: .nan, tolerance_mj: 1", "published_mj = nan"),
+        ("macs_g: 1, sops_g: 1, published_mj: .nan, tolerance_mj: 1", "'.nan' is no finite number"),
         ("published_mj: 2, architecture: {build: vit, depth: 1}", "'tolerance_mj' is missing"),
         ("sops: 1", "unknown key 'sops'"),
     ],

@@ -160,9 +160,9 @@ def test_truncated_differences_are_counted_not_raised() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"files": None}, "'files' is None, must be a dict"),
-        ({"files": {"model.onnx": 3}}, r"files\['model.onnx'\] is 3"),
-        ({"target": 7}, "'target' is 7, must be a str"),
+        ({"files": None}, "files = None: must be a mapping"),
+        ({"files": {"model.onnx": 3}}, "files: 'model.onnx' = 3"),
+        ({"target": 7}, "target = 7: must be a text"),
         ({"parts": {"source": "digits"}}, r"parts\['source'\] is 'digits'"),
         ({"schema": 1}, "schema 1, not 2: export again"),
     ],

@@ -144,7 +144,7 @@ def test_a_changed_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not a netlist"):
         load(tmp_path)
     path.write_text("{")
-    with pytest.raises(DataError, match="is not JSON"):
+    with pytest.raises(DataError, match="not JSON"):
         load(tmp_path)
 
 

@@ -93,7 +93,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
             Graph.load(path)
     path.write_text(text)
     (tmp_path / "graph.npz").unlink()
-    with pytest.raises(DataError, match=r"graph\.json"):
+    with pytest.raises(DataError, match=r"graph\.npz: no such file"):
         Graph.load(path)
 
 

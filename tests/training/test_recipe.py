@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
 def test_unknown_recipes() -> None:
     with pytest.raises(ConfigError, match="did you mean 'digits-statten'"):
         load_recipe("digit-statten")
-    with pytest.raises(ConfigError, match="no such recipe file"):
+    with pytest.raises(ConfigError, match="no such file; a recipe"):
         load_recipe("nowhere.yaml")
 
 

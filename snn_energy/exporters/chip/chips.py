@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from snn_energy.errors import ConfigError, suggest
+from snn_energy.reading import read_yaml
+from snn_energy.records import short
 
 
 @dataclass(frozen=True)
@@ -41,26 +43,26 @@ def load_chip(name: str) -> Chip:
     known = _shipped()
     own: dict[str, Any] = {}
     if file:
-        try:
-            own = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read chips from {file}: {error}") from error
-    chips = known | (own if isinstance(own, dict) else {})
+        own = read_yaml(file, "table of chips")
+    chips = known | own
     if chip not in chips:
         raise ConfigError(f"unknown chip {chip!r}; {suggest(chip, chips)}")
     try:
         entry = known["loihi2"] | chips[chip]
         title = str(entry.pop("title"))
     except TypeError as error:
-        raise ConfigError(f"chip {chip!r}: must be a table of limits, is {chips[chip]!r}") from error
-    unknown = set(entry) - set(known["loihi2"])
+        raise ConfigError(f"chip {chip!r}: must be a table of limits, is {short(chips[chip])}") from error
+    unknown = sorted(map(str, set(entry) - set(known["loihi2"])))
     if unknown:
-        raise ConfigError(
-            f"chip {chip!r}: no limit {min(unknown)!r}; {suggest(min(unknown), known['loihi2'])}"
-        )
+        raise ConfigError(f"chip {chip!r}: no limit {unknown[0]!r}; {suggest(unknown[0], known['loihi2'])}")
     try:
         limits = {key: limit["value"] for key, limit in entry.items()}
         sources = {key: str(limit["source"]) for key, limit in entry.items()}
     except (TypeError, KeyError) as error:
         raise ConfigError(f"chip {chip!r}: every limit needs a value and a source") from error
+    for key, value in limits.items():
+        usual = known["loihi2"][key]["value"]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(usual, int | float) and not isinstance(usual, bool) and not (number and value >= 0):
+            raise ConfigError(f"chip {chip!r}: {key} = {short(value)}: must be a number, 0 or more")
     return Chip(name, title, limits, sources)

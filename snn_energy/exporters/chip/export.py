@@ -37,6 +37,7 @@ from snn_energy.exporters.network import samples_first, see, take
 from snn_energy.exporters.verification import Part, Verification
 from snn_energy.files import write_text
 from snn_energy.graph.graph import Graph
+from snn_energy.reading import read_json
 
 LOWERING_FILE, GRAPH_FILE = "lowering.json", "dequantized.json"
 MAPPING_PAGE = "mapping.html"
@@ -204,10 +205,10 @@ def own_samples(folder: Path, x: Any = None, y: Any = None) -> tuple[np.ndarray,
 
 def is_truncated(folder: Path) -> bool:
     """Did the lowering in `folder` truncate membranes, so that spikes may differ from the real network's?"""
-    try:
-        return bool(json.loads((folder / LOWERING_FILE).read_text(encoding="utf-8"))["truncated"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / LOWERING_FILE}: damaged or missing ({error}); export again") from error
+    found = read_json(folder / LOWERING_FILE, "record of a lowering").get("truncated")
+    if not isinstance(found, bool):
+        raise DataError(f"{folder / LOWERING_FILE}: damaged: it does not say 'truncated'; export again")
+    return found
 
 
 def again(

@@ -37,6 +37,7 @@ from snn_energy.exporters.netlist.record import (
 from snn_energy.exporters.netlist.simulate import Activity, Counts, as_messages, largest_outputs
 from snn_energy.exporters.verification import VERIFICATION_FILE
 from snn_energy.files import write_text
+from snn_energy.reading import read_json
 
 OVERFLOWED = 3  # exit code of run.py
 PYTHON_VARIABLE = "SNN_ENERGY_LAVA_PYTHON"
@@ -140,11 +141,8 @@ def check_package(directory: Path) -> tuple[str, ...]:
 
 def _manifest(directory: Path) -> dict[str, Any]:
     path = directory / PACKAGE_FILE
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{directory} is no exported package: {PACKAGE_FILE}: {error}") from error
-    files = manifest.get("files") if isinstance(manifest, dict) else None
+    manifest = read_json(path, "exported package")
+    files = manifest.get("files")
     if not isinstance(files, dict) or manifest.get("sha256") != content_digest(manifest):
         raise DataError(f"{path} was changed after export")
     for name in files:

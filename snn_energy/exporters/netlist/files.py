@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.errors import DataError, MissingDependency
+from snn_energy.errors import DataError, MissingDependency, SnnEnergyError
 from snn_energy.exporters.netlist.check import check
 from snn_energy.exporters.netlist.record import NODE_KINDS, Edge, Netlist, Node, time_offsets
 from snn_energy.files import atomic_write, write_text
+from snn_energy.reading import limit, one_line, read_json, too_large
+from snn_energy.records import short
 
 FORMAT = "snn-energy netlist"
 VERSION = 1
@@ -71,13 +73,48 @@ def load(directory: str | Path) -> Netlist:
         raise DataError(
             f"{directory / ARRAYS_FILE} was changed after export: its SHA-256 is not the manifest's"
         )
+    path = directory / ARRAYS_FILE
     nodes: dict[str, Node] = {}
-    with _h5py().File(directory / ARRAYS_FILE, "r") as file:
-        for row in content["nodes"]:
-            arrays = {key: np.asarray(file[f"{row['name']}/{key}"][()]) for key in row["arrays"]}
-            nodes[row["name"]] = _join(row, arrays)
-    edges = tuple(Edge(*edge) for edge in content["edges"])
-    return check(Netlist(nodes, edges, content["time_steps"], tuple(content["probes"]), content["origin"]))
+    try:
+        with _h5py().File(path, "r") as file:
+            taken = 0
+            for row in content["nodes"]:
+                arrays = {key: _array(file, f"{row['name']}/{key}", path) for key in row["arrays"]}
+                taken += sum(array.nbytes for array in arrays.values())
+                if taken > limit("arrays"):
+                    too_large(path, taken, "arrays")
+                nodes[row["name"]] = _join(row, arrays)
+        edges = tuple(Edge(*edge) for edge in content["edges"])
+        netlist = Netlist(nodes, edges, content["time_steps"], tuple(content["probes"]), content["origin"])
+    except SnnEnergyError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{directory}: not a netlist that was saved: {one_line(error)}") from error
+    return check(netlist)
+
+
+def _array(file: Any, name: str, path: Path) -> np.ndarray:
+    """One array of numbers that lies in the file itself: no link, no other file, no filter, within the limit.
+
+    Every step of the name is looked at: a group may be a link, too.
+    """
+    h5py = _h5py()
+    here, walked = file, ""
+    for step in name.split("/"):
+        walked = f"{walked}/{step}" if walked else step
+        if not isinstance(here, h5py.Group) or not isinstance(here.get(step, getlink=True), h5py.HardLink):
+            raise DataError(f"{path}: {short(walked)} is missing or a link; must lie in the file")
+        here = here[step]
+    if (
+        not isinstance(here, h5py.Dataset)
+        or here.external
+        or here.is_virtual
+        or here.dtype.kind not in "biuf"
+    ):
+        raise DataError(f"{path}: {short(name)} must be numbers that lie in the file itself")
+    if here.nbytes > limit("arrays"):
+        too_large(f"{path}: {short(name)}", here.nbytes, "arrays")
+    return np.asarray(here[()])
 
 
 def sha256(path: str | Path) -> str:
@@ -95,13 +132,8 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_json(path, "netlist")
+    if content.get("format") != FORMAT:
         raise DataError(f"{path} is not a netlist: it does not say format {FORMAT!r}")
     if content.get("version") != VERSION:
         raise DataError(f"{path} has version {content.get('version')}; this release reads {VERSION}")
