@@ -35,6 +35,11 @@ _told: contextvars.ContextVar[int | None] = contextvars.ContextVar("max_bytes", 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
+def a(what: str) -> str:
+    """`a profile`, `an exported package`."""
+    return f"{'an' if what[:1] in 'aeiou' else 'a'} {what}"
+
+
 @contextlib.contextmanager
 def limits(max_bytes: int | str | None) -> Iterator[None]:
     """Read files up to `max_bytes` (`3000000`, `"4G"`) in this block, in place of `LIMITS`; None: no change.
@@ -93,17 +98,17 @@ def open_regular(
         with open(path, "rb", opener=_without_waiting) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise error(f"{path}: cannot be read as a {what}: it is no regular file")
+                raise error(f"{path}: cannot be read as {a(what)}: it is no regular file")
             if status.st_size > limit(form):
                 too_large(path, status.st_size, form, error)
             yield stream
     except SnnEnergyError:
         raise
     except FileNotFoundError:
-        raise error(f"{path}: no such file; a {what} was expected") from None
+        raise error(f"{path}: no such file; {a(what)} was expected") from None
     except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
         reason = getattr(problem, "strerror", None) or problem
-        raise error(f"{path}: cannot be read as a {what}: {one_line(reason)}") from None
+        raise error(f"{path}: cannot be read as {a(what)}: {one_line(reason)}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -119,7 +124,7 @@ def read_text(
         return read_bytes(path, what, form, error).decode("utf-8")
     except UnicodeDecodeError as problem:
         raise error(
-            f"{path}: cannot be read as a {what}: not text in UTF-8 (byte {problem.start:,})"
+            f"{path}: cannot be read as {a(what)}: not text in UTF-8 (byte {problem.start:,})"
         ) from None
 
 
@@ -132,7 +137,7 @@ def read_json(
 ) -> dict[str, Any]:
     """The JSON object in a file.  Raises `error` as `read_text` and `parse_json` do, and for no object."""
     found = parse_json(
-        read_text(path, what, "json", error), f"{path}: cannot be read as a {what}", error, finite=finite
+        read_text(path, what, "json", error), f"{path}: cannot be read as {a(what)}", error, finite=finite
     )
     if not isinstance(found, dict):
         raise error(f"{path}: not a {what}: expected a JSON object, found {type(found).__name__}")

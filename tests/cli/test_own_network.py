@@ -148,7 +148,7 @@ def test_other_weights_in_the_file(folder: Path) -> None:
     [
         (("--set", "num_classes"), "--set 'num_classes': must be NAME=VALUE, such as --set T=4"),
         (("--set", "a-b=3"), "--set 'a-b=3': must be NAME=VALUE"),
-        (("--set", "width=[3"), "--set width=[3: not YAML"),
+        (("--set", "width=[3"), "--set width=[3, line 1: not YAML"),
         (("--set", "num_classes=5"), "num_classes was given before, as 4"),
         (
             ("--set", "widht=8"),

@@ -18,9 +18,23 @@ import torch
 from torch import nn
 
 from snn_energy.compat import old_names
+from snn_energy.compat.idle import IDLE
 from snn_energy.errors import ConfigError, OldNameError
 
-OLD = ("spikingjelly.clock_driven", "spikingjelly.cext", "einops", "torchinfo")
+OLD = ("spikingjelly.clock_driven", "spikingjelly.cext", *IDLE)
+
+
+@pytest.fixture(autouse=True)
+def without_idle_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """einops and torchinfo as where they are not installed, whether or not they are."""
+    find = importlib.machinery.PathFinder.find_spec
+
+    def hidden(name: str, *args: Any, **kwargs: Any) -> Any:
+        return None if name.split(".")[0] in IDLE else find(name, *args, **kwargs)
+
+    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", hidden)
+    for name in [name for name in sys.modules if name.split(".")[0] in IDLE]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def left_behind() -> list[str]:
@@ -54,8 +68,9 @@ def test_import_of_the_package_switches_nothing_on_and_timm_is_patched_when_it_c
         import importlib.util, sys
         import snn_energy, snn_energy.compat, snn_energy.checkpoints
         from spikingjelly.activation_based import neuron
-        for name in ("spikingjelly.clock_driven", "spikingjelly.cext", "einops"):
+        for name in ("spikingjelly.clock_driven", "spikingjelly.cext"):
             assert importlib.util.find_spec(name) is None and name not in sys.modules, name
+        assert "einops" not in sys.modules
         try:
             neuron.IFNode(backend="torch")
         except TypeError:

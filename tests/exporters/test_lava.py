@@ -120,10 +120,10 @@ def test_a_tampered_manifest_fails_its_own(tmp_path):
         read_package(folder)
     for text in ("", "{}", "[]", '{"files": {}}'):
         path.write_text(text)
-        with pytest.raises(DataError, match=r"was changed after export|is no exported package"):
+        with pytest.raises(DataError, match=r"was changed after export|exported package"):
             read_package(folder)
     path.unlink()
-    with pytest.raises(DataError, match="is no exported package"):
+    with pytest.raises(DataError, match="an exported package was expected"):
         read_package(folder)
 
 
