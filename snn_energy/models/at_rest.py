@@ -25,6 +25,7 @@ from snn_energy.models.walk import device_of, modules, named_modules
 
 _TORCHS = frozenset(vars(nn.Module())) - {"_buffers"}  # what torch itself keeps in every module
 _CONTAINERS = (list, dict, deque)
+_FRAMES = frozenset((nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict, object))  # without weights
 
 
 class Rest:
@@ -150,12 +151,13 @@ class _Kept:
 
 
 def _held(module: nn.Module) -> dict[str, _Kept]:
-    """What a module holds: attributes, buffers, and parameters where the module is nobody's library's.
+    """What a module holds: attributes, buffers, and parameters that its own class has added.
 
-    Weights of torch's own layers are not copied: nothing in a forward pass writes to them.
+    Weights of torch's layers, and of classes that derive from them, are not copied: nothing in a forward pass
+    writes to them, and they are large.
     """
     kept = {name: _keep(value) for name, value in vars(module).items() if name not in _TORCHS}
-    if not type(module).__module__.startswith("torch."):
+    if not any(base.__module__.startswith("torch.") for base in type(module).__mro__ if base not in _FRAMES):
         own = {name: _keep(value) for name, value in module._parameters.items()}
         kept["_parameters"] = _Kept(module._parameters, own)
     return kept
