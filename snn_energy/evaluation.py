@@ -11,14 +11,12 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
-from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling.axes import checked_steps
 from snn_energy.profiling.batches import Turns, read_batches
 from snn_energy.profiling.contract import Declared, Scores
 from snn_energy.profiling.labels import count_correct, step_scores
-from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import reset_registered
+from snn_energy.profiling.neurons import resting
 from snn_energy.profiling.session import check_labels, placed
 from snn_energy.profiling.settle import settle
 
@@ -100,7 +98,7 @@ def evaluate(
     if first is None:
         raise DataError("no samples to evaluate on: the batches are empty")
     score = Score(Scores.of(output).over)
-    with declared_neurons(model, declared.neurons), at_rest(model, place, resets=reset_registered) as rest:
+    with resting(model, declared.neurons, place) as rest:
         contract = settle(rest, first, declared)
         for batch in chain([first], waiting):
             if batch.labels is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snn_energy.cli.loading import choose, contract_of, load_model, running
+from snn_energy.cli.loading import prepare, running
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -42,11 +42,10 @@ def evaluate(
     from snn_energy.evaluation import evaluate as measure
     from snn_energy.training.device import choose_device
 
-    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
-    contract = contract_of(declared, loaded)
-    chosen = choose(
-        loaded,
-        contract,
+    loaded, contract, chosen = prepare(
+        checkpoint,
+        overrides,
+        declared,
         data=data,
         input_file=input_file,
         count=samples,

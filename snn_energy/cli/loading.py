@@ -152,6 +152,20 @@ def neurons_in(items: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def prepare(
+    checkpoint: Path | None,
+    overrides: dict[str, Any],
+    declared: dict[str, Any],
+    *,
+    allow_nonfinite: bool = False,
+    **samples: Any,
+) -> tuple[Loaded, dict[str, Any], Samples]:
+    """The network, what was declared of it, and its samples (`choose`), for a command that runs it."""
+    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
+    contract = contract_of(declared, loaded)
+    return loaded, contract, choose(loaded, contract, allow_nonfinite=allow_nonfinite, **samples)
+
+
 def choose(
     loaded: Loaded,
     contract: dict[str, Any],

@@ -8,14 +8,11 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from snn_energy.models.flags import FLAGS
-
-if TYPE_CHECKING:
-    pass
 
 Checkpoint = Annotated[
     Path | None,

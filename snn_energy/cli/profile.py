@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from snn_energy.cli.loading import choose, contract_of, load_model, running
+from snn_energy.cli.loading import prepare, running
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -78,11 +78,10 @@ def profile(
     from snn_energy.reports import report as write_report
     from snn_energy.training.device import choose_device
 
-    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
-    contract = contract_of(declared, loaded)
-    chosen = choose(
-        loaded,
-        contract,
+    loaded, contract, chosen = prepare(
+        checkpoint,
+        overrides,
+        declared,
         data=data,
         input_file=input_file,
         count=samples,

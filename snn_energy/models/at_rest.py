@@ -59,7 +59,7 @@ class Rest:
         asked = {
             _path(path, name): (vars(module), name)
             for path, module, kept in self._kept
-            for name in (*kept, *(n for n in self._new.get(path, ()) if n not in kept))
+            for name in (*kept, *self._new.get(path, ()))
             if _path(path, name) in self.changed and (name not in kept or kept[name].empty)
         }
         while asked:

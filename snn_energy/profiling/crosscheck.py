@@ -11,12 +11,10 @@ from typing import Any
 from torch import nn
 
 from snn_energy.errors import MissingDependency, SnnEnergyError
-from snn_energy.models.at_rest import at_rest
 from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling.batches import Batch
 from snn_energy.profiling.contract import Declared
-from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import reset_registered
+from snn_energy.profiling.neurons import resting
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC
 from snn_energy.profiling.settle import settle
@@ -49,11 +47,7 @@ def fvcore(model: nn.Module, x: Any, profile: Profile, **declared: Any) -> tuple
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     told = Declared(**{"time_steps": profile.time_steps, **declared, "check": False})
     batch = Batch(x).mapped(lambda x: x.to(device_of(model)))
-    with (
-        declared_neurons(model, told.neurons),
-        at_rest(model, resets=reset_registered) as rest,
-        warnings.catch_warnings(),
-    ):
+    with resting(model, told.neurons) as rest, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts its own handlers
         try:
             contract = settle(rest, batch, told)

@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from snn_energy import plugins
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.frameworks import Neuron, TimeAxis, Update, known_neuron
 from snn_energy.frameworks.spikingjelly import PARALLEL, UPDATES
+from snn_energy.models.at_rest import Rest, at_rest
 from snn_energy.models.walk import named_modules
 from snn_energy.profiling.resolve import ROWS
 
@@ -168,6 +170,13 @@ def _classes(model: nn.Module, cls: Any) -> list[type[nn.Module]]:
     return found
 
 
+@contextlib.contextmanager
+def resting(model: nn.Module, named: Mapping[Any, Any], place: torch.device | None = None) -> Iterator[Rest]:
+    """The network at rest (`models.at_rest`) on `place`, with what a caller says of its neurons in force."""
+    with declared(model, named), at_rest(model, place, resets=reset_registered) as rest:
+        yield rest
+
+
 def facts_of(module: nn.Module) -> Neuron | None:
     """What is known of a module as a neuron; None for what is none: what was registered wins."""
     registered = _registered(type(module))
@@ -223,13 +232,6 @@ def has_reset(module: nn.Module) -> bool:
     if registered is not None and registered.reset is not None:
         return True
     return known_neuron(module) is not None or callable(getattr(module, "reset", None))
-
-
-def update_of(module: nn.Module, steps: int) -> Update:
-    """The cost of one update of a neuron; `steps` matters to parallel neurons only."""
-    facts = facts_of(module)
-    assert facts is not None
-    return facts.update_for(steps)
 
 
 def state_elements(module: nn.Module) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UncountedError
-from snn_energy.models.at_rest import Rest, at_rest
+from snn_energy.models.at_rest import Rest
 from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling import sanity
 from snn_energy.profiling.axes import checked_steps
@@ -24,8 +24,7 @@ from snn_energy.profiling.instrument import instrumented
 from snn_energy.profiling.kinds import COUNTS, ValueSet
 from snn_energy.profiling.labels import class_scores, count_correct, read_labels
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import has_reset, named_neurons, reset_registered
+from snn_energy.profiling.neurons import has_reset, named_neurons, resting
 from snn_energy.profiling.nonfinite import NORM_STATISTICS
 from snn_energy.profiling.profile import Profile
 from snn_energy.profiling.provenance import Tag
@@ -88,7 +87,7 @@ def profile(
     first = next(waiting, None)
     if first is None:
         raise DataError("no samples to profile: the batches are empty")
-    with declared_neurons(model, declared.neurons), at_rest(model, place, resets=reset_registered) as rest:
+    with resting(model, declared.neurons, place) as rest:
         guard = sanity.Guard(model, declared.time_steps, allow_nonfinite)
         guard.pixels.possible = input_kind != "events"
         contract = settle(rest, first, declared)

@@ -14,7 +14,7 @@ from torch import nn
 
 from snn_energy.errors import ConfigError
 from snn_energy.frameworks import Neuron
-from snn_energy.models.at_rest import Rest, at_rest
+from snn_energy.models.at_rest import Rest
 from snn_energy.models.walk import device_of, modules, named_modules
 from snn_energy.profiling import axes
 from snn_energy.profiling.axes import Axes
@@ -22,8 +22,7 @@ from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import Contract, Declared, Fact, neurons_in_words, reset_in_words
 from snn_energy.profiling.labels import samples_in_scores
 from snn_energy.profiling.layout import declared_steps
-from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
+from snn_energy.profiling.neurons import facts_of, named_neurons, resting
 from snn_energy.profiling.observe import (
     Observation,
     difference,
@@ -61,7 +60,7 @@ def samples_along(model: nn.Module, inputs: Any, declared: Declared) -> int:
     """The axis of samples in `inputs`, by a look at the network alone.  Raises as `settle`."""
     declared = dataclasses.replace(declared, check=False)
     batch = Batch(inputs).mapped(lambda x: x.to(device_of(model)))
-    with declared_neurons(model, declared.neurons), at_rest(model, resets=reset_registered) as rest:
+    with resting(model, declared.neurons) as rest:
         return settle(rest, batch, declared).batch_axis
 
 

@@ -10,15 +10,14 @@ import torch
 from torch import nn
 
 from snn_energy.frameworks import Neuron
-from snn_energy.models.at_rest import Rest, at_rest
+from snn_energy.models.at_rest import Rest
 from snn_energy.models.walk import device_of
 from snn_energy.profiling.axes import checked_steps
 from snn_energy.profiling.batches import Batch, Turns, read_batches
 from snn_energy.profiling.contract import Contract, Declared
 from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.layout import Layout
-from snn_energy.profiling.neurons import declared as declared_neurons
-from snn_energy.profiling.neurons import facts_of, named_neurons, reset_registered
+from snn_energy.profiling.neurons import facts_of, named_neurons, resting
 from snn_energy.profiling.observe import observe, same_chance
 from snn_energy.profiling.settle import settle
 
@@ -42,7 +41,7 @@ def record_spikes(
     inputs = (x,) if isinstance(x, (tuple, list)) else x
     batch = next(read_batches([inputs], model)).mapped(lambda x: x.detach().to(place))
     recorded: dict[str, list[torch.Tensor]] = {}
-    with declared_neurons(model, declared.neurons), at_rest(model, resets=reset_registered) as rest:
+    with resting(model, declared.neurons) as rest:
         contract = settle(rest, batch, declared)
         found = named_neurons(model)
         facts = {path: facts for path, module in found.items() if (facts := facts_of(module)) is not None}

@@ -106,12 +106,12 @@ def test_the_nearest_known_class_decides(x: torch.Tensor) -> None:
     register_neuron(neuron.LIFNode, Update("mine", 5, 5))
     register_neuron(Heavier, Update("heavier", 6, 6))
     found = {
-        cls.__name__: neurons.update_of(cls(), 4).op
+        cls.__name__: neurons.facts_of(cls()).update_for(4).op
         for cls in (neuron.LIFNode, Heaviest, neuron.ParametricLIFNode)
     }
     assert found == {"LIFNode": "mine", "Heaviest": "heavier", "ParametricLIFNode": "plif"}
     register_neuron(Heavier, Update("again", 6, 6))
-    assert neurons.update_of(Heaviest(), 4).op == "again"
+    assert neurons.facts_of(Heaviest()).update_for(4).op == "again"
 
 
 def test_unregistered_it_is_counted_by_what_it_calls(x: torch.Tensor) -> None:
