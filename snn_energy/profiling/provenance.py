@@ -114,12 +114,6 @@ class Tag:
         return self.but(synapse=None, values=None, still=False, sites=0, version=version)
 
 
-def attach(x: torch.Tensor, tag: Tag) -> None:
-    """Put `tag` on `x`."""
-    version = x._version
-    x.__dict__[ATTRIBUTE] = tag if tag.version == version else tag.but(version=version)
-
-
 def carry(x: torch.Tensor, out: Any) -> None:
     """What was counted of `x` holds of `out`, too, if it is a view of the same memory.
 

@@ -1,4 +1,4 @@
-"""Old import names exist inside the context, as they were, and nowhere else; files in their style run."""
+"""Old import names exist inside the context, as they were, and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import sys
 import textwrap
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from users_files import TRANSFORMER, run
 
 from snn_energy.compat import old_names
 from snn_energy.compat.idle import IDLE
@@ -24,31 +24,8 @@ from snn_energy.errors import ConfigError, OldNameError
 OLD = ("spikingjelly.clock_driven", "spikingjelly.cext", *IDLE)
 
 
-@pytest.fixture(autouse=True)
-def without_idle_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """einops and torchinfo as where they are not installed, whether or not they are."""
-    find = importlib.machinery.PathFinder.find_spec
-
-    def hidden(name: str, *args: Any, **kwargs: Any) -> Any:
-        return None if name.split(".")[0] in IDLE else find(name, *args, **kwargs)
-
-    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", hidden)
-    for name in [name for name in sys.modules if name.split(".")[0] in IDLE]:
-        monkeypatch.delitem(sys.modules, name)
-
-
 def left_behind() -> list[str]:
     return [name for name in sys.modules if name.startswith(OLD)]
-
-
-def run(tmp_path: Path, text: str, name: str = "users_net") -> ModuleType:
-    """The module that a file of this text is, imported where the caller stands."""
-    path = tmp_path / f"{name}.py"
-    path.write_text(textwrap.dedent(text))
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def imported(statement: str) -> dict[str, Any]:
@@ -260,158 +237,3 @@ def test_containers_beside_cext_name_their_layers_as_its_checkpoints_do(tmp_path
     late.load_state_dict({key.replace(".module", ""): v for key, v in early.state_dict().items()})
     x = 4 * torch.rand(5, 2, 3, 6, 8)
     assert torch.equal(early.eval()(x), late.eval()(x))
-
-
-# --- whole files -------------------------------------------------------------------------------------------
-
-
-TRANSFORMER = """
-    from functools import partial
-    import torch
-    from torch import nn
-    from einops.layers.torch import Rearrange
-    from spikingjelly.clock_driven.neuron import MultiStepLIFNode, MultiStepParametricLIFNode
-    from spikingjelly.clock_driven import functional
-    from timm.models import create_model
-    from timm.models.layers import DropPath, to_2tuple, trunc_normal_
-    from timm.models.registry import register_model
-    from timm.models.vision_transformer import _cfg
-
-
-    class Tokens(nn.Module):
-        def __init__(self, channels, width, patch):
-            super().__init__()
-            self.conv = nn.Conv2d(channels, width, to_2tuple(patch), stride=patch, bias=False)
-            self.norm = nn.BatchNorm2d(width)
-            self.fire = MultiStepLIFNode(tau=2.0, detach_reset=True, backend="cupy")
-
-        def forward(self, x):
-            t, b = x.shape[:2]
-            return self.fire(self.norm(self.conv(x.flatten(0, 1))).unflatten(0, (t, b)))
-
-
-    class Net(nn.Module):
-        def __init__(self, T=4, channels=3, width=8, patch=2, classes=5, drop_path=0.1, pretrained_cfg=None):
-            super().__init__()
-            self.T = T
-            self.tokens = Tokens(channels, width, patch)
-            self.mix = nn.Conv2d(width, width, 1)
-            self.gate = MultiStepLIFNode(tau=2.0, v_threshold=0.5, detach_reset=True, backend="cupy")
-            self.last = MultiStepParametricLIFNode(init_tau=2.0, detach_reset=True, backend="torch")
-            self.path = DropPath(drop_path)
-            self.head = nn.Linear(width, classes)
-            trunc_normal_(self.head.weight, std=0.02)
-
-        def forward(self, x):
-            x = self.tokens(x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1))
-            t, b = x.shape[:2]
-            x = x + self.path(self.gate(self.mix(x.flatten(0, 1)).unflatten(0, (t, b))))
-            return self.head(self.last(x).flatten(3).mean(3)).mean(0)
-
-
-    @register_model
-    def small_transformer(pretrained=False, **kwargs):
-        model = Net(**kwargs)
-        model.default_cfg = _cfg()
-        return model
-
-
-    def build(T=3):
-        return create_model("small_transformer", T=T, pretrained=False, drop_path=0.0, patch_size=None)
-"""
-
-
-class ByHand(nn.Module):
-    """The same network, its neurons as loops; the names of the weights are shared."""
-
-    def __init__(self, theirs: nn.Module) -> None:
-        super().__init__()
-        self.net = theirs
-
-    @staticmethod
-    def fire(x: torch.Tensor, threshold: float = 1.0) -> torch.Tensor:
-        v, out = torch.zeros_like(x[0]), []
-        for step in x:
-            v = v + (step - v) / 2
-            out.append((v >= threshold).to(x.dtype))
-            v = v * (1 - out[-1])
-        return torch.stack(out)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        net = self.net
-        current = net.tokens.norm(net.tokens.conv(x))
-        x = self.fire(torch.stack([current] * net.T))
-        x = x + self.fire(torch.stack([net.mix(step) for step in x]), 0.5)
-        return net.head(self.fire(x).flatten(3).mean(3)).mean(0)
-
-
-def test_a_transformer_in_the_style_of_2022(tmp_path: Path) -> None:
-    import snn_energy
-    from snn_energy.graph.capture import capture
-
-    with old_names():
-        net = run(tmp_path, TRANSFORMER).build(T=5).eval()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.dim():
-                parameter.copy_((torch.randn_like(parameter) * 32).round() / 64)
-        net.tokens.norm.eps, net.head.bias[:] = 0.0, 0
-        x = (torch.rand(2, 3, 6, 8) * 16).round() / 4
-        assert torch.equal(net(x), ByHand(net)(x))
-    recorded = snn_energy.record_spikes(net, x)
-    assert set(recorded) == {"tokens.fire", "gate", "last"}
-    assert 0 < recorded["gate"].float().mean() < 1
-    ops = snn_energy.profile(net, [x]).ops
-    assert set(ops[ops["op"].isin(["lif", "plif"])]["name"]) == set(recorded)
-    kinds = [type(node).__name__ for node in capture(net, x).nodes]
-    assert kinds.count("Lif") == 3
-
-
-RESIDUAL = """
-    import torch
-    from torch import nn
-    from timm.models.registry import register_model
-    from spikingjelly.activation_based import base, functional, layer, neuron, surrogate
-
-
-    class IF(neuron.IFNode):
-        def __init__(self):
-            super().__init__(v_threshold=1.0, v_reset=0.0, surrogate_function=surrogate.ATan(),
-                             detach_reset=True, step_mode="m", backend="cupy", store_v_seq=False)
-
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = layer.Conv2d(2, 4, 3, padding=1, bias=False, step_mode="m")
-            self.fire = IF()
-            self.head = layer.Linear(4 * 5 * 7, 3, step_mode="m")
-
-        def forward(self, x):
-            functional.reset_net(self)
-            return self.head(self.fire(self.conv(x)).flatten(2)).mean(0)
-
-
-    @register_model
-    def residual(**kwargs):
-        net = Net(**kwargs)
-        functional.set_backend(net, "cupy", instance=IF)
-        return net
-"""
-
-
-def test_a_network_in_the_style_of_2023(tmp_path: Path) -> None:
-    with old_names():
-        net = run(tmp_path, RESIDUAL).residual().eval()
-    with torch.no_grad():
-        net.conv.weight.copy_((net.conv.weight * 64).round() / 16)
-        x = torch.randint(0, 3, (4, 2, 2, 5, 7)).float()
-        current, v, spikes = net.conv(x), torch.zeros(2, 4, 5, 7), []
-        for step in current:
-            v = v + step
-            spikes.append((v >= 1).float())
-            v = v * (1 - spikes[-1])
-        assert 0 < torch.stack(spikes).mean() < 1
-        assert torch.equal(net(x), net.head(torch.stack(spikes).flatten(2)).mean(0))
-        assert torch.equal(net(x), net(x))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from snn_energy.exporters.netlist.record import (
-    SYNAPSES,
     Array,
     Conv,
     Delay,
@@ -101,9 +100,3 @@ def targets_reached(netlist: Netlist, name: str) -> list[str]:
 def copies(netlist: Netlist, name: str) -> int:
     """How many nodes the current of `name` reaches."""
     return len(targets_reached(netlist, name))
-
-
-def synapse_count(netlist: Netlist, name: str) -> int:
-    """Synapses that a chip stores for projection `name`: one per non-zero weight, position and target."""
-    node = netlist.nodes[name]
-    return int(fan_out(node).sum()) * copies(netlist, name) if isinstance(node, SYNAPSES) else 0
