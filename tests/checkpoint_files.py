@@ -94,3 +94,14 @@ def refusal_without_warnings(path: Path, **overrides: Any) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return refusal(path, **overrides)
+
+
+def sdt_state(spike_mode: str, **fields: Any) -> dict[str, torch.Tensor]:
+    """Tensors as that release writes them, with the time constants of neurons that it never calls."""
+    fields = {**FIELDS, **fields, "attention_mode": "SDT", "release": "SDT", "spike_mode": spike_mode}
+    torch.manual_seed(3)
+    state = create_model("statten", **fields).state_dict()
+    if spike_mode == "plif":
+        names = ["patch_embed.rpe_lif.w", *(f"block.{i}.attn.attn_lif.w" for i in range(2))]
+        state |= {name: torch.full((), 0.25) for name in names}
+    return state

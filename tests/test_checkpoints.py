@@ -19,6 +19,7 @@ from checkpoint_files import (
     refusal_without_warnings,
     same_weights,
     saved,
+    sdt_state,
     small_statten,
 )
 from torch import nn

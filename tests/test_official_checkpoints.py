@@ -16,6 +16,7 @@ from checkpoint_files import (
     refusal_without_warnings,
     same_weights,
     saved,
+    sdt_state,
     small_statten,
 )
 from torch import nn
@@ -103,17 +104,6 @@ def test_args_of_another_model_are_refused(model: nn.Module, tmp_path: Path) -> 
 # --- the Spike-driven Transformer's release, from which STAtten's was made --------------------------------
 
 SDT_ARGS = {"chunk_size": ..., "attention_mode": ...}
-
-
-def sdt_state(spike_mode: str, **fields: Any) -> dict[str, torch.Tensor]:
-    """Tensors as that release writes them, with the time constants of neurons that it never calls."""
-    fields = {**FIELDS, **fields, "attention_mode": "SDT", "release": "SDT", "spike_mode": spike_mode}
-    torch.manual_seed(3)
-    state = create_model("statten", **fields).state_dict()
-    if spike_mode == "plif":
-        names = ["patch_embed.rpe_lif.w", *(f"block.{i}.attn.attn_lif.w" for i in range(2))]
-        state |= {name: torch.full((), 0.25) for name in names}
-    return state
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
