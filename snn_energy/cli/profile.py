@@ -25,7 +25,7 @@ from snn_energy.cli.options import (
 )
 from snn_energy.errors import ConfigError
 from snn_energy.files import try_file, try_folder, write_text
-from snn_energy.text import csv_cell, plain
+from snn_energy.text import plain
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -75,6 +75,7 @@ def profile(
     folder = out or Path("profile")
     try_folder(folder)
     from snn_energy.profiling import profile as measure
+    from snn_energy.profiling.tables import ops_csv
     from snn_energy.reports import report as write_report
     from snn_energy.training.device import choose_device
 
@@ -111,7 +112,7 @@ def profile(
     )
     energies = [measured.energy(name, costs) for name in names]
     measured.save(folder / "profile.json")
-    write_text(folder / "layers.csv", measured.ops.map(csv_cell).to_csv(index=False))
+    write_text(folder / "layers.csv", ops_csv(measured))
     write_report(measured, folder / "report.html", energies=energies)
     print_tables(measured, energies, by, format)
     typer.echo(str(folder / "report.html"), err=format != "text")
