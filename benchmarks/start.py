@@ -1,11 +1,11 @@
-"""How long the command line takes to start: processor time of commands over that of `python -c "import torch"`.
+"""How long the command line takes to start: processor time of commands over that of importing torch alone.
 
     python benchmarks/start.py [--rounds 5]
 
 Each round runs in turns `python -c "import torch"`, `snn-energy --help` and `snn-energy profile` of a small
 checkpoint (4 samples of the embedded digits), each in a Python of its own and on one thread; the first round,
-which fills the file cache, does not count.  Printed are medians of user and system time together, so that what
-else the machine does matters little, what a command takes beyond torch's import, and the ratio.
+which fills the file cache, does not count.  Printed are medians of user and system time together, so that
+what else the machine does matters little, what a command takes beyond torch's import, and the ratio.
 """
 
 from __future__ import annotations

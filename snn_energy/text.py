@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from html import escape
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -53,6 +54,11 @@ def markdown(text: object) -> str:
     escaped = re.sub(_MARKUP, r"\\\1", plain(text))
     escaped = re.sub(r"&(?=#|\w+;)", "&amp;", escaped)  # what would be read as a character reference
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def html(text: object) -> str:
+    """Text between tags or in an attribute of HTML."""
+    return escape(plain(text), quote=True)
 
 
 def csv_cell(value: object) -> object:

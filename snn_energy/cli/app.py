@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import typer
 
 from snn_energy import __version__
-from snn_energy.cli import energy, evaluate, export, profile, train
+from snn_energy.cli import demo, doctor, energy, evaluate, export, listing, profile, train
+from snn_energy.cli.examples import EXIT_CODES, epilog
 from snn_energy.cli.guard import guarded
+from snn_energy.cli.options import with_quiet
 from snn_energy.reading import limits
 
 app = typer.Typer(
     name="snn-energy",
     help="What an inference of a spiking network costs, whether that is right, whether it runs on a chip.",
+    epilog=f"Start with `snn-energy demo`, or `snn-energy doctor`.\n\n{EXIT_CODES}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -40,15 +47,18 @@ def main(
     context.with_resource(limits(max_bytes))
 
 
-for command in (
-    train.train,
-    profile.profile,
-    evaluate.evaluate,
-    export.export,
-    export.verify,
-    profile.report,
-    energy.reproduce,
-    energy.audit,
-):
-    app.command()(guarded(command))
-app.command("list")(guarded(energy.list_names))
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo.demo,
+    "profile": profile.profile,
+    "evaluate": evaluate.evaluate,
+    "report": profile.report,
+    "export": export.export,
+    "verify": export.verify,
+    "train": train.train,
+    "reproduce": energy.reproduce,
+    "audit": energy.audit,
+    "list": listing.list_names,
+    "doctor": doctor.doctor,
+}
+for name, command in COMMANDS.items():
+    app.command(name, epilog=epilog(name))(guarded(with_quiet(command)))

@@ -21,6 +21,7 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.waiting import import_torch
 
 
 @with_contract_flags
@@ -39,6 +40,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
     """Compare what a network answers with the classes of its samples: accuracy and loss."""
+    import_torch()
     from snn_energy.evaluation import evaluate as measure
     from snn_energy.training.device import choose_device
 

@@ -17,6 +17,7 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.waiting import import_torch
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.files import try_folder
 
@@ -82,6 +83,7 @@ def export(
     from snn_energy.samples import choose_samples
 
     check_require_fit(target, require_fit)
+    import_torch()
     folder = out or Path(target)
     try_folder(folder)
     loaded = load_model(checkpoint, overrides)
@@ -142,6 +144,7 @@ def verify(
     from snn_energy.exporters.verification import check_files
     from snn_energy.samples import choose_samples
 
+    import_torch()
     remembered = check_files(folder)["parts"].get("source", {})
     x = y = None
     if data is not None or input_file is not None or samples is not None:

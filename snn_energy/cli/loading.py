@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from snn_energy.cli.options import prints_aside
+from snn_energy.cli.waiting import waiting
 from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
@@ -161,9 +162,11 @@ def prepare(
     **samples: Any,
 ) -> tuple[Loaded, dict[str, Any], Samples]:
     """The network, what was declared of it, and its samples (`choose`), for a command that runs it."""
-    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
+    with waiting("reading the network"):
+        loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
     contract = contract_of(declared, loaded)
-    return loaded, contract, choose(loaded, contract, allow_nonfinite=allow_nonfinite, **samples)
+    with waiting("reading samples"):
+        return loaded, contract, choose(loaded, contract, allow_nonfinite=allow_nonfinite, **samples)
 
 
 def choose(

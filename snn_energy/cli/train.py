@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from snn_energy.cli.options import Device
+from snn_energy.cli.waiting import import_torch
 from snn_energy.files import try_folder
 
 
@@ -32,6 +33,7 @@ def train(
         TimeRemainingColumn,
     )
 
+    import_torch()
     from snn_energy.training import Step, load_recipe
     from snn_energy.training import train as run
 
