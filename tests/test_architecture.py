@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
-    "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
+    "profiling": {"models", "frameworks", "energy", "reports"},  # the last two: only inside Profile's methods
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
     "graph": {"models"},
