@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
     "profiling": {"models", "frameworks", "energy", "reports"},  # the last two: only inside Profile's methods
     "evaluation": {"profiling", "models"},
+    "callbacks": {"profiling", "energy"},
     "energy": {"profiling"},
     "graph": {"models"},
     "exporters": {"graph", "models", "profiling", "energy"},

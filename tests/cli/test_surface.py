@@ -196,3 +196,13 @@ def test_a_terminal_gets_a_table_as_wide_as_it_is(
         lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in text.splitlines()]
         assert max(map(len, lines)) <= columns
         assert any("dense" in line for line in lines) == (columns == 132)
+
+
+def test_training_without_its_extra_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    for name in [name for name in sys.modules if name.startswith("timm.")]:
+        monkeypatch.delitem(sys.modules, name)
+    line = refused("train", "digits-statten", "--out", tmp_path / "run", "epochs=1")
+    assert "pip install 'snn-energy[train]'" in line
