@@ -91,3 +91,25 @@ def test_citation() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["version"] == snn_energy.__version__ and cited["title"] == "snn-energy"
     assert cited["license"] == "MIT" and cited["cff-version"] == "1.2.0"
+
+
+def test_readmes_table_is_what_its_script_prints() -> None:
+    """Within 1 %: a membrane at its threshold may fire on one processor and not on another."""
+    script = runpy.run_path(str(ROOT / "scripts" / "readme_numbers.py"))
+    printed = script["table"](script["measured"]())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    def rows(text: str) -> dict[str, list[float]]:
+        found = re.findall(r"^\| `([\w-]+)` \| ([\d.]+) \| ([\d.]+) \|", text, re.MULTILINE)
+        return {name: [float(number) for number in numbers] for name, *numbers in found}
+
+    assert len(rows(readme)) >= 9 and set(rows(readme)) == set(rows(printed))
+    for name, numbers in rows(printed).items():
+        assert rows(readme)[name] == pytest.approx(numbers, rel=0.01), name
+
+
+def test_every_file_that_readme_names_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"\]\((?!http)([^)#]+)", text), *re.findall(r"(?:scripts|benchmarks)/\w+\.py", text)}
+    assert len(named) > 12
+    assert not [name for name in named if not (ROOT / name).exists()]

@@ -1,4 +1,4 @@
-"""Stands in for an official training run: a checkpoint as the STAtten release's trainer writes it, with samples.
+"""Stands in for an official training run: a checkpoint as the STAtten release writes it, and samples.
 
 The network is small and not trained; its norms are set so that every layer fires.
 """

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from snn_energy.cli.out import echo
 from snn_energy.errors import MissingDependency
 from snn_energy.files import try_folder
 
@@ -35,7 +36,7 @@ def demo(
     for target, packages in EXPORTS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            typer.echo(f"\n== {MissingDependency(', '.join(missing), target, f'Export to {target}')}")
+            echo(f"\n== {MissingDependency(', '.join(missing), target, f'Export to {target}')}")
             continue
         _step(
             f"Export to {target} and verify",
@@ -50,5 +51,5 @@ def _step(title: str, *arguments: object) -> None:
     from snn_energy.cli.app import app
 
     words = [str(argument) for argument in arguments]
-    typer.echo(f"\n== {title}\n$ snn-energy {shlex.join(words)}")
+    echo(f"\n== {title}\n$ snn-energy {shlex.join(words)}")
     app(words, standalone_mode=False)

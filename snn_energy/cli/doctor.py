@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import platform
 import re
 import shutil
@@ -17,9 +16,9 @@ from typing import Annotated
 import typer
 
 from snn_energy import __version__
+from snn_energy.cli.out import echo, echo_json
 from snn_energy.cli.tables import on_terminal
 from snn_energy.cli.waiting import import_torch, waiting
-from snn_energy.text import plain
 
 NAME = "snn-energy"
 
@@ -72,7 +71,7 @@ def doctor(
     import_torch()
     findings += devices()
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+        echo_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     if any(finding.needed and finding.found is None for finding in findings):
@@ -149,17 +148,16 @@ def _print(findings: list[Finding]) -> None:
     heading = ""
     for finding in findings:
         if finding.of != heading:
-            typer.echo(("\n" if heading else "") + finding.of)
+            echo(("\n" if heading else "") + finding.of)
             heading = finding.of
         mark = "ok" if finding.found is not None else "missing" if finding.needed else "-"
         words = finding.found or finding.brings or "none"
         note = f"  ({finding.what_for})" if finding.what_for else ""
-        line = plain(f"  {mark:8}{finding.name:{wide}}  {words}{note}")
-        color = {"ok": typer.colors.GREEN, "missing": typer.colors.RED}.get(mark)
-        typer.echo(typer.style(line, fg=color) if color and on_terminal() else line)
+        color = {"ok": typer.colors.GREEN, "missing": typer.colors.RED}.get(mark) if on_terminal() else None
+        echo(f"  {mark:8}{finding.name:{wide}}  {words}{note}", color=color)
     missing = [finding for finding in findings if finding.needed and finding.found is None]
-    typer.echo()
-    typer.echo(
+    echo()
+    echo(
         f"{len(missing)} needed and not there: {missing[0].brings}"
         if missing
         else "Everything that is needed is there; lines with - say what brings the rest."

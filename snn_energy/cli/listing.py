@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from typing import Annotated
 
 import typer
 
+from snn_energy.cli.out import echo, echo_json
 from snn_energy.cli.tables import on_terminal, width
 from snn_energy.cli.waiting import import_torch
 from snn_energy.errors import ConfigError, suggest
@@ -42,12 +42,12 @@ def list_names(
         known = [name for kind in asked for name in names(kind)]
         raise ConfigError(f"no name is like {pattern!r}; {suggest(pattern.strip('*?'), known)}")
     if as_json:
-        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        echo_json(found)
         return
     shown = {kind: entries for kind, entries in found.items() if entries}
     for kind, entries in shown.items():
         if len(asked) > 1:
-            typer.echo(("" if kind == next(iter(shown)) else "\n") + f"{kind.capitalize()}:")
+            echo(("" if kind == next(iter(shown)) else "\n") + f"{kind.capitalize()}:")
         _print(entries)
 
 
@@ -63,7 +63,7 @@ def _print(entries: dict[str, str]) -> None:
         line = f"{plain(name):{wide}} {plain(words)}".rstrip()
         if on_terminal() and len(line) > width():
             line = line[: width() - 1] + "…"
-        typer.echo(line)
+        echo(line)
 
 
 def names(what: str) -> dict[str, str]:

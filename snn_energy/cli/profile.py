@@ -23,11 +23,11 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
-from snn_energy.cli.tables import print_profile, profile_json
+from snn_energy.cli.out import echo, echo_json
+from snn_energy.cli.tables import print_profile, profile_record
 from snn_energy.cli.waiting import import_torch, waiting
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.files import try_file, try_folder, write_text
-from snn_energy.text import plain
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -149,12 +149,12 @@ def profile(
         measured, energies, by, format=format, show_all=show_all or as_json, top=top, depth=depth, sort=sort
     )
     if as_json:
-        typer.echo(profile_json(measured, energies, table, files))
+        echo_json(profile_record(measured, energies, table, files))
         return
     print_profile(measured, energies, table, format=format, whole=show_all)
     for note in replaced:
-        typer.echo(f"note: {plain(note)}", err=True)
-    typer.echo(str(files[2]), err=format != "text")
+        echo(f"note: {note}", err=True)
+    echo(files[2], err=format != "text")
 
 
 WRITTEN = ("profile.json", "layers.csv", "report.html")
@@ -247,7 +247,7 @@ def report(
     energies = [measured.energy(name, costs) for name in convention_names(convention)]
     target = out or path.parent / "report.html"
     write(measured, target, energies=energies, verifications=tuple(verification or ()))
-    typer.echo(str(target))
+    echo(target)
 
 
 def crosschecked(model: Any, chosen: Samples, measured: Profile, contract: dict[str, Any]) -> Profile:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import typer
-
+from snn_energy.cli.out import echo
 from snn_energy.text import plain
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ def show_table(table: Table, *, whole: bool = False) -> None:
         for note in table.notes:
             say(note)
     else:
-        typer.echo(str(table if whole else fit(table, cut=False)))
+        echo(table if whole else fit(table, cut=False))
 
 
 def say(text: str) -> None:
@@ -53,7 +51,7 @@ def say(text: str) -> None:
     line = plain(text)
     if on_terminal():
         line = textwrap.fill(line, width(), subsequent_indent="  ", break_on_hyphens=False)
-    typer.echo(line)
+    echo(line)
 
 
 def _print_rich(table: Table) -> None:
@@ -73,7 +71,7 @@ def _print_rich(table: Table) -> None:
     for row, *texts in zip(table.rows, *(cells(table, column) for column in table.columns), strict=True):
         shown.add_row(*(Text(plain(text)) for text in texts), style=_style(row))
     Console(width=width()).print(shown)
-    typer.echo()
+    echo()
 
 
 def _style(row: dict[str, Any]) -> str:
@@ -92,17 +90,17 @@ def print_profile(
 
     text = format == "text"
     if measured.contract:  # the first line says how the network was run, and whether neurons were found
-        typer.echo(f"{plain(measured.contract)}\n", err=not text)
+        echo(f"{plain(measured.contract)}\n", err=not text)
     if not text:
-        typer.echo(tables.render(table, format).rstrip())
+        echo(tables.render(table, format).rstrip())
         for note in measured.notes:
-            typer.echo(f"note: {plain(note)}", err=True)
+            echo(f"note: {plain(note)}", err=True)
         return
     show_table(table, whole=whole)
     if len(energies) > 1:
-        typer.echo()
+        echo()
         show_table(tables.convention_table(energies), whole=whole)
-    typer.echo()
+    echo()
     say(headline(measured, energies[0]))
     say(against_twins(measured, energies[0]))
     for row in measured.uncounted:
@@ -141,7 +139,9 @@ def against_twins(measured: Profile, energy: Energy) -> str:
     )
 
 
-def profile_json(measured: Profile, energies: Sequence[Energy], table: Table, files: Sequence[Path]) -> str:
+def profile_record(
+    measured: Profile, energies: Sequence[Energy], table: Table, files: Sequence[Path]
+) -> dict[str, Any]:
     """One record: model, samples, totals under each convention with its prices, and the table's rows.
 
     pJ, operations and rates are raw numbers per inference; null where there is none.
@@ -186,4 +186,4 @@ def profile_json(measured: Profile, energies: Sequence[Energy], table: Table, fi
         "notes": measured.notes,
         "files": [str(path) for path in files],
     }
-    return json.dumps(finite(record), indent=1, ensure_ascii=False)
+    return cast("dict[str, Any]", finite(record))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_energy.energy.yaml_records import check_choice
-from snn_energy.text import csv_cell, html, latex, latex_comment, markdown, plain
+from snn_energy.text import csv_cell, html, json_text, latex, latex_comment, markdown, plain
 
 FORMATS = ("text", "csv", "json", "markdown", "latex")
 
@@ -59,7 +59,7 @@ def render(table: Table, format: str = "text") -> str:
     """The table as `text`, `csv`, `json`, `markdown` or `latex`.  Raises `ConfigError` for another format."""
     check_choice(format, FORMATS, "format")
     if format == "json":
-        return json.dumps([finite(row) for row in table.rows], indent=1, ensure_ascii=False)
+        return json_text([finite(row) for row in table.rows])
     if format == "csv":
         return _csv(table)
     cells = [[_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]

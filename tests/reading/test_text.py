@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import json
 import re
 import unicodedata
 from html.parser import HTMLParser
@@ -111,3 +112,37 @@ def test_dollars_are_drawn_as_they_are(name: str) -> None:
     for drawn in (figures.energy_by_layer(energy), figures.conventions([energy])):
         assert html.escape(name, quote=False) in drawn
     assert html.escape(name + "n", quote=False) in figures.firing_rates(measured)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES)
+@settings(max_examples=200, deadline=None)
+def test_json_is_the_value_and_steers_nothing(value: object) -> None:
+    printed = text.json_text(value)
+    assert json.loads(printed) == value
+    assert all(c == "\n" or c.isprintable() for c in printed)
+
+
+@given(ANY)
+@settings(max_examples=200, deadline=None)
+def test_html_is_text_between_tags_and_in_attributes(words: str) -> None:
+    seen: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag == "i" and [name for name, _ in attrs] == ["title"]
+            seen.append(attrs[0][1] or "")
+
+        def handle_data(self, data: str) -> None:
+            seen.append(data)
+
+    reader = Reader()
+    reader.feed(f'<i title="{text.html(words)}">{text.html(words)}</i>')
+    reader.close()
+    assert seen[0] == "".join(seen[1:]) == text.plain(words)
