@@ -14,6 +14,9 @@ from snn_energy.errors import MissingDependency
 from snn_energy.files import try_folder
 
 RECIPE = "digits-statten"
+SAMPLES = 60
+"""Of the test part, on which exports are verified."""
+
 EXPORTS = {"onnx": ("onnx", "onnxruntime"), "lava": ("h5py",)}
 """Targets that the demo exports to, and what each needs."""
 
@@ -28,7 +31,7 @@ def demo(
     """
     try_folder(out)
     checkpoint = RECIPE
-    if train:
+    if train or importlib.util.find_spec("snn_energy.packaged") is None:
         _step("Train", "train", RECIPE, "--out", out / "run")
         checkpoint = str(out / "run" / "best.pth")
     _step("Profile", "profile", checkpoint, "--out", out / "profile", "--overwrite")
@@ -40,7 +43,8 @@ def demo(
             continue
         _step(
             f"Export to {target} and verify",
-            *("export", checkpoint, "--target", target, "--out", out / target, "--overwrite"),
+            *("export", checkpoint, "--target", target, "--samples", SAMPLES),
+            *("--out", out / target, "--overwrite"),
         )
         verified += ["--verification", out / target]
     _step("Report", "report", out / "profile", "--out", out / "report.html", *verified)

@@ -75,7 +75,7 @@ def _print_rich(table: Table) -> None:
 
 
 def _style(row: dict[str, Any]) -> str:
-    if row.get("total"):
+    if row.get("name") == "total":
         return "bold"
     if row.get("rest"):
         return "dim"
@@ -179,7 +179,7 @@ def profile_record(
         "accuracy": measured.accuracy,
         "contract": measured.contract,
         "totals": [of(energy) for energy in energies],
-        "rows": [row for row in table.rows if not row.get("total")],
+        "rows": table.rows[:-1],  # without the total
         "uncounted": [row.name or "(model)" for row in measured.uncounted],
         "dead": measured.dead,
         "saturated": measured.saturated,

@@ -62,7 +62,7 @@ def layers(
         rows = [*rows[:top], _sum(rest, {"name": f"{len(rest)} more", "rest": True})]
     short = {"name": "module", "input_rate": "rate", "share": "%"}
     columns = tuple(dataclasses.replace(c, heading=short.get(c.key, c.heading)) for c in whole.columns)
-    return Table(columns, (*rows, {**total, "total": True}), whole.notes)
+    return Table(columns, (*rows, total), whole.notes)
 
 
 def _sorted(rows: list[dict[str, Any]], sort: str, energy: str) -> list[dict[str, Any]]:

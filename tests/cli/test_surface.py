@@ -18,7 +18,7 @@ import typer
 from command import refused, run
 
 from snn_energy.checkpoints import save_checkpoint
-from snn_energy.cli import doctor, tables, waiting
+from snn_energy.cli import demo, doctor, tables, waiting
 from snn_energy.cli.app import COMMANDS, app
 from snn_energy.cli.examples import EXAMPLES
 from snn_energy.cli.listing import WHAT
@@ -206,3 +206,23 @@ def test_training_without_its_extra_says_how_to_get_it(
         monkeypatch.delitem(sys.modules, name)
     line = refused("train", "digits-statten", "--out", tmp_path / "run", "epochs=1")
     assert "pip install 'snn-energy[train]'" in line
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_demo_is_commands_that_exist(
+    train: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def step(title: str, name: str, *arguments: object) -> None:
+        TREE.commands[name].make_context(name, [str(argument) for argument in arguments])
+        ran.append(name)
+
+    monkeypatch.setattr(demo, "_step", step)
+    done = run("demo", "--out", tmp_path / "d", *(["--train"] if train else []))
+    assert done.returncode == 0, done.stderr
+    assert ran[-4:] == ["profile", "export", "export", "report"] and (not train or ran[0] == "train")
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    ran.clear()
+    told = run("demo", "--out", tmp_path / "d").stdout
+    assert ran[-2:] == ["profile", "report"] and "pip install 'snn-energy[onnx]'" in told
