@@ -1,0 +1,179 @@
+/* The switch between conventions and prices: everything that follows it is computed here, from the counts. */
+"use strict";
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const PARTS = ["ac", "mac", "neurons", "memory", "other"];
+const byName = (list, name) => list.find((entry) => entry.name === name);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const setText = (selector, text) => all(selector).forEach((element) => { element.textContent = text; });
+const sumOf = (values) => values.reduce((a, b) => a + b, 0);
+
+function partsOf(row, costs) {
+  if (row.neuron) return { ac: 0, mac: 0, neurons: row.arithmetic + row.chip, memory: row.memory, other: 0 };
+  const ac = row.ac * costs.ac, mac = row.mac * (costs.mac || 0), other = Math.max(0, row.arithmetic - ac - mac);
+  return { ac, mac, neurons: 0, memory: row.memory, other: other > 1e-9 * row.arithmetic ? other : 0 };
+}
+
+const missingWords = (names, costs) => `${costs.name} has no price for ` +
+  names.map((name) => (name === "special" ? "special functions" : name.toUpperCase())).join(" and ");
+
+function twinWords(twin, costs) {
+  if (twin.ratio === null) return `no ratio to the dense ANN (${missingWords(twin.missing, costs)})`;
+  if (twin.ratio >= 1 || !twin.ratio)
+    return `${twin.atLeast ? "at least " : ""}${fixed(twin.ratio, 2)} × less than its dense twin`;
+  return `${twin.atLeast ? "at most " : ""}${fixed(1 / twin.ratio, 2)} × more than its dense twin`;
+}
+
+function coversWords(energy) {
+  if (energy.memory) return "with data movement";
+  return energy.chip ? "with neuron updates and spikes of the chip" : "arithmetic only";
+}
+
+/** The page as it is under one convention at one table's prices. */
+class Page {
+  constructor(profile) {
+    this.profile = profile;
+    this.convention = DATA.convention;
+    this.prices = DATA.prices;
+    this.moved = all("#tree .block").map((block) => ({
+      block, main: block.querySelector(":scope > .kids"), rest: block.querySelector(":scope > .kids > .rest"),
+      layers: all(":scope > .kids > .node, :scope > .kids > .rest > .kids > .node", block)
+        .sort((a, b) => firstRow(a) - firstRow(b)),
+    }));
+  }
+
+  evaluate(convention = this.convention, prices = this.prices) {
+    return evaluate(this.profile, byName(DATA.conventions, convention), byName(DATA.costs, prices));
+  }
+
+  show(convention, prices) {
+    this.convention = convention;
+    this.prices = prices;
+    this.costs = byName(DATA.costs, prices);
+    this.energy = this.evaluate();
+    this.twin = twinOf(this.profile, this.energy, this.costs);
+    this.words();
+    this.tree();
+    this.operations();
+    this.conventions();
+  }
+
+  words() {
+    const { energy, twin, costs } = this, convention = byName(DATA.conventions, this.convention);
+    const ratio = twin.ratio === null ? "no ratio" : `${twin.atLeast ? "≥ " : ""}${fixed(twin.ratio, 2)} ×`;
+    const totals = { pj: pjText(energy.pj), ac: countText(energy.ac), mac: countText(energy.mac), ratio, twin: pjText(twin.pj) };
+    for (const [key, text] of Object.entries(totals)) setText(`[data-total=${key}]`, text);
+    const label = costs.label ? `, ${costs.label}` : "";
+    const price = (name) => (costs[name] === null ? "" : `${name === "ac" ? "" : ", "}${name.toUpperCase()} ${costs[name]} pJ`);
+    const said = {
+      error: energy.error === null || !energy.pj ? "" : ` ± ${percentText(energy.error / energy.pj)}`,
+      convention: convention.name, costs: costs.name + label, covers: coversWords(energy), differs: convention.differs,
+      twin: twinWords(twin, costs), prices: price("ac") + price("mac") + (costs.node ? `, ${costs.node}` : ""),
+      moved: energy.memory ? `Data movement is ${pjText(energy.memory)} of the total.` : "Operations only: no data movement.",
+    };
+    for (const [key, text] of Object.entries(said)) setText(`[data-say=${key}]`, text);
+    const unpriced = document.getElementById("unpriced");
+    unpriced.replaceChildren(...Object.entries(energy.unpriced).filter(([, number]) => number).map(([name, number]) =>
+      paragraph(`${countText(number)} ${name} per inference are charged by the convention, but ${costs.name} has no price for them.`, "bad")));
+    if (energy.unmoved.length)
+      unpriced.append(paragraph(`Data movement of these operations is not modelled: ${energy.unmoved.join(", ")}.`, ""));
+  }
+
+  tree() {
+    const parts = this.energy.rows.map((row) => partsOf(row, this.costs)), total = this.energy.pj;
+    const ofRows = (element) => {
+      const found = { ac: 0, mac: 0, neurons: 0, memory: 0, other: 0 };
+      for (const i of rowsIn(element)) for (const part of PARTS) found[part] += parts[i][part];
+      return found;
+    };
+    const pjOf = (found) => sumOf(PARTS.map((part) => found[part]));
+    const widest = Math.max(...this.moved.map(({ block }) => pjOf(ofRows(block)))) || 1;
+    for (const element of all("#tree .node")) {
+      const found = ofRows(element), pj = pjOf(found);
+      element.hidden = pj <= 0;
+      fill(element.matches("details") ? element.firstElementChild : element, found, pj, widest, total);
+    }
+    for (const { main, rest, layers } of this.moved) {
+      const small = [];
+      for (const layer of layers) {
+        const pj = pjOf(ofRows(layer));
+        if (pj < DATA.small * total) small.push([layer, pj]);
+        else main.insertBefore(layer, rest);
+      }
+      for (const [layer] of small) rest.lastElementChild.append(layer);
+      const charged = small.filter(([, pj]) => pj > 0), pj = sumOf(charged.map(([, value]) => value));
+      rest.hidden = !charged.length;
+      fill(rest.firstElementChild, {}, pj, widest, total);
+      rest.querySelector(":scope > summary .name").textContent = charged.map(([layer]) => nameOf(layer)).join(", ");
+    }
+    for (const element of all(".net [data-rows]")) element.querySelector(".pj").textContent = pjText(pjOf(ofRows(element)));
+    for (const element of all("[data-sum]"))
+      element.textContent = pjText(sumOf(element.dataset.sum.split(" ").map((i) => this.energy.rows[i].pj)));
+  }
+
+  operations() {
+    for (const line of all("#every tbody tr")) {
+      const row = this.energy.rows[line.dataset.row];
+      const texts = { ac: countText(row.ac), mac: countText(row.mac), pj: pjText(row.pj),
+        share: percentText(this.energy.pj ? row.pj / this.energy.pj : 0) };
+      for (const cell of all("[data-cell]", line)) cell.textContent = texts[cell.dataset.cell];
+    }
+    document.dispatchEvent(new Event("priced"));
+  }
+
+  conventions() {
+    const lines = all("#by-convention tbody tr"), found = lines.map((line) => this.evaluate(line.dataset.convention));
+    const dearest = Math.max(...found.map((energy) => energy.pj)) || 1;
+    lines.forEach((line, i) => {
+      const texts = { ac: countText(found[i].ac), mac: countText(found[i].mac), pj: pjText(found[i].pj) };
+      for (const cell of all("[data-cell]", line)) cell.textContent = texts[cell.dataset.cell];
+      line.querySelector(".bar i").style.width = `${(100 * found[i].pj / dearest).toFixed(3)}%`;
+      line.classList.toggle("now", line.dataset.convention === this.convention);
+    });
+    const priced = found.filter((e) => !OPERATIONS.some((name) => e.unpriced[name])).map((e) => e.pj);
+    setText("[data-say=range]", priced.length < 2 ? "no range: prices are missing"
+      : `${pjText(Math.min(...priced))} to ${pjText(Math.max(...priced))} by convention`);
+  }
+}
+
+const rowsIn = (element) => element.dataset.rows.split(" ");
+const firstRow = (element) => Number(rowsIn(element)[0]);
+const nameOf = (element) => element.querySelector(".name").textContent;
+
+function paragraph(text, kind) {
+  const element = document.createElement("p");
+  element.textContent = text;
+  element.className = kind;
+  return element;
+}
+
+function fill(line, parts, pj, widest, total) {
+  line.querySelector(".pj").textContent = pjText(pj);
+  line.querySelector(".share").textContent = percentText(total ? pj / total : 0);
+  line.querySelector(".bar").replaceChildren(...PARTS.filter((part) => parts[part] > 0).map((part) => {
+    const piece = document.createElement("i");
+    piece.className = `p-${part}`;
+    piece.style.width = `${(100 * parts[part] / widest).toFixed(3)}%`;
+    return piece;
+  }));
+}
+
+function startSwitch() {
+  const page = new Page(DATA.profiles[0]), form = document.getElementById("switch");
+  const convention = document.getElementById("convention"), costs = document.getElementById("costs");
+  const change = () => {
+    page.show(convention.value, costs.value);
+    document.getElementById("said").textContent = `${pjText(page.energy.pj)} under ${page.convention}, ${page.prices}`;
+  };
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  convention.addEventListener("change", change);
+  costs.addEventListener("change", change);
+  document.getElementById("reset").addEventListener("click", () => {
+    [convention.value, costs.value] = [DATA.convention, DATA.prices];
+    change();
+  });
+  page.show(DATA.convention, DATA.prices);
+  addEventListener("beforeprint", () => all("details").forEach((element) => { element.open = true; }));
+  return page;
+}
+const PAGE = startSwitch();

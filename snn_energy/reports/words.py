@@ -1,0 +1,41 @@
+"""Numbers and verdicts in few words, as the page prints them; `templates/format.js` writes the same."""
+
+from __future__ import annotations
+
+import math
+
+
+def count(value: float) -> str:
+    """1234567 -> 1.235 M: four figures and the field's suffixes."""
+    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g}{suffix}"
+    return f"{value:.4g}"
+
+
+def percent(value: float) -> str:
+    """0.98333 -> 98.33 %."""
+    return f"{100 * value:.2f} %"
+
+
+def picojoules(value: float) -> str:
+    """Energy in the unit that reads best."""
+    for limit, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g} {unit}"
+    return f"{value:.4g} pJ"
+
+
+def rate(value: float | None) -> str:
+    """A firing rate in four decimals; nothing where nobody looked."""
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """A share with its sign: +12.50 %."""
+    return f"{100 * value:+.2f} %"
+
+
+def many(number: int, what: str, plural: str = "") -> str:
+    """`1 layer`, `3 layers`, `2 entries`."""
+    return f"{number:,} {what if number == 1 else plural or f'{what}s'}"
