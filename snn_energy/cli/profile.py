@@ -1,4 +1,4 @@
-"""`snn-energy profile` and `snn-energy report`."""
+"""`snn-energy profile`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from snn_energy.cli.options import (
     with_model_flags,
 )
 from snn_energy.errors import ConfigError
-from snn_energy.files import try_file, try_folder, write_text
+from snn_energy.files import try_folder, write_text
 from snn_energy.text import csv_cell, plain
 
 if TYPE_CHECKING:
@@ -115,31 +115,6 @@ def profile(
     write_report(measured, folder / "report.html", energies=energies)
     print_tables(measured, energies, by, format)
     typer.echo(str(folder / "report.html"), err=format != "text")
-
-
-def report(
-    profile: Annotated[Path, typer.Argument(help="A profile.json, or the folder that holds it.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Default: report.html beside the profile.")
-    ] = None,
-    verification: Annotated[
-        list[Path] | None,
-        typer.Option("--verification", help="An exported folder whose verdict the report shows."),
-    ] = None,
-    convention: Conventions = "exact",
-    costs: Costs = "45nm-fp32",
-) -> None:
-    """Write the HTML report of a saved profile again; needs neither the model nor torch."""
-    from snn_energy.profiling.profile import Profile
-    from snn_energy.reports import report as write
-
-    path = profile / "profile.json" if profile.is_dir() else profile
-    try_file(out or path.parent / "report.html")
-    measured = Profile.load(path)
-    energies = [measured.energy(name, costs) for name in convention_names(convention)]
-    target = out or path.parent / "report.html"
-    write(measured, target, energies=energies, verifications=tuple(verification or ()))
-    typer.echo(str(target))
 
 
 def crosschecked(model: Any, chosen: Samples, measured: Profile, contract: dict[str, Any]) -> Profile:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from snn_energy.files import write_text
 from snn_energy.reports import embed, view
 from snn_energy.reports.cards import Card, cards
-from snn_energy.reports.words import count, many, percent, picojoules, rate, signed
+from snn_energy.reports.words import count, many, percent, picojoules, rate, together
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.profiling.profile import Profile
 
 __all__ = ["count", "percent", "picojoules", "render_page", "report"]
-SCRIPTS = ("format.js", "evaluate.js", "switch.js", "table.js")
+SCRIPTS = ("format.js", "evaluate.js", "shared.js", "switch.js", "table.js")
 
 
 def report(
@@ -60,7 +60,7 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        count=count, percent=percent, pj=picojoules, rate=rate, signed=signed, many=many
+        count=count, percent=percent, pj=picojoules, rate=rate, many=many, together=together
     )
     return environment
 
@@ -87,6 +87,7 @@ def page_content(profile: Profile, energies: Sequence[Energy], exports: Sequence
         "energy": headline,
         "tiles": view.tile_values(profile, headline, twin),
         "badges": view.badges(profile, headline, precision, twin.missing, exports),
+        "price_words": view.price_words(costs),
         "covers": view.arithmetic_words(headline),
         "twin_words": view.twin_words(twin),
         "range_words": view.range_words(side_by_side),

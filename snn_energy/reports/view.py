@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from snn_energy.energy import Energy
+from snn_energy.energy import CostTable, Energy
 from snn_energy.energy.analysis import Precision, TwinComparison, missing_prices
 from snn_energy.energy.estimate import Charge
 from snn_energy.profiling.profile import OpRow, Profile
@@ -137,6 +137,12 @@ def _neurons(profile: Profile) -> Badge:
         "good" if number else "bad",
         "rates",
     )
+
+
+def price_words(costs: CostTable) -> str:
+    """The prices of the two operations that every convention charges, and their technology."""
+    mac = "" if costs.mac is None else f", MAC {costs.mac:.12g} pJ"
+    return f"AC {costs.ac:.12g} pJ{mac}{f', {costs.node}' if costs.node else ''}"
 
 
 def arithmetic_words(energy: Energy) -> str:

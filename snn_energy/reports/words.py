@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 
 def count(value: float) -> str:
@@ -26,14 +27,14 @@ def picojoules(value: float) -> str:
     return f"{value:.4g} pJ"
 
 
+def together(text: str) -> str:
+    """A number and its unit on one line: a blank that does not break stands between them."""
+    return re.sub(r"(?<=\d) (?=([pnµm]?J|[%×]|[kMG]|steps|samples|bits)(?!\w))", "\u00a0", text)
+
+
 def rate(value: float | None) -> str:
     """A firing rate in four decimals; nothing where nobody looked."""
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def signed(value: float) -> str:
-    """A share with its sign: +12.50 %."""
-    return f"{100 * value:+.2f} %"
 
 
 def many(number: int, what: str, plural: str = "") -> str:

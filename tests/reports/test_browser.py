@@ -178,3 +178,48 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, shown: Path) -> None:
     browser.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
     assert browser.wider_than(PHONE) == []
     assert browser.run("return document.documentElement.scrollWidth") <= PHONE
+
+
+def test_on_paper_no_number_breaks(browser: Browser, shown: Path) -> None:
+    """Laid out at the width of a sheet, every quantity stands on one line, in its box and on the sheet."""
+    sheet = round((210 - 28) / 25.4 * 96)
+    browser.open(shown, width=sheet, media="print")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    broken = browser.run(
+        r"""const found = [];
+        const lines = (range) => new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size;
+        const walk = document.createTreeWalker(document.getElementById('main'), NodeFilter.SHOW_TEXT);
+        while (walk.nextNode()) {
+          const node = walk.currentNode;
+          if (!node.parentElement.checkVisibility()) continue;
+          for (const m of node.data.matchAll(/[\d.,]+[ \u00a0]?([pnµm]?J|%|×|[kMG])(?![\p{L}\p{N}_])/gu)) {
+            const range = document.createRange();
+            range.setStart(node, m.index); range.setEnd(node, m.index + m[0].length);
+            if (lines(range) > 1) found.push(m[0]);
+            if (range.getBoundingClientRect().right > arguments[0] + 1) found.push(`${m[0]} off the sheet`);
+          }
+        }
+        return found;""",
+        sheet,
+    )
+    assert broken == []
+
+
+def test_the_printed_file(browser: Browser, shown: Path) -> None:
+    """Chromium's own PDF: its text has every total whole, and no page ends with a heading."""
+    pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed: pip install pypdf")
+    import base64
+    import io
+
+    energy = estimate(any_profile(7))
+    browser.open(shown)
+    sheet = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True, "printBackground": True}
+    printed = base64.b64decode(browser.command("Page.printToPDF", **sheet)["data"])
+    pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(printed)).pages]
+    whole = " ".join(" ".join(pages).split())
+    for value in (energy.total_pj, *(row.pj for row in energy.rows)):
+        assert picojoules(value) in whole
+    headings = browser.run("return [...document.querySelectorAll('h2, h3')].map((e) => e.textContent.trim())")
+    for page in pages:
+        last = [line.strip() for line in page.splitlines() if line.strip()][-1]
+        assert last not in headings

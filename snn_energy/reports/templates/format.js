@@ -37,4 +37,6 @@ function fixed(x, digits) {
   const sign = x < 0 || Object.is(x, -0) ? "-" : "";
   return sign + (digits ? text.slice(0, -digits) + "." + text.slice(-digits) : text);
 }
+/** A number and its unit on one line. */
+const together = (text) => text.replace(/(?<=\d) (?=([pnµm]?J|[%×]|[kMG]|steps|samples|bits)(?![\p{L}\p{N}_]))/gu, "\u00a0");
 const percentText = (value) => `${fixed(100 * value, 2)} %`;

@@ -1,26 +1,11 @@
 /* The switch between conventions and prices: everything that follows it is computed here, from the counts. */
 "use strict";
-const DATA = JSON.parse(document.getElementById("data").textContent);
 const PARTS = ["ac", "mac", "neurons", "memory", "other"];
-const byName = (list, name) => list.find((entry) => entry.name === name);
-const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-const setText = (selector, text) => all(selector).forEach((element) => { element.textContent = text; });
-const sumOf = (values) => values.reduce((a, b) => a + b, 0);
 
 function partsOf(row, costs) {
   if (row.neuron) return { ac: 0, mac: 0, neurons: row.arithmetic + row.chip, memory: row.memory, other: 0 };
   const ac = row.ac * costs.ac, mac = row.mac * (costs.mac || 0), other = Math.max(0, row.arithmetic - ac - mac);
   return { ac, mac, neurons: 0, memory: row.memory, other: other > 1e-9 * row.arithmetic ? other : 0 };
-}
-
-const missingWords = (names, costs) => `${costs.name} has no price for ` +
-  names.map((name) => (name === "special" ? "special functions" : name.toUpperCase())).join(" and ");
-
-function twinWords(twin, costs) {
-  if (twin.ratio === null) return `no ratio to the dense ANN (${missingWords(twin.missing, costs)})`;
-  if (twin.ratio >= 1 || !twin.ratio)
-    return `${twin.atLeast ? "at least " : ""}${fixed(twin.ratio, 2)} × less than its dense twin`;
-  return `${twin.atLeast ? "at most " : ""}${fixed(1 / twin.ratio, 2)} × more than its dense twin`;
 }
 
 function coversWords(energy) {
@@ -70,7 +55,7 @@ class Page {
       twin: twinWords(twin, costs), prices: price("ac") + price("mac") + (costs.node ? `, ${costs.node}` : ""),
       moved: energy.memory ? `Data movement is ${pjText(energy.memory)} of the total.` : "Operations only: no data movement.",
     };
-    for (const [key, text] of Object.entries(said)) setText(`[data-say=${key}]`, text);
+    for (const [key, text] of Object.entries(said)) setText(`[data-say=${key}]`, together(text));
     const unpriced = document.getElementById("unpriced");
     unpriced.replaceChildren(...Object.entries(energy.unpriced).filter(([, number]) => number).map(([name, number]) =>
       paragraph(`${countText(number)} ${name} per inference are charged by the convention, but ${costs.name} has no price for them.`, "bad")));
@@ -131,7 +116,7 @@ class Page {
     });
     const priced = found.filter((e) => !OPERATIONS.some((name) => e.unpriced[name])).map((e) => e.pj);
     setText("[data-say=range]", priced.length < 2 ? "no range: prices are missing"
-      : `${pjText(Math.min(...priced))} to ${pjText(Math.max(...priced))} by convention`);
+      : together(`${pjText(Math.min(...priced))} to ${pjText(Math.max(...priced))} by convention`));
   }
 }
 
@@ -157,23 +142,8 @@ function fill(line, parts, pj, widest, total) {
   }));
 }
 
-function startSwitch() {
-  const page = new Page(DATA.profiles[0]), form = document.getElementById("switch");
-  const convention = document.getElementById("convention"), costs = document.getElementById("costs");
-  const change = () => {
-    page.show(convention.value, costs.value);
-    document.getElementById("said").textContent = `${pjText(page.energy.pj)} under ${page.convention}, ${page.prices}`;
-  };
-  form.hidden = false;
-  form.addEventListener("submit", (event) => event.preventDefault());
-  convention.addEventListener("change", change);
-  costs.addEventListener("change", change);
-  document.getElementById("reset").addEventListener("click", () => {
-    [convention.value, costs.value] = [DATA.convention, DATA.prices];
-    change();
-  });
-  page.show(DATA.convention, DATA.prices);
-  addEventListener("beforeprint", () => all("details").forEach((element) => { element.open = true; }));
-  return page;
-}
-const PAGE = startSwitch();
+const PAGE = new Page(DATA.profiles[0]);
+startSwitch((convention, prices) => {
+  PAGE.show(convention, prices);
+  return `${pjText(PAGE.energy.pj)} under ${convention}, ${prices}`;
+});
