@@ -23,6 +23,7 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.origin import origin
 from snn_energy.errors import ConfigError
 from snn_energy.files import try_folder, write_text
 from snn_energy.text import csv_cell, plain
@@ -107,7 +108,12 @@ def profile(
         measured,
         model=loaded.name or measured.model,
         notes=(*loaded.notes, *chosen.notes, *measured.notes),
-        environment={**measured.environment, **loaded.origin},
+        environment={
+            **measured.environment,
+            **loaded.origin,
+            **origin(choose_device(device), input_file, loaded.recipe),
+        },
+        history=loaded.history,
     )
     energies = [measured.energy(name, costs) for name in names]
     measured.save(folder / "profile.json")

@@ -10,6 +10,7 @@ from snn_energy.reports.words import percent, picojoules
 
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 40
+FEW = 8  # points that all bear their labels; of more, only those on the front
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def scatter(points: Sequence[Point], across: str, up: str) -> str:
         drawn.append(
             f'<g data-point="{n}"><circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
             f'<text x="{x + shift:.1f}" y="{y - 6:.1f}" text-anchor="{anchor}">'
-            f"{escape(_short(p.label))}</text></g>"
+            f"{escape(_short(p.label)) if len(points) <= FEW or kind == 'front' else ''}</text></g>"
         )
     said = "; ".join(f"{p.label}: {picojoules(p.pj)}, {percent(p.accuracy)}" for p in points)
     return _svg("".join(drawn), f"{up} against {across}: {said}", "pareto")

@@ -101,10 +101,10 @@ def lines(sides: Sequence[Side]) -> list[Line]:
 
 def _inserted(table: dict[Key, Any], key: Key, value: Any, after: Key | None) -> dict[Key, Any]:
     """`table` with a new entry behind that of `after`: what only one network has stands in its place."""
-    if after is None or after == next(reversed(table), None):
+    if after == next(reversed(table), None):
         table[key] = value
         return table
-    found: dict[Key, Any] = {}
+    found: dict[Key, Any] = {key: value} if after is None else {}
     for known, held in table.items():
         found[known] = held
         if known == after:

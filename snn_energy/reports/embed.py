@@ -43,7 +43,7 @@ def embedded_profile(profile: Profile, costs: Iterable[CostTable]) -> dict[str, 
     columns["two_valued"] = [int(row.two_valued_input) for row in rows]
     columns["input_read"] = [int(row.input_read) for row in rows]
     columns |= _derived(profile)
-    kept = {name: values for name, values in columns.items() if any(v not in (0, "", None) for v in values)}
+    kept = {name: values for name, values in columns.items() if any(v != _absent(name) for v in values)}
     known = tuple(costs)
     return {
         "model": profile.model or "this model",
@@ -57,6 +57,13 @@ def embedded_profile(profile: Profile, costs: Iterable[CostTable]) -> dict[str, 
         "unmoved": {c.name: estimate(profile, "exact", c).unmoved for c in known if c.memory},
         "twin": _twin(profile, known),
     }
+
+
+def _absent(name: str) -> Any:
+    """What a column that is left out stands for; `rowsOf` in the page knows the same."""
+    if name in ("right_kind", "source_rates", "qkv", "minimum", "input_value", "right_value"):
+        return None
+    return "" if name in (*TEXTS, "norm_function") else 0
 
 
 def _derived(profile: Profile) -> dict[str, list[Any]]:

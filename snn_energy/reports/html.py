@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from snn_energy.files import write_text
 from snn_energy.reports import embed, view
 from snn_energy.reports.cards import Card, cards
+from snn_energy.reports.training import training
 from snn_energy.reports.words import count, many, percent, picojoules, rate, together
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def page_content(profile: Profile, energies: Sequence[Energy], exports: Sequence
         "sensitivity": analysis.sensitivity(profile, convention, costs)[:10],
         "precision": precision,
         "exports": exports,
+        "training": training(profile),
         "offered": known,
         "choices": convention.choices(),
         "data": embed.script_json(

@@ -6,7 +6,7 @@ and their spikes arrive at others.  Hand-written SVG: one column of ranks that a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -17,7 +17,7 @@ from snn_energy.reports.view import operation_name
 from snn_energy.reports.words import picojoules
 
 WIDTH, BOX, GAP, RANK = 360, 52, 6, 80
-ABREAST = 3
+ABREAST = 4
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def block_diagram(profile: Profile, energy: Energy, block: str) -> str:
     if not rows:
         return ""
     boxes, height = _placed(profile, rows)
-    lines = "".join(_edge(profile, boxes[a], boxes[b]) for a, b in _edges(profile, rows))
-    drawn = "".join(_box(profile, energy, box, block) for box in boxes.values())
+    lines = _lines(boxes, _edges(profile, rows))
+    most = max((charge.pj for charge in energy.rows), default=0.0) or 1.0
+    drawn = "".join(_box(profile, energy, box, block, most) for box in boxes.values())
     names = ", ".join(_short(profile.rows[i], block) for i in rows)
     label = escape(f"{block or 'the model'}: {names}; their figures stand in the table of operations")
     head = f'<svg class="net" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">'
@@ -87,24 +88,43 @@ def _placed(profile: Profile, rows: Sequence[int]) -> tuple[dict[int, Box], int]
     return boxes, RANK * len(lines) - (RANK - BOX) + 2 * GAP
 
 
-def _edge(profile: Profile, above: Box, below: Box) -> str:
-    x1, y1, x2, y2 = above.middle, above.y + BOX, below.middle, below.y
-    bend = (y1 + y2) / 2
-    return f'<path d="M{x1:.1f} {y1:.1f} C{x1:.1f} {bend:.1f} {x2:.1f} {bend:.1f} {x2:.1f} {y2:.1f}"/>'
+def _lines(boxes: Mapping[int, Box], edges: Sequence[tuple[int, int]]) -> str:
+    """Every edge; those into one box arrive side by side, those past a rank go around its boxes."""
+    drawn = []
+    for below in dict.fromkeys(b for _, b in edges):
+        into = sorted((a for a, b in edges if b == below), key=lambda a: boxes[a].middle)
+        for n, above in enumerate(into, 1):
+            x = boxes[below].x + boxes[below].width * n / (len(into) + 1)
+            drawn.append(_edge(boxes[above], x, boxes[below].y))
+    return "".join(drawn)
 
 
-def _box(profile: Profile, energy: Energy, box: Box, block: str) -> str:
+def _edge(above: Box, x2: float, y2: float) -> str:
+    x1, y1 = above.middle, above.y + BOX
+    if y2 - y1 < RANK:
+        bend = (y1 + y2) / 2
+        return f'<path d="M{x1:.1f} {y1} C{x1:.1f} {bend} {x2:.1f} {bend} {x2:.1f} {y2}"/>'
+    side = 14 if x1 <= WIDTH / 2 else WIDTH - 14
+    down = f"C{x1:.1f} {y1 + 14} {side} {y1 + 10} {side} {y1 + 28} V{y2 - 28}"
+    return f'<path d="M{x1:.1f} {y1} {down} C{side} {y2 - 10} {x2:.1f} {y2 - 14} {x2:.1f} {y2}"/>'
+
+
+def _box(profile: Profile, energy: Energy, box: Box, block: str, most: float) -> str:
+    """A layer; the bar at its foot is its energy beside that of the dearest operation of the network."""
     row = profile.rows[box.row]
     name = _clipped(_short(row, block), box.width)
     rate = f"rate {row.input_rate:.3f}" if row.input_read else "rate not read"
-    pj = picojoules(energy.rows[box.row].pj)
+    cost = energy.rows[box.row].pj
+    pj, full = picojoules(cost), box.width - 6
     at = f'x="{box.middle:.1f}" text-anchor="middle"'
     return (
         f'<g data-rows="{box.row}"><rect x="{box.x:.1f}" y="{box.y}" '
         f'width="{box.width:.1f}" height="{BOX}" rx="6"/>'
-        f'<text {at} y="{box.y + 16}" class="name">{escape(name)}</text>'
-        f'<text {at} y="{box.y + 31}" class="pj">{pj}</text>'
-        f'<text {at} y="{box.y + 45}" class="soft">{rate}</text></g>'
+        f'<rect class="level" x="{box.x + 3:.1f}" y="{box.y + BOX - 4}" height="3" '
+        f'width="{full * max(cost, 0.0) / most:.1f}" data-full="{full:.1f}"/>'
+        f'<text {at} y="{box.y + 15}" class="name">{escape(name)}</text>'
+        f'<text {at} y="{box.y + 29}" class="pj">{pj}</text>'
+        f'<text {at} y="{box.y + 43}" class="soft">{rate}</text></g>'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -16,9 +17,11 @@ from snn_energy.energy import conventions, cost_tables, estimate
 from snn_energy.energy.analysis import compare_with_twin
 from snn_energy.profiling.profile import Profile
 from snn_energy.reports import report
+from snn_energy.reports.compare import Side, compare_page, lines, ratio, ratio_words
 from snn_energy.reports.embed import embedded_convention
 from snn_energy.reports.words import count, percent, picojoules
 
+MEASURED = any_profile(7, count=40)
 OPERATIONS = ("ac", "mac", "mul", "cmp")
 
 
@@ -29,10 +32,10 @@ def written(profile: Profile, folder: Path, **options: Any) -> Path:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_page_computes_what_python_computes(browser: Browser, tmp_path: Path, seed: int) -> None:
     """Every row under every shipped convention, and drawn ones, at every table's prices."""
-    measured = any_profile(seed) if seed else pencil()
+    measured = any_profile(seed, count=60) if seed else pencil()
     browser.open(written(measured, tmp_path))
     assert not browser.console()
-    known = [*conventions().values(), *(any_convention(100 * seed + i) for i in range(12))]
+    known = [*conventions().values(), *(any_convention(100 * seed + i) for i in range(8))]
     found = browser.run(
         """const out = {};
         for (const convention of arguments[0]) for (const costs of DATA.costs) {
@@ -97,12 +100,12 @@ def test_numbers_are_written_alike(browser: Browser, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(any_profile(7), tmp_path_factory.mktemp("page"))
+    return written(MEASURED, tmp_path_factory.mktemp("page"))
 
 
 def test_every_pair_of_the_switch_shows_pythons_text(browser: Browser, shown: Path) -> None:
     """Tiles, verdict, tree and tables under each pair: what stands there is what Python would print."""
-    measured = any_profile(7)
+    measured = MEASURED
     browser.open(shown)
     script = """const texts = (s) => [...document.querySelectorAll(s)].map((e) => e.textContent);
         return [texts('[data-total=pj]'), texts('[data-total=ac]'),
@@ -138,7 +141,7 @@ def test_python_and_the_page_draw_the_same(browser: Browser, shown: Path) -> Non
 
 
 def test_the_table_sorts_filters_and_copies(browser: Browser, shown: Path) -> None:
-    measured, energy = any_profile(7), estimate(any_profile(7))
+    measured, energy = MEASURED, estimate(MEASURED)
     browser.open(shown)
     rows = """[...document.querySelectorAll('#every tbody tr')].filter((r) => !r.hidden)
         .map((r) => Number(r.dataset.row))"""
@@ -167,8 +170,8 @@ def test_the_table_sorts_filters_and_copies(browser: Browser, shown: Path) -> No
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, shown: Path, scheme: str) -> None:
-    browser.open(shown, scheme=scheme)
+def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    browser.open(written(any_profile(4, count=18), tmp_path), scheme=scheme)
     browser.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
     assert browser.axe() == []
 
@@ -211,7 +214,7 @@ def test_the_printed_file(browser: Browser, shown: Path) -> None:
     import base64
     import io
 
-    energy = estimate(any_profile(7))
+    energy = estimate(MEASURED)
     browser.open(shown)
     sheet = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True, "printBackground": True}
     printed = base64.b64decode(browser.command("Page.printToPDF", **sheet)["data"])
@@ -223,3 +226,55 @@ def test_the_printed_file(browser: Browser, shown: Path) -> None:
     for page in pages:
         last = [line.strip() for line in page.splitlines() if line.strip()][-1]
         assert last not in headings
+
+
+# --- the comparison ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three networks, two of them with labels."""
+    given = [dataclasses.replace(any_profile(8, count=40), correct=1), any_profile(9, count=35), pencil()]
+    sides = [Side(p.model, p, estimate(p)) for p in given]
+    return compare_page(sides, tmp_path_factory.mktemp("compared") / "cmp.html")
+
+
+def test_the_comparison_computes_what_python_computes(browser: Browser, compared: Path) -> None:
+    given = [any_profile(8, count=40), any_profile(9, count=35), pencil()]
+    browser.open(compared)
+    script = """const texts = (s) => [...document.querySelectorAll(s)].map((e) => e.textContent);
+        const shown = [...document.querySelectorAll('#lines tbody tr')].filter((r) => !r.hidden);
+        return [texts('#sides [data-cell=pj]'), texts('#sides [data-cell=ratio]'), shown.map((r) =>
+            [r.cells[0], r.cells[1], ...r.querySelectorAll('[data-cell]')].map((c) => c.textContent))]"""
+    for convention, costs in (("exact", "45nm-fp32"), ("syops", "45nm-memory"), ("sdt", "loihi")):
+        browser.choose(convention=convention, costs=costs)
+        totals, ratios, shown = browser.run(script)
+        sides = [Side(p.model, p, estimate(p, convention, costs)) for p in given]
+        assert totals == [picojoules(s.energy.total_pj) for s in sides]
+        first = sides[0].energy.total_pj
+        assert ratios == [ratio_words(ratio(first, s.energy.total_pj)) for s in sides]
+        wanted = [
+            [line.name, line.operation, *("" if pj is None else picojoules(pj) for pj in line.pj),
+             ("+" if line.difference > 0 else "") + picojoules(line.difference), ratio_words(line.ratio)]
+            for line in lines(sides) if line.charged
+        ]  # fmt: skip
+        assert shown == wanted
+    assert not browser.console()
+
+
+def test_python_and_the_comparison_draw_the_same(browser: Browser, compared: Path) -> None:
+    script = """document.querySelectorAll('details').forEach((e) => { e.open = true });
+        document.querySelectorAll('.switch').forEach((e) => { e.hidden = true });
+        return [document.getElementById('main').innerText, document.querySelector('.pareto').outerHTML]"""
+    browser.open(compared, scripts="off")
+    before = browser.run(script)
+    browser.open(compared)
+    assert browser.run(script) == before
+
+
+def test_the_comparison_is_as_accessible_and_as_narrow(browser: Browser, compared: Path) -> None:
+    browser.open(compared, width=PHONE, scheme="dark")
+    browser.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
+    assert browser.axe() == []
+    assert browser.wider_than(PHONE) == []
+    assert browser.run("return document.documentElement.scrollWidth") <= PHONE

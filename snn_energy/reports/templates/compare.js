@@ -23,9 +23,9 @@ class Comparison {
   totals() {
     all("#sides tbody tr").forEach((line, i) => {
       const energy = this.energies[i];
-      const texts = { pj: pjText(energy.pj), ac: countText(energy.ac), mac: countText(energy.mac), twin: this.twins[i],
+      const texts = { pj: pjText(energy.pj), ac: countText(energy.ac), mac: countText(energy.mac), twin: together(this.twins[i]),
         ratio: ratioText(ratioOf(this.energies[0].pj, energy.pj)) };
-      for (const cell of all("[data-cell]", line)) cell.textContent = together(texts[cell.dataset.cell]);
+      for (const cell of all("[data-cell]", line)) cell.textContent = texts[cell.dataset.cell];
     });
   }
 

@@ -34,7 +34,7 @@ function fsum(values) {
 /** Rows as objects; a column that is not there is zero everywhere. */
 function rowsOf(profile) {
   const absent = { right_kind: null, source_rates: null, qkv: null, minimum: null, input_value: null,
-    right_value: null, name: "", block: "", role: "", input_kind: "", ac_error: 0, mac_error: 0 };
+    right_value: null, name: "", op: "", block: "", role: "", input_kind: "", norm_function: "" };
   return Array.from({ length: profile.count }, (_, i) => new Proxy({}, {
     get: (_, key) => key in profile.columns ? profile.columns[key][i] : key in absent ? absent[key] : 0,
   }));

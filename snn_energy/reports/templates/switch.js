@@ -78,19 +78,22 @@ class Page {
       fill(element.matches("details") ? element.firstElementChild : element, found, pj, widest, total);
     }
     for (const { main, rest, layers } of this.moved) {
-      const small = [];
-      for (const layer of layers) {
-        const pj = pjOf(ofRows(layer));
-        if (pj < DATA.small * total) small.push([layer, pj]);
+      const priced = layers.map((layer) => [layer, pjOf(ofRows(layer))]);
+      const little = priced.filter(([, pj]) => pj < DATA.small * total), some = little.filter(([, pj]) => pj > 0);
+      const charged = some.length < 2 ? [] : some, pj = sumOf(charged.map(([, value]) => value));
+      for (const [layer, value] of priced)
+        if (charged.length && value < DATA.small * total) rest.lastElementChild.append(layer);
         else main.insertBefore(layer, rest);
-      }
-      for (const [layer] of small) rest.lastElementChild.append(layer);
-      const charged = small.filter(([, pj]) => pj > 0), pj = sumOf(charged.map(([, value]) => value));
       rest.hidden = !charged.length;
       fill(rest.firstElementChild, {}, pj, widest, total);
       rest.querySelector(":scope > summary .name").textContent = charged.map(([layer]) => nameOf(layer)).join(", ");
     }
-    for (const element of all(".net [data-rows]")) element.querySelector(".pj").textContent = pjText(pjOf(ofRows(element)));
+    const most = Math.max(...this.energy.rows.map((row) => row.pj)) || 1;
+    for (const element of all(".net [data-rows]")) {
+      const pj = this.energy.rows[element.dataset.rows].pj, level = element.querySelector(".level");
+      element.querySelector(".pj").textContent = pjText(pj);
+      level.setAttribute("width", fixed(Number(level.dataset.full) * Math.max(pj, 0) / most, 1));
+    }
     for (const element of all("[data-sum]"))
       element.textContent = pjText(sumOf(element.dataset.sum.split(" ").map((i) => this.energy.rows[i].pj)));
   }
