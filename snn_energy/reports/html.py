@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from snn_energy.files import write_text
 from snn_energy.reports import embed, view
 from snn_energy.reports.cards import Card, cards
+from snn_energy.reports.maps import pictures
 from snn_energy.reports.training import training
 from snn_energy.reports.words import count, many, percent, picojoules, rate, together
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
+    from snn_energy.profiling.maps import SampleMaps
     from snn_energy.profiling.profile import Profile
 
 __all__ = ["count", "percent", "picojoules", "render_page", "report"]
@@ -28,15 +30,19 @@ def report(
     *,
     energies: Sequence[Energy] = (),
     verifications: Sequence[Path] = (),
+    maps: Sequence[SampleMaps] = (),
 ) -> Path:
     """Write the report of `profile` to `out`, one HTML file.
 
     The first of `energies` (default: `exact`, 45 nm fp32) is the headline; all shipped conventions stand
     beside it at the same prices, and the page can switch between all of them.  `verifications` are exported
-    folders whose verification.json is shown.  Raises `DataError` for a folder without one.
+    folders whose verification.json is shown; `maps`, what `profiling.maps.sample_maps` gives, is shown where
+    given.  Raises `DataError` for a folder without a verification.
     """
     energies = energies or (profile.energy(),)
-    write_text(out, render_page("page.html.j2", page_content(profile, energies, cards(verifications))))
+    content = page_content(profile, energies, cards(verifications))
+    content["maps"] = pictures(maps, profile.class_names)
+    write_text(out, render_page("page.html.j2", content))
     return Path(out)
 
 
