@@ -13,7 +13,7 @@ from snn_energy.reports import embed, view
 from snn_energy.reports.cards import Card, cards
 from snn_energy.reports.maps import pictures
 from snn_energy.reports.training import training
-from snn_energy.reports.words import count, many, percent, picojoules, rate, together
+from snn_energy.reports.words import count, even, many, percent, picojoules, rate, together
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from snn_energy.profiling.profile import Profile
 
 __all__ = ["count", "percent", "picojoules", "render_page", "report"]
-SCRIPTS = ("format.js", "evaluate.js", "shared.js", "switch.js", "table.js")
+SCRIPTS = ("format.js", "evaluate.js", "shared.js", "analysis.js", "switch.js", "table.js")
 
 
 def report(
@@ -67,7 +67,7 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        count=count, percent=percent, pj=picojoules, rate=rate, many=many, together=together
+        count=count, percent=percent, pj=picojoules, rate=rate, even=even, many=many, together=together
     )
     return environment
 

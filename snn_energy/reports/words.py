@@ -37,6 +37,11 @@ def rate(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
+def even(value: float | None) -> str:
+    """A break-even rate; without one, why."""
+    return "no price" if value is None else "any" if math.isinf(value) else f"{value:.4f}"
+
+
 def many(number: int, what: str, plural: str = "") -> str:
     """`1 layer`, `3 layers`, `2 entries`."""
     return f"{number:,} {what if number == 1 else plural or f'{what}s'}"

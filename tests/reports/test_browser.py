@@ -14,7 +14,7 @@ from energy_builders import profile as pencil
 from many_rows import any_convention, any_profile
 
 from snn_energy.energy import conventions, cost_tables, estimate
-from snn_energy.energy.analysis import compare_with_twin
+from snn_energy.energy.analysis import break_even, compare_with_twin, sensitivity
 from snn_energy.profiling.profile import Profile
 from snn_energy.reports import report
 from snn_energy.reports.compare import Side, compare_page, lines, ratio, ratio_words
@@ -70,6 +70,47 @@ def _same(found: list[Any], wanted: list[Any]) -> bool:
         f is None if w is None else f is not None and math.isclose(f, w, rel_tol=1e-12, abs_tol=1e-300)
         for f, w in zip(found, wanted, strict=True)
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_break_even_and_sensitivity_are_pythons(browser: Browser, tmp_path: Path, seed: int) -> None:
+    """Under every shipped convention and some drawn ones, at prices with and without data movement."""
+    measured = any_profile(40 + seed, count=50) if seed else pencil()
+    browser.open(written(measured, tmp_path))
+    known = [*conventions().values(), *(any_convention(70 + 10 * seed + i) for i in range(4))]
+    prices = ("45nm-fp32", "45nm-memory", "loihi-sanafe")
+    found = browser.run(
+        """const out = {};
+        const plain = (v) => Number.isFinite(v) || v === null ? v : String(v);
+        for (const convention of arguments[0]) for (const name of arguments[1]) {
+          const costs = byName(DATA.costs, name);
+          const even = breakEven(PAGE.profile, convention, costs);
+          out[convention.name + '@' + name] = [
+            even.map((b) => [b.name, b.rate, plain(b.even), b.spiking, b.dense]),
+            sensitivity(PAGE.profile, convention, costs).map((s) => [s.name, s.rate, s.pj, s.share])];
+        }
+        return out;""",
+        [embedded_convention(c) for c in known],
+        prices,
+    )
+    for convention, costs in itertools.product(known, prices):
+        even, moving = found[f"{convention.name}@{costs}"]
+        wanted = break_even(measured, convention, costs)
+        assert [b[0] for b in even] == [b.name for b in wanted]
+        for (name, *page), b in zip(even, wanted, strict=True):
+            infinite = b.break_even is not None and math.isinf(b.break_even)
+            ours = [b.rate, "Infinity" if infinite else b.break_even, b.spiking_pj, b.dense_pj]
+            for theirs, value in zip(page, ours, strict=True):
+                exact = value is None or isinstance(value, str)
+                assert theirs == (value if exact else pytest.approx(value, rel=1e-9)), (
+                    convention,
+                    costs,
+                    name,
+                )
+        total = estimate(measured, convention, costs).total_pj
+        for (name, rate, pj, share), s in zip(moving, sensitivity(measured, convention, costs), strict=True):
+            assert pj == pytest.approx(s.driven_pj, rel=1e-9, abs=1e-12 * total)
+            assert share == pytest.approx(s.share, rel=1e-9, abs=1e-12), (name, rate)
 
 
 def test_numbers_are_written_alike(browser: Browser, tmp_path: Path) -> None:

@@ -31,16 +31,36 @@ function fsum(values) {
   return total;
 }
 
-/** Rows as objects; a column that is not there is zero everywhere. */
-function rowsOf(profile) {
-  const absent = { right_kind: null, source_rates: null, qkv: null, minimum: null, input_value: null,
-    right_value: null, name: "", op: "", block: "", role: "", input_kind: "", norm_function: "" };
+const ABSENT = { right_kind: null, input_value: null, right_value: null, source_neurons: null, qkv_neurons: null,
+  pair: null, owners: null, drives: null, name: "", op: "", block: "", role: "", input_kind: "", norm_function: "" };
+
+/** Rows as objects; a column that is not there is zero everywhere.  `changed`: columns that take its place. */
+function rowsOf(profile, changed = {}) {
+  const columnOf = (key) => (key in changed ? changed[key] : profile.columns[key]);
   return Array.from({ length: profile.count }, (_, i) => new Proxy({}, {
-    get: (_, key) => key in profile.columns ? profile.columns[key][i] : key in absent ? absent[key] : 0,
+    get: (_, key) => { const column = columnOf(key); return column ? column[i] : key in ABSENT ? ABSENT[key] : 0; },
   }));
 }
 
-const GRADED = ["units", "once", "value"];
+/** What was measured: rows, pJ of data movement by cost table. */
+function measuredOf(profile) {
+  profile.measured ||= { rows: rowsOf(profile), memory: profile.memory };
+  return profile.measured;
+}
+
+/** The network as if its neurons were "silent" or fired always ("full"): `silenced` in energy/analysis.py. */
+function variantOf(profile, name, convention) {
+  const { rows, memory } = measuredOf(profile), variant = profile.variants[name];
+  variant.rows ||= rowsOf(profile, variant.columns);
+  const moved = rows.map((row) => !!row.neuron_cmp || isDriven(row, convention));
+  const movement = Object.keys(memory).map((table) =>
+    [table, memory[table].map((pj, i) => (moved[i] ? variant.memory[table][i] : pj))]);
+  return { rows: rows.map((row, i) => (moved[i] ? variant.rows[i] : row)), memory: Object.fromEntries(movement) };
+}
+const isDriven = (row, convention) => !!row.follows && (!row.synaptic || isEvent(row, convention));
+const firingRate = (row) => (row.output_elements ? row.output_nonzero / row.output_elements : 0);
+const PRUNED = ["ac_unpruned", "ac_events_unpruned", "mac_unpruned", "mac_nonzero_unpruned"];
+
 const listed = (kind, convention) => convention.events_are === "two-valued" ? kind === "binary"
   : convention.events_are.includes(kind);
 const leftIsEvent = (row, convention) => convention.events_are === "two-valued" ? !!row.two_valued
@@ -123,24 +143,33 @@ function onlySide(row, convention) {
   return left ? leftRate(row, convention) : rightRate(row, convention);
 }
 
-function product(row, convention) {
-  const least = row.minimum && row.minimum[GRADED.indexOf(convention.graded)];
-  if (convention.products === "min-of-rates" && least !== null) return least;
+/** Q Kᵀ and A V charged as Kᵀ V and Q (Kᵀ V): tokens × d² per head, at min(r_K, r_V) and at r_Q. */
+function asState(row, convention, rows) {
+  const [which, first, second, width, tokens] = row.pair, dense = rows[first].dense_macs * width / tokens;
+  if (which) return leftRate(rows[first], convention) * dense;
+  return Math.min(rightRate(rows[first], convention), rightRate(rows[second], convention)) * dense;
+}
+
+function product(row, convention, rows) {
+  if (convention.products === "min-of-rates" && row.pair !== null) return asState(row, convention, rows);
   const rates = operandRates(row, convention);
   const pick = { "one-sided": rates[0], "min-of-rates": Math.min(...rates),
     "sum-of-rates": rates.reduce((a, b) => a + b, 0) };
   return pick[convention.products] * row.dense_macs;
 }
 
-function synaptic(row, convention, pruning) {
+const ratesIn = (rows, numbers) => numbers.map((i) => firingRate(rows[i]));
+const meanOf = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+
+function synaptic(row, convention, pruning, rows) {
   const special = { encoder: convention.encoder, head: convention.head }[row.role] || "by-value";
   if (special !== "by-value") return SPECIAL[special](row, convention);
   if (row.op === "matmul" && convention.products === "none") return charged({ spread: "constant" });
   if (!isEvent(row, convention)) return REALS[convention.reals](row, convention, pruning);
-  if (row.op === "matmul" && convention.products !== "counted") return charged({ ac: product(row, convention) });
+  if (row.op === "matmul" && convention.products !== "counted") return charged({ ac: product(row, convention, rows) });
   if (convention.counting === "rate") {
     let rate = eventRate(row, convention);
-    if (convention.qkv_rate === "output" && row.qkv !== null) rate = row.qkv;
+    if (convention.qkv_rate === "output" && row.qkv_neurons !== null) rate = meanOf(ratesIn(rows, row.qkv_neurons));
     return charged({ ac: rate * row.dense_macs });
   }
   const side = onlySide(row, convention);
@@ -180,21 +209,21 @@ function neuron(row, convention) {
     mac: convention.neuron === "one-mac" ? row.neuron_cmp : 0, spread: "constant" });
 }
 
-function pool(row, convention) {
+function pool(row, convention, rows) {
   const looked = row.input_kind !== "" && !!(row.input_nonzero || row.two_valued);
-  const spikes = row.source_rates !== null && row.source_rates.length > 0;
+  const spikes = row.source_neurons !== null && row.source_neurons.length > 0;
   if (isEvent(row, convention) || (spikes && !looked && row.op === "max_pool")) {
-    const rate = looked ? leftRate(row, convention) : spikes ? row.source_rates[0] : 0;
+    const rate = looked ? leftRate(row, convention) : spikes ? firingRate(rows[row.source_neurons[0]]) : 0;
     return charged({ ac: row.input_elements * rate });
   }
   return charged({ mac: row.input_elements, spread: "constant" });
 }
 
-function elementwise(row, convention) {
+function elementwise(row, convention, rows) {
   if ((row.op === "max_pool" || row.op === "avg_pool") && convention.pool === "per-input")
-    return pool(row, convention);
-  if (row.op === "sum" && convention.products === "sum-of-rates" && row.source_rates !== null)
-    return charged({ ac: row.input_elements * row.source_rates.reduce((a, b) => a + b, 0) });
+    return pool(row, convention, rows);
+  if (row.op === "sum" && convention.products === "sum-of-rates" && row.source_neurons !== null)
+    return charged({ ac: row.input_elements * ratesIn(rows, row.source_neurons).reduce((a, b) => a + b, 0) });
   const cmp = convention.pool === "compare" ? row.pool_cmp : 0;
   const mul = convention.scale === "mul" ? row.scale_muls : 0;
   if (convention.elementwise === "none") return charged({ mul, cmp, spread: "constant" });
@@ -204,11 +233,11 @@ function elementwise(row, convention) {
   return charged({ ac, mac, mul, cmp, spread: ac === row.ac && mac === row.mac ? "row" : "unknown" });
 }
 
-function chargeOf(row, convention, pruning) {
-  if (row.synaptic) return withBias(row, convention, synaptic(row, convention, pruning));
+function chargeOf(row, convention, pruning, rows) {
+  if (row.synaptic) return withBias(row, convention, synaptic(row, convention, pruning, rows));
   if (row.neuron_cmp) return neuron(row, convention);
   if (row.norm_elements || row.norm_macs) return norm(row, convention);
-  return elementwise(row, convention);
+  return elementwise(row, convention, rows);
 }
 
 function chipPj(row, costs) {
@@ -225,13 +254,14 @@ function errorOf(row, given, costs, samples) {
   return fsum(parts.filter(([n]) => n).map(([, e, price]) => price * e));
 }
 
-/** Energy of one inference: rows, totals, what has no price; as `estimate(profile, convention, costs)`. */
-function evaluate(profile, convention, costs) {
-  profile.rows ||= rowsOf(profile);
-  const samples = profile.samples, memory = profile.memory[costs.name];
+/** Energy of one inference: rows, totals, what has no price; as `estimate(profile, convention, costs)`.
+    `network`: what was measured, or a variant of it. */
+function evaluate(profile, convention, costs, network = measuredOf(profile)) {
+  const samples = profile.samples, memory = network.memory[costs.name];
+  const pruning = network.rows.some((row) => PRUNED.some((name) => row[name]));
   const unpriced = { ac: 0, mac: 0, mul: 0, cmp: 0, special: 0 };
-  const rows = profile.rows.map((row, i) => {
-    const given = chargeOf(row, convention, profile.pruning);
+  const rows = network.rows.map((row, i) => {
+    const given = chargeOf(row, convention, pruning, network.rows);
     unpriced.special += row.special_evals / samples;
     for (const name of OPERATIONS) if (costs[name] === null) unpriced[name] += given[name] / samples;
     const arithmetic = fsum(OPERATIONS.map((name) => given[name] * (costs[name] || 0))) / samples;

@@ -39,4 +39,6 @@ function fixed(x, digits) {
 }
 /** A number and its unit on one line. */
 const together = (text) => text.replace(/(?<=\d) (?=([pnµm]?J|[%×]|[kMG]|steps|samples|bits)(?![\p{L}\p{N}_]))/gu, "\u00a0");
+const rateText = (value) => (value === null || Number.isNaN(value) ? "" : fixed(value, 4));
+const evenText = (value) => (value === null ? "no price" : Number.isFinite(value) ? fixed(value, 4) : "any");
 const percentText = (value) => `${fixed(100 * value, 2)} %`;

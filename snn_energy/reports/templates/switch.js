@@ -40,6 +40,27 @@ class Page {
     this.tree();
     this.operations();
     this.conventions();
+    this.rates(byName(DATA.conventions, convention));
+  }
+
+  /** Whose firing moves the total, and break-even rates: their rows depend on the convention. */
+  rates(convention) {
+    const moving = document.querySelector("#moving tbody"), even = document.querySelector("#even tbody");
+    const line = (name, cells) => {
+      const row = document.createElement("tr"), head = document.createElement("th");
+      head.scope = "row";
+      head.textContent = name;
+      row.append(head, ...cells.map((content) => {
+        const cell = document.createElement("td");
+        cell.append(content);
+        return cell;
+      }));
+      return row;
+    };
+    if (moving) moving.replaceChildren(...sensitivity(this.profile, convention, this.costs).slice(0, 10).map((s) =>
+      line(s.name, [rateText(s.rate), pjText(s.pj), percentText(s.share)])));
+    even.replaceChildren(...breakEven(this.profile, convention, this.costs).map((b) =>
+      line(b.name || "whole model", [track(b), rateText(b.rate), evenText(b.even), pjText(b.spiking), pjText(b.dense)])));
   }
 
   words() {
@@ -126,6 +147,24 @@ class Page {
 const rowsIn = (element) => element.dataset.rows.split(" ");
 const firstRow = (element) => Number(rowsIn(element)[0]);
 const nameOf = (element) => element.querySelector(".name").textContent;
+
+/** The line from rate 0 to 1: where spiking costs less, and what was measured. */
+function track({ even, rate }) {
+  const line = document.createElement("span");
+  if (even === null) return "";
+  line.className = "track";
+  line.setAttribute("aria-hidden", "true");
+  const mark = (kind, side, share) => {
+    const piece = document.createElement("i");
+    piece.className = kind;
+    piece.style[side] = `${fixed(100 * share, 2)}%`;
+    line.append(piece);
+  };
+  mark("win", "width", Math.min(Math.max(even, 0), 1));
+  if (even >= 0 && even <= 1) mark("even", "left", even);
+  mark("dot", "left", Math.min(rate, 1));
+  return line;
+}
 
 function paragraph(text, kind) {
   const element = document.createElement("p");

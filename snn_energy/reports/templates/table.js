@@ -18,7 +18,7 @@ function startTable(page) {
 
   /** The raw value behind a cell. */
   const value = (line, key) => {
-    const i = Number(line.dataset.row), row = page.profile.rows[i], energy = page.energy.rows[i], samples = page.profile.samples;
+    const i = Number(line.dataset.row), row = measuredOf(page.profile).rows[i], energy = page.energy.rows[i], samples = page.profile.samples;
     const found = {
       name: row.name || "(model)", op: row.site ? `${row.op} ${row.site + 1}` : row.op,
       input_kind: row.input_kind + (row.right_kind ? ` × ${row.right_kind}` : ""),
