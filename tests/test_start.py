@@ -9,7 +9,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "tests" / "checkpoints" / "trained-statten.pth"
-NOT_NEEDED = ("timm", "torchvision", "torch._dynamo", "torch._inductor", "sympy", "pandas")
+NOT_NEEDED = (
+    "timm",
+    "torchvision",
+    "matplotlib",
+    "scipy",
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "pandas",
+)
 SCRIPT = f"""
 import sys
 from unittest.mock import patch

@@ -8,7 +8,19 @@ from typing import Any
 import typer
 
 from snn_energy import __version__
-from snn_energy.cli import demo, doctor, energy, evaluate, export, listing, profile, train
+from snn_energy.cli import (
+    check,
+    demo,
+    diff,
+    doctor,
+    energy,
+    evaluate,
+    export,
+    listing,
+    profile,
+    report,
+    train,
+)
 from snn_energy.cli.examples import EXIT_CODES, epilog
 from snn_energy.cli.guard import guarded
 from snn_energy.cli.options import with_quiet
@@ -51,7 +63,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo.demo,
     "profile": profile.profile,
     "evaluate": evaluate.evaluate,
-    "report": profile.report,
+    "report": report.report,
+    "diff": diff.diff,
+    "check": check.check,
     "export": export.export,
     "verify": export.verify,
     "train": train.train,

@@ -46,7 +46,7 @@ def demo(
             *("export", checkpoint, "--target", target, "--samples", SAMPLES),
             *("--out", out / target, "--overwrite"),
         )
-        verified += ["--verification", out / target]
+        verified += ["--exports", out / target]
     _step("Report", "report", out / "profile", "--out", out / "report.html", *verified)
 
 

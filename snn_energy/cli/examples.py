@@ -43,7 +43,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "report": (
         ("snn-energy report profile --out report.html", "without the network, without PyTorch"),
-        ("snn-energy report profile --verification onnx --verification lava", "with what the exports said"),
+        ("snn-energy report profile --exports onnx --exports lava", "with what the exports said"),
+        ("snn-energy report dense pruned --out compare.html", "several profiles beside each other"),
+        ("snn-energy report profile --figures figures --tables tables", "for a paper"),
+    ),
+    "diff": (
+        ("snn-energy diff before after", "layer by layer, where they differ"),
+        ("snn-energy diff before after --json | jq .ratio", "for a program"),
+    ),
+    "check": (
+        ("snn-energy check profile --max-energy 20uJ --min-accuracy .9 --no-uncounted", "exit code 1 if not"),
+        ("snn-energy check profile --max-rate .2 --max-layer-rate .5", "of all neurons, of each layer"),
     ),
     "reproduce": (
         ("snn-energy reproduce", "every published table that is known"),

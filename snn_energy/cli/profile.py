@@ -1,4 +1,4 @@
-"""`snn-energy profile` and `snn-energy report`."""
+"""`snn-energy profile`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.origin import origin
 from snn_energy.cli.out import echo, echo_json
 from snn_energy.cli.tables import print_profile, profile_record
 from snn_energy.cli.waiting import import_torch, waiting
 from snn_energy.errors import ConfigError, DataError
-from snn_energy.files import try_file, try_folder, write_text
+from snn_energy.files import try_folder, write_text
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
+    from snn_energy.profiling.maps import SampleMaps
     from snn_energy.reports.render import Table
     from snn_energy.samples import Samples
 
@@ -65,6 +67,9 @@ Sort = Annotated[
     Literal["energy", "ac", "mac", "rate", "name", "network"],
     typer.Option("--sort", help="Order of the rows; network: as they run."),
 ]
+Maps = Annotated[
+    int, typer.Option("--maps", min=0, help="Show spike maps and Grad-CAM of the first N samples.")
+]
 
 
 @with_contract_flags
@@ -92,6 +97,7 @@ def profile(
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any operation is not counted.")] = False,
     allow_nonfinite: AllowNonfinite = False,
     input_kind: InputKind = None,
+    maps: Maps = 0,
 ) -> None:
     """Count what one inference does and price it; write profile.json, layers.csv and report.html."""
     names = convention_names(convention)  # before the work, so that a typo costs no time
@@ -137,14 +143,20 @@ def profile(
         measured,
         model=loaded.name or measured.model,
         notes=(*loaded.notes, *chosen.notes, *measured.notes),
-        environment={**measured.environment, **loaded.origin},
+        environment={
+            **measured.environment,
+            **loaded.origin,
+            **origin(choose_device(device), input_file, loaded.recipe),
+        },
+        history=loaded.history,
     )
     energies = [measured.energy(name, costs) for name in names]
     files = [folder / name for name in WRITTEN]
+    shown = maps_of(loaded, chosen, contract, min(maps, len(chosen.images)))
     with waiting("writing the report"):
         measured.save(files[0])
         write_text(files[1], ops_csv(measured))
-        write_report(measured, files[2], energies=energies)
+        write_report(measured, files[2], energies=energies, maps=shown)
     table = rows_of(
         measured, energies, by, format=format, show_all=show_all or as_json, top=top, depth=depth, sort=sort
     )
@@ -225,29 +237,17 @@ def replacing(folder: Path, loaded: Loaded) -> tuple[str, ...]:
     return (f"the profile of {old.samples} samples of {old.data} that was in {folder} is replaced",)
 
 
-def report(
-    profile: Annotated[Path, typer.Argument(help="A profile.json, or the folder that holds it.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Default: report.html beside the profile.")
-    ] = None,
-    verification: Annotated[
-        list[Path] | None,
-        typer.Option("--verification", help="An exported folder whose verdict the report shows."),
-    ] = None,
-    convention: Conventions = "exact",
-    costs: Costs = "45nm-fp32",
-) -> None:
-    """Write the HTML report of a saved profile again; needs neither the model nor torch."""
-    from snn_energy.profiling.profile import Profile
-    from snn_energy.reports import report as write
+def maps_of(loaded: Loaded, chosen: Samples, contract: dict[str, Any], count: int) -> tuple[SampleMaps, ...]:
+    """Spike maps and Grad-CAM of the first `count` samples."""
+    if not count:
+        return ()
+    from snn_energy.profiling.maps import sample_maps
 
-    path = profile / "profile.json" if profile.is_dir() else profile
-    try_file(out or path.parent / "report.html")
-    measured = Profile.load(path)
-    energies = [measured.energy(name, costs) for name in convention_names(convention)]
-    target = out or path.parent / "report.html"
-    write(measured, target, energies=energies, verifications=tuple(verification or ()))
-    echo(target)
+    x, y = next(chosen.first(count).batches(count))
+    if contract.get("layout") is None:
+        contract = contract | {"batch_dim": chosen.axis}
+    with running(loaded), prints_aside():
+        return sample_maps(loaded.model, x, y, **contract)
 
 
 def crosschecked(model: Any, chosen: Samples, measured: Profile, contract: dict[str, Any]) -> Profile:
