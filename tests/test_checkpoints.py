@@ -270,7 +270,7 @@ def test_renamed_wrong_and_missing_tensors(model: nn.Module, tmp_path: Path) -> 
     assert "head.bias holds torch.int64" in broken(
         lambda s: s.update({"head.bias": torch.zeros(5, dtype=int)})
     )
-    assert "head.bias is not a plain dense tensor" in broken(
+    assert "not a plain dense tensor" in broken(
         lambda s: s.update({"head.bias": torch.zeros(5).to_sparse()})
     )
     assert "entry 'head.bias' is a list, must be a tensor" in broken(lambda s: s.update({"head.bias": [0.0]}))

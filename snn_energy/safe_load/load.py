@@ -11,7 +11,6 @@ import dataclasses
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from snn_energy.errors import CheckpointError
+from snn_energy.safe_load.screen import screen
 
 
 def safe_load(path: Path) -> Any:
@@ -30,11 +30,10 @@ def safe_load(path: Path) -> Any:
     start = beginning(path)
     if path.suffix == ".safetensors":
         return _safetensors(path)
+    screen(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
-            if start.startswith(b"PK"):
-                _check_sums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything inside the unpickler
         raise CheckpointError(f"{path}: {_explain(error, start)}") from None
@@ -67,28 +66,6 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: is not a safetensors file ({' '.join(str(error).split())})") from None
-
-
-def _check_sums(path: Path) -> None:
-    """Raise `BadZipFile` where a record differs from its checksum, which `torch.load` does not look at.
-
-    An archive without a single right sum was written without sums (`set_crc32_options(False)`) and passes.
-    """
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        damaged = [record.filename for record in records if not _is_whole(archive, record)]
-    if damaged and len(damaged) < len(records):
-        raise zipfile.BadZipFile(damaged[0])
-
-
-def _is_whole(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(record) as stream:
-            while stream.read(1 << 20):
-                pass
-    except zipfile.BadZipFile:
-        return False
-    return True
 
 
 def _explain(error: Exception, start: bytes) -> str:
