@@ -236,9 +236,15 @@ def find(name: str) -> Entry:
 
 
 def make_config(config_class: type, fields: dict[str, Any]) -> Any:
-    """`config_class(**fields)`, with an unknown field refused by name."""
-    known = [f.name for f in dataclasses.fields(config_class)]
+    """`config_class(**fields)`, with an unknown field refused by name.
+
+    A list (JSON and YAML have no other) becomes a tuple where that is the field's type.
+    """
+    known = {f.name: str(f.type) for f in dataclasses.fields(config_class)}
     for key in fields:
         if key not in known:
             raise ConfigError(f"unknown model field {key!r}; {suggest(key, known)}")
-    return config_class(**fields)
+    given = {
+        k: tuple(v) if type(v) is list and known[k].startswith("tuple[") else v for k, v in fields.items()
+    }
+    return config_class(**given)

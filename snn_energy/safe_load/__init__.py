@@ -4,6 +4,6 @@
 for); `load` reads what passed.
 """
 
-from snn_energy.safe_load.load import beginning, plain, safe_load
+from snn_energy.safe_load.load import beginning, plain, safe_load, write_safetensors
 
-__all__ = ["beginning", "plain", "safe_load"]
+__all__ = ["beginning", "plain", "safe_load", "write_safetensors"]
