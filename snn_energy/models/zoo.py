@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LONGEST = 4096
+"""Time steps: a network holds the tensors of all of them; the papers' have 4 to 20."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A registered name: its class, and the configuration `fields` that the name fixes.
@@ -247,4 +251,7 @@ def make_config(config_class: type, fields: dict[str, Any]) -> Any:
     given = {
         k: tuple(v) if type(v) is list and known[k].startswith("tuple[") else v for k, v in fields.items()
     }
+    steps = given.get("T")
+    if isinstance(steps, int) and steps > LONGEST:
+        raise ConfigError(f"T = {steps}: at most {LONGEST:,} steps are run at once")
     return config_class(**given)
