@@ -148,7 +148,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise DataError(f"{path} is not a netlist: it does not say format {FORMAT!r}")
     if content.get("version") != VERSION:
-        raise DataError(f"{path} has version {content.get('version')}; this release reads {VERSION}")
+        raise DataError(f"{path} has version {short(content.get('version'))}; this release reads {VERSION}")
     if content.get("sha256") != content_digest(content):
         raise DataError(f"{path} was changed after export: its SHA-256 is not the one written in it")
     return content
