@@ -25,7 +25,7 @@ from snn_energy.models.flags import flag_of
 from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
 from snn_energy.own import fit_weights, load_own, names_own, with_way_out
-from snn_energy.safe_load import beginning, plain, safe_load
+from snn_energy.safe_load import beginning, plain, safe_load, write_safetensors
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -175,7 +175,8 @@ def save_checkpoint(
     """Write `model` (registry name `name`, configuration `model.config`) whole or not at all.
 
     `recipe` is a dataclass or dict, `optimizer` a state dict; everything must be tensors and plain types, so
-    that the file reads back without running anything.  Raises `CheckpointError` for a value that is not.
+    that the file reads back without running anything.  A path that ends in .safetensors gives a file in that
+    format, which holds no optimizer.  Raises `CheckpointError` for a value that cannot be saved.
     """
     if name not in ZOO:
         raise CheckpointError(f"cannot save model {name!r}: not a registered name; {suggest(name, ZOO)}")
@@ -194,7 +195,10 @@ def save_checkpoint(
     }
     stored = {key: plain(value, key) for key, value in content.items()}
     with atomic_write(path) as temporary:
-        torch.save(stored, temporary)
+        if temporary.suffix == ".safetensors":
+            write_safetensors(temporary, stored)
+        else:
+            torch.save(stored, temporary)
 
 
 # --- reading ------------------------------------------------------------------------------------------------

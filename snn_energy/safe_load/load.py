@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from typing import Any
 import torch
 
 from snn_energy.errors import CheckpointError
+from snn_energy.reading import one_line, parse_json
+from snn_energy.safe_load.screen import screen
+
+HEADER, WEIGHTS = "snn_energy", "state_dict"
 
 
 def safe_load(path: Path) -> Any:
@@ -30,11 +34,10 @@ def safe_load(path: Path) -> Any:
     start = beginning(path)
     if path.suffix == ".safetensors":
         return _safetensors(path)
+    screen(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
-            if start.startswith(b"PK"):
-                _check_sums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything inside the unpickler
         raise CheckpointError(f"{path}: {_explain(error, start)}") from None
@@ -58,37 +61,41 @@ def beginning(path: Path) -> bytes:
     return start
 
 
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file in Hugging Face's format, which holds nothing else."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of a file in Hugging Face's format; of ours, all that `write_safetensors` was given."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: is not a safetensors file ({' '.join(str(error).split())})") from None
+        raise CheckpointError(f"{path}: is not a safetensors file ({one_line(error)})") from None
+    if HEADER not in metadata:
+        return tensors
+    told = parse_json(metadata[HEADER], f"{path}: {HEADER} in its metadata", CheckpointError)
+    if not isinstance(told, dict) or set(told) & {WEIGHTS}:
+        raise CheckpointError(f"{path}: {HEADER} in its metadata must be a JSON object without {WEIGHTS}")
+    return {**told, WEIGHTS: tensors}
 
 
-def _check_sums(path: Path) -> None:
-    """Raise `BadZipFile` where a record differs from its checksum, which `torch.load` does not look at.
+def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content`, whose only tensors are its "state_dict", in Hugging Face's format.
 
-    An archive without a single right sum was written without sums (`set_crc32_options(False)`) and passes.
+    Everything else becomes JSON in the metadata, under "snn_energy", where it is not None.  Raises
+    `CheckpointError` for what JSON cannot hold, such as an optimizer's state.
     """
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        damaged = [record.filename for record in records if not _is_whole(archive, record)]
-    if damaged and len(damaged) < len(records):
-        raise zipfile.BadZipFile(damaged[0])
+    from safetensors.torch import save_file
 
-
-def _is_whole(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(record) as stream:
-            while stream.read(1 << 20):
-                pass
-    except zipfile.BadZipFile:
-        return False
-    return True
+    rest = {key: value for key, value in content.items() if key != WEIGHTS and value is not None}
+    for key, value in rest.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            where = f"cannot save {key} in a .safetensors file"
+            raise CheckpointError(f"{where}: {one_line(error)}; a .pth file holds it") from None
+    tensors = {name: value.detach().clone().contiguous() for name, value in content[WEIGHTS].items()}
+    save_file(tensors, path, metadata={HEADER: json.dumps(rest)})
 
 
 def _explain(error: Exception, start: bytes) -> str:
