@@ -22,9 +22,10 @@ from snn_energy.data import Data, Images, load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.models.zoo import create_model
 from snn_energy.training import load_recipe, train
+from snn_energy.training.augment import random_affine
 from snn_energy.training.device import choose_device
-from snn_energy.training.loop import check_fit, evaluate, random_affine
 from snn_energy.training.recipe import Recipe
+from snn_energy.training.scores import check_fit, evaluate
 
 TINY = (
     "embed_dims=16",
