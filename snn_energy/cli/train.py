@@ -24,7 +24,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe's name (snn-energy list recipes) or a YAML file; with --resume also a run's folder.",
+            help="A recipe's name (snn-energy list recipes) or a YAML file; after --resume a run's folder.",
         ),
     ] = None,
     overrides: Annotated[
@@ -44,9 +44,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     save_every: Annotated[
         str,
-        typer.Option(
-            "--save-every", help="Within an epoch, save after a time (90s, 10m) or so many steps (500)."
-        ),
+        typer.Option("--save-every", help="Save within epochs, too: after a time (90s, 10m) or steps (500)."),
     ] = "10m",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into the folder.")
@@ -54,8 +52,8 @@ def train(
 ) -> None:
     """Train a network from a recipe; write best.pth, last.pth, resume.pth, log.csv and recipe.yaml.
 
-    Ctrl-C saves the run; --resume goes on with it, also after a crash. A run ends with the same weights, however
-    often it was interrupted. Several processes: torchrun --nproc-per-node 2 -m snn_energy train RECIPE.
+    Ctrl-C saves the run; --resume goes on with it, also after a crash, and it ends with the same weights.
+    Several processes: torchrun --nproc-per-node 2 -m snn_energy train RECIPE.
     """
     from snn_energy.training import train as run
     from snn_energy.training.processes import joined
@@ -110,7 +108,7 @@ def _what(
 
 @contextlib.contextmanager
 def _spoken_once(rank: int) -> Iterator[None]:
-    """An error that all processes raise is printed by the first; that one has ended is not news to the others."""
+    """What all processes raise is printed by the first; so is that another process has ended."""
     from snn_energy.training.processes import AGREED, lost_a_process
 
     try:
@@ -133,15 +131,15 @@ def _spoken_once(rank: int) -> Iterator[None]:
 def _bars(
     recipe: Recipe, *, quiet: bool
 ) -> Iterator[tuple[Callable[[Step], None], Callable[[Mapping[str, float]], None]]]:
-    """A bar of the epoch and one of the run, on a terminal; a line per epoch.  Yields what is to be called."""
+    """A line per epoch and, on a terminal, bars of run and epoch.  Yields what is to be called."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Left
 
     console = Console(quiet=quiet)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[scores]}"),
-        TimeElapsedColumn(), TextColumn("left"), Left(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[scores]}"), TimeElapsedColumn(), TextColumn("left"), Left(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         whole = bars.add_task("all", total=None, scores="")

@@ -183,7 +183,7 @@ class Run:
             total = self.steps * self.recipe.epochs
             mean, accuracy = at.loss / at.seen, at.right / at.seen
             on_step(Step(at.epoch, self.updates, total, mean, accuracy, self.test_accuracy))
-            if stop:
+            if stop or (watch.stop and self.group.size == 1):
                 raise Stopped
             if due and at.batch < self.batches:
                 save()
@@ -254,9 +254,9 @@ class Run:
 
     def _diverged(self, loss: float, x: torch.Tensor) -> None:
         """Raise the error of a loss that is not finite, with the layer where that began."""
-        own = (
-            "" if math.isfinite(loss) else first_nonfinite(self.model, x, self.recipe.amp) or "the loss alone"
-        )
+        own = ""
+        if not math.isfinite(loss):
+            own = first_nonfinite(self.model, x, self.recipe.amp) or "what the network puts out is finite"
         where = next((one for one in self.group.all(own) if one), "")
         raise self._divergence(f"loss became {loss}", where)
 
