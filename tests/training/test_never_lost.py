@@ -105,18 +105,38 @@ def in_a_child(work: Callable[[], object], after: float | None = None) -> int:
 def test_a_run_killed_at_twenty_moments_ends_with_the_same_bits(
     recipe: Recipe, whole: Path, tmp_path: Path
 ) -> None:
-    """Killed and resumed again and again: within steps, while files are written, before the first state."""
+    """Killed and resumed again and again: at any time, and right before or after a file is put in place."""
     out = tmp_path / "run"
 
     def go_on() -> None:
         train(recipe, out, device="cpu", resume=True, save_every="2")
 
+    def killed_at(count: int) -> None:
+        replace_file, seen = Path.replace, []
+
+        def replaced(path: Path, target: Path) -> Path:
+            seen.append(target)
+            if len(seen) == count // 2 and count % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            found = replace_file(path, target)
+            if len(seen) == count // 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "replace", replaced)
+            go_on()
+
     began = time.monotonic()
     assert in_a_child(lambda: train(recipe, tmp_path / "alone", device="cpu", save_every="2")) == 0
     took, moments = time.monotonic() - began, random.Random(0)
     assert_same(tmp_path / "alone", whole)
-    for _ in range(20):
-        if in_a_child(go_on, moments.uniform(0.02, 0.7 * took)) == 0:  # it had finished
+    for kill in range(20):
+        if kill % 2:
+            code = in_a_child(lambda at=kill // 2 + 2: killed_at(at))
+        else:
+            code = in_a_child(go_on, moments.uniform(0.02, 0.7 * took))
+        if code == 0:  # it had finished
             assert_same(out, whole)
             shutil.rmtree(out)
     assert in_a_child(go_on) == 0
