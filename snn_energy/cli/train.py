@@ -85,20 +85,16 @@ def _what(
     """What is to be trained, and where: of a run that is there, what it began as."""
     from snn_energy.training.folder import STATE, newest
     from snn_energy.training.loop import recipe_in
-    from snn_energy.training.recipe import load_recipe
+    from snn_energy.training.recipe import list_recipes, load_recipe
 
     if recipe is None:
         if not resume:
-            raise ConfigError(
-                "which recipe?  snn-energy list recipes names them; --resume goes on with a run"
-            )
+            raise ConfigError("give a recipe (snn-energy list recipes), or --resume to go on with a run")
         folder = newest(out or RUNS)
         return recipe_in(folder), folder
-    if resume and Path(recipe).is_dir():
+    if resume and Path(recipe).is_dir() and recipe not in list_recipes():
         if out is not None or overrides:
-            raise ConfigError(
-                f"--resume {recipe}: goes on with that run as it is, without --out and KEY=VALUE"
-            )
+            raise ConfigError(f"--resume {recipe}: goes on with that run as it is: no --out, no KEY=VALUE")
         if not (Path(recipe) / STATE).is_file():
             raise ConfigError(f"--resume {recipe}: holds no {STATE} to go on from")
         return recipe_in(Path(recipe)), Path(recipe)

@@ -164,9 +164,10 @@ class _Session:
         run, folder = self.run, self.folder
         if state is None:
             initial = self._state()
-            run.group.from_first(lambda: folder.begin(run.recipe, initial))
+            run.group.from_first(lambda: folder.begin(initial))
         else:
             self._restore(state)
+        run.group.from_first(lambda: folder.write_recipe(run.recipe))
         run.group.from_first(lambda: folder.write_log(self.columns, self.history))
 
     def _restore(self, state: Mapping[str, Any]) -> None:

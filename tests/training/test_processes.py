@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from test_never_lost import same
+from forks import GROUPS, in_processes, same
 from torch import nn
 
 from snn_energy.checkpoints import load
@@ -28,9 +28,7 @@ from snn_energy.training.processes import AGREED, Group
 from snn_energy.training.recipe import recipe_from_dict
 from snn_energy.training.scores import evaluate
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork") or not dist.is_gloo_available(), reason="needs fork and gloo"
-)
+pytestmark = GROUPS
 COUNT = {"train": 25, "test": 7}
 """With batches of 8 the last one has a sample for one of two processes only."""
 
@@ -77,32 +75,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return recipe_from_dict(
         {"name": "small", "optimizer": "sgd", "lr": 0.3, "clip_grad": 0.5, "regularization": 0.01, **fields}
     )
-
-
-def in_processes(count: int, work: Callable[[int], object], folder: Path) -> list[int]:
-    """`work(rank)` in as many forked processes of one group; their exit codes, 9 for an exception."""
-    meeting = f"file://{folder / 'meeting'}"
-    (folder / "meeting").unlink(missing_ok=True)
-    sys.stdout.flush()
-    children = []
-    for rank in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 9
-            try:
-                torch.set_num_threads(1)
-                dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
-                work(rank)
-                dist.destroy_process_group()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-            except BaseException as error:
-                print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
