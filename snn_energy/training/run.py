@@ -96,7 +96,7 @@ class Run:
                 raise ConfigError(f"sync_bn = true: PyTorch has it for GPUs only, the device is {device}")
             self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.quantization = quantization(recipe, model, data.train)
-        self.refreshed: dict[str, torch.Tensor] = {}
+        self.refreshed = self._weights()
         self.batches = math.ceil(len(data.train) / (recipe.batch_size * group.size))
         self.steps = math.ceil(self.batches / recipe.accumulate)
         self.optimizer = make_optimizer(recipe, model)
@@ -192,7 +192,13 @@ class Run:
         """Choose a quantized network's scales for this epoch, and remember for which weights they are."""
         if self.quantization is not None and self.at.epoch > 1:
             self.quantization.refresh(self.model, *self._averaged())
-            self.refreshed = {key: value.clone() for key, value in self.model.state_dict().items()}
+            self.refreshed = self._weights()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Those for which a quantized network's scales are; nothing for any other."""
+        if self.quantization is None:
+            return {}
+        return {key: value.clone() for key, value in self.model.state_dict().items()}
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's share of the epoch's batches that are left, varied."""
@@ -283,6 +289,7 @@ class Run:
             "processes": self.group.size,
             "samples": len(self.data.train),
             "torch": str(torch.__version__),
+            "config": self.model.config,
             "at": self.at,
             "updates": self.updates,
             "test_accuracy": self.test_accuracy,
