@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,8 @@ class Run:
         whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), recipe.amp)
         if self.group.size == 1:
             return whole
-        # a network may hold parameters that its configuration leaves unused
+        # a network may hold parameters that its configuration leaves unused; where all are used torch warns
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         return nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True)
 
     @property
