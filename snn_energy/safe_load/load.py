@@ -7,9 +7,6 @@ which the official STAtten trainer stores, is let through, and only while a file
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -20,9 +17,8 @@ import torch
 
 from snn_energy.errors import CheckpointError
 from snn_energy.reading import one_line, parse_json
+from snn_energy.safe_load.save import HEADER, WEIGHTS
 from snn_energy.safe_load.screen import screen
-
-HEADER, WEIGHTS = "snn_energy", "state_dict"
 
 
 def safe_load(path: Path) -> Any:
@@ -62,7 +58,7 @@ def beginning(path: Path) -> bytes:
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
-    """The tensors of a file in Hugging Face's format; of ours, all that `write_safetensors` was given."""
+    """The tensors of a file in Hugging Face's format; of ours, all that `safe_save` was given."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -77,25 +73,6 @@ def _safetensors(path: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or set(told) & {WEIGHTS}:
         raise CheckpointError(f"{path}: {HEADER} in its metadata must be a JSON object without {WEIGHTS}")
     return {**told, WEIGHTS: tensors}
-
-
-def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content`, whose only tensors are its "state_dict", in Hugging Face's format.
-
-    Everything else becomes JSON in the metadata, under "snn_energy", where it is not None.  Raises
-    `CheckpointError` for what JSON cannot hold, such as an optimizer's state.
-    """
-    from safetensors.torch import save_file
-
-    rest = {key: value for key, value in content.items() if key != WEIGHTS and value is not None}
-    for key, value in rest.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            where = f"cannot save {key} in a .safetensors file"
-            raise CheckpointError(f"{where}: {one_line(error)}; a .pth file holds it") from None
-    tensors = {name: value.detach().clone().contiguous() for name, value in content[WEIGHTS].items()}
-    save_file(tensors, path, metadata={HEADER: json.dumps(rest)})
 
 
 def _explain(error: Exception, start: bytes) -> str:
@@ -118,24 +95,12 @@ def _explain(error: Exception, start: bytes) -> str:
     return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
 
 
-def plain(value: Any, where: str) -> Any:
-    """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts.
-
-    Raises `CheckpointError`, naming `where`, for a value that is of no such type.
-    """
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {plain(k, where): plain(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        items = [plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
-        return value.item()
-    raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")
+def numbers_of(rows: Any) -> list[dict[str, float]]:
+    """The numbers, by name, in each of a list of tables that a file holds; nothing of what is no list."""
+    if not isinstance(rows, list):
+        return []
+    return [
+        {str(k): v for k, v in row.items() if isinstance(v, int | float)}
+        for row in rows
+        if isinstance(row, Mapping)
+    ]

@@ -37,6 +37,9 @@ class Recipe:
     `quantize: loihi` trains with weights rounded as for a Loihi netlist (`snn_energy.training.quantize`).
     With `val_fraction` above 0, that much of the training part chooses the best epoch instead of the test
     part.  `workers` processes read data that does not stay in memory; -1: as many as there are processors.
+    A step of the optimizer is made of `accumulate` batches of `batch_size` samples in each process; `sync_bn`
+    lets batch norms see those of all processes (GPUs only).  After each epoch the energy of one inference is
+    measured on `energy_samples` samples.
     """
 
     name: str
@@ -64,13 +67,23 @@ class Recipe:
     seed: int = 0
     val_fraction: float = 0.0
     workers: int = -1
+    accumulate: int = 1
+    sync_bn: bool = False
+    energy_samples: int = 0
     amp: bool = False
     compile: bool = False
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             _check_type(spec, getattr(self, spec.name))
-        for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("workers", -1)):
+        for key, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("accumulate", 1),
+            ("seed", 0),
+            ("workers", -1),
+            ("energy_samples", 0),
+        ):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be at least {least}")
         for key in (
