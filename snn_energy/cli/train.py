@@ -52,9 +52,9 @@ def train(
             test = "" if step.test_accuracy is None else f" {part} {step.test_accuracy:.2%}"
             scores = f"loss {step.loss:.3f} train {step.accuracy:.2%}{test}"
             if step.epoch > shown + 1 and not console.is_terminal:
-                console.print(f"epoch {step.epoch - 1}/{loaded.epochs}:{test}")
+                console.print(f"epoch {step.epoch - 1}/{loaded.total_epochs}:{test}")
             shown = step.epoch - 1
-            description = f"epoch {step.epoch}/{loaded.epochs}"
+            description = f"epoch {step.epoch}/{loaded.total_epochs}"
             progress.update(
                 task, completed=step.done, total=step.total, description=description, scores=scores
             )

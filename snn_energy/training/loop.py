@@ -24,6 +24,7 @@ from snn_energy.training.device import choose_device
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.run import Run, Step
 from snn_energy.training.scores import check_fit
+from snn_energy.training.vary import varied
 
 COLUMNS = {
     False: ("epoch", "lr", "loss", "train_accuracy", "test_accuracy"),
@@ -76,7 +77,7 @@ def train(
     with (out / "log.csv").open("w", newline="", encoding="utf-8") as stream:
         log = csv.DictWriter(stream, [*COLUMNS[data.validation is not None], "seconds"])
         log.writeheader()
-        for epoch in range(1, recipe.epochs + 1):
+        for epoch in range(1, recipe.total_epochs + 1):
             loss, train_accuracy = run.epoch(epoch, on_step)
             if not math.isfinite(loss):
                 raise SnnEnergyError(
@@ -110,7 +111,8 @@ def train(
 def recipe_data(recipe: Recipe, steps: int | None) -> Data:
     """What a recipe trains on; event data with as many frames as its network has steps."""
     workers = None if recipe.workers < 0 else recipe.workers
-    return load_data(recipe.data, val_fraction=recipe.val_fraction, frames=steps, workers=workers)
+    data = load_data(recipe.data, val_fraction=recipe.val_fraction, frames=steps, workers=workers)
+    return varied(data, recipe)
 
 
 def initial_model(recipe: Recipe) -> nn.Module:

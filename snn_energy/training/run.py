@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from torch import nn
 from snn_energy.data import Data, Part
 from snn_energy.training.augment import augment
 from snn_energy.training.losses import make_loss, make_penalties, right_answers
-from snn_energy.training.optim import make_optimizer, make_schedule
+from snn_energy.training.optim import clip_gradients, make_optimizer, make_schedule, steps_per_epoch
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import evaluate
 
@@ -55,7 +54,8 @@ class Run:
         self.recipe, self.model, self.data, self.device = recipe, model, data, device
         self.quantization = quantization(recipe, model, data.train)
         self.forward = torch.compile(model) if recipe.compile else model
-        self.steps = math.ceil(len(data.train) / recipe.batch_size)
+        self.steps = steps_per_epoch(recipe, len(data.train))
+        self.classes = getattr(model.config, "num_classes", None) or len(data.class_names)
         self.optimizer = make_optimizer(recipe, model)
         self.schedule = make_schedule(recipe, self.optimizer, self.steps)
         self.of_logits, self.penalties = make_loss(recipe), make_penalties(recipe, model)
@@ -73,7 +73,7 @@ class Run:
 
     def measure(self, best: float) -> dict[str, float]:
         """Accuracy on the part by which epochs are compared; if above `best`, on the test part, too."""
-        size = self.recipe.batch_size * 4
+        size = self.recipe.val_batch_size or self.recipe.batch_size * 4
         part = self.data.test if self.data.validation is None else self.data.validation
         self.test_accuracy = evaluate(self.result, part, size, self.device)
         found = {self.chosen_by: self.test_accuracy}
@@ -99,13 +99,13 @@ class Run:
         self.model.train()
         total_loss, right, seen = 0.0, 0, 0
         for x, y in self.data.train.batches(self.recipe.batch_size, self.generator):
-            x, y = augment(x, y, self.recipe, self.generator)
+            x, y = augment(x, y, self.recipe, self.generator, epoch=number - 1, classes=self.classes)
             y = y.to(self.device)
             loss, logits = self.step(x.to(self.device), y)
             total_loss += loss * len(y)
             right += right_answers(logits, y)
             seen += len(y)
-            done = self.steps * self.recipe.epochs
+            done = self.steps * self.recipe.total_epochs
             on_step(Step(number, self.updates, done, total_loss / seen, right / seen, self.test_accuracy))
         return total_loss / seen, right / seen
 
@@ -119,7 +119,7 @@ class Run:
         self.scaler.scale(loss).backward()
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+            clip_gradients(self.recipe, self.model.parameters())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
