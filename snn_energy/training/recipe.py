@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
+import functools
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -61,14 +63,19 @@ class About:
         if self.parameters is not None:
             words.append(f"{self.parameters / 1e6:.2f} M")
         if said.accuracy is not None:
-            words.append(f"{said.accuracy:g} % ({said.where})")
+            words.append(f"{said.accuracy:.2f} % ({said.where})")
         return ", ".join(words)
+
+
+@functools.cache
+def _names() -> tuple[str, ...]:
+    files = RECIPES.iterdir()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
 
 
 def list_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
-    files = RECIPES.iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    return list(_names())
 
 
 def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -80,6 +87,11 @@ def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises `ConfigError` naming what is unknown or of the wrong type.
     """
     values, _ = _read(source)
+    return overridden(values, overrides)
+
+
+def overridden(values: dict[str, Any], overrides: tuple[str, ...]) -> Recipe:
+    """The recipe of these fields, with `key=value` overrides.  Raises `ConfigError` as `load_recipe` does."""
     _apply(values, overrides)
     return recipe_from_dict(values)
 
@@ -95,17 +107,13 @@ def about_recipe(source: str) -> About:
 
 def _read(source: str, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a recipe, those of its base under its own, and what it says about itself."""
-    text, name = _text_of(source)
-    own = parse_yaml(text, source)
-    if not isinstance(own, dict):
-        raise ConfigError(f"{source}: a recipe is a table of keys, not {type(own).__name__}")
+    own, written, name = copy.deepcopy((_ours if source in list_recipes() else _parsed)(source))
     about = {key: own.pop(key) for key in ABOUT if key in own}
     base: dict[str, Any] = {}
     if "base" in about:
         if depth == DEEPEST:
             raise ConfigError(f"{source}: base = {about['base']!r}: recipes build on one another in a circle")
         base, _ = _read(_beside(source, about["base"]), depth + 1)
-    written = spellings(text)
     values = {**base, **respelt({"name": name, **own}, written, text_fields(Recipe))}
     for key in ("model", "data"):
         if key not in values:
@@ -116,6 +124,18 @@ def _read(source: str, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     if isinstance(config_written, dict):
         config = respelt(config, config_written, _model_texts(values["model"]))
     return {**values, "config": {**base.get("config", {}), **config}}, about
+
+
+def _parsed(source: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """What the file of a recipe says, how it spells that, and its name."""
+    text, name = _text_of(source)
+    values = parse_yaml(text, source)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: a recipe is a table of keys, not {type(values).__name__}")
+    return values, spellings(text), name
+
+
+_ours = functools.cache(_parsed)  # those of this package, on which others build
 
 
 def _text_of(source: str) -> tuple[str, str]:
