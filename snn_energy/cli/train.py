@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from snn_energy.cli.options import Device
+from snn_energy.errors import ConfigError, Interrupted, SnnEnergyError
 from snn_energy.files import try_folder
+
+if TYPE_CHECKING:
+    from snn_energy.training import Recipe, Result, Step
+
+RUNS = Path("runs")
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (snn-energy list recipes) or a YAML file.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe's name (snn-energy list recipes) or a YAML file; with --resume also a run's folder.",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="epochs=3 T=6 lr=1e-3 …")
     ] = None,
@@ -20,46 +34,148 @@ def train(
         Path | None, typer.Option("--out", help="Folder for checkpoints and log. Default: runs/RECIPE.")
     ] = None,
     device: Device = "auto",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in the folder. Without RECIPE: with the newest below --out, or runs.",
+        ),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    save_every: Annotated[
+        str,
+        typer.Option(
+            "--save-every", help="Within an epoch, save after a time (90s, 10m) or so many steps (500)."
+        ),
+    ] = "10m",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into the folder.")
+    ] = False,
 ) -> None:
-    """Train a network from a recipe; write best.pth, last.pth, log.csv and recipe.yaml."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    """Train a network from a recipe; write best.pth, last.pth, resume.pth, log.csv and recipe.yaml.
 
-    from snn_energy.training import Step, load_recipe
+    Ctrl-C saves the run; --resume goes on with it, also after a crash. A run ends with the same weights, however
+    often it was interrupted. Several processes: torchrun --nproc-per-node 2 -m snn_energy train RECIPE.
+    """
     from snn_energy.training import train as run
+    from snn_energy.training.processes import joined
 
-    loaded = load_recipe(recipe, tuple(overrides or ()))
-    try_folder(out or Path("runs") / loaded.name)
-    part = "validation" if loaded.val_fraction else "test"
-    console = Console()
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run, --overwrite replaces it: give one of them")
+    with joined(device) as (group, _), _spoken_once(group.rank):
+        loaded, folder = group.each(lambda: _what(recipe, tuple(overrides or ()), out, resume))
+        group.each(lambda: try_folder(folder))
+        with _bars(loaded, quiet=not group.first) as (on_step, on_epoch):
+            result = run(
+                loaded,
+                folder,
+                device=device,
+                resume=resume,
+                overwrite=overwrite,
+                save_every=save_every,
+                tensorboard=tensorboard,
+                on_step=on_step,
+                on_epoch=on_epoch,
+            )
+        if group.first:
+            _tell(result)
+
+
+def _what(
+    recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: bool
+) -> tuple[Recipe, Path]:
+    """What is to be trained, and where: of a run that is there, what it began as."""
+    from snn_energy.training.folder import STATE, newest
+    from snn_energy.training.loop import recipe_in
+    from snn_energy.training.recipe import load_recipe
+
+    if recipe is None:
+        if not resume:
+            raise ConfigError(
+                "which recipe?  snn-energy list recipes names them; --resume goes on with a run"
+            )
+        folder = newest(out or RUNS)
+        return recipe_in(folder), folder
+    if resume and Path(recipe).is_dir():
+        if out is not None or overrides:
+            raise ConfigError(
+                f"--resume {recipe}: goes on with that run as it is, without --out and KEY=VALUE"
+            )
+        if not (Path(recipe) / STATE).is_file():
+            raise ConfigError(f"--resume {recipe}: holds no {STATE} to go on from")
+        return recipe_in(Path(recipe)), Path(recipe)
+    loaded = load_recipe(recipe, overrides)
+    return loaded, out or RUNS / loaded.name
+
+
+@contextlib.contextmanager
+def _spoken_once(rank: int) -> Iterator[None]:
+    """An error that all processes raise is printed by the first; that one has ended is not news to the others."""
+    from snn_energy.training.processes import AGREED, lost_a_process
+
+    try:
+        yield
+    except SnnEnergyError as error:
+        if rank and (getattr(error, AGREED, False) or isinstance(error, Interrupted)):
+            raise typer.Exit(error.exit_code) from None
+        raise
+    except RuntimeError as error:
+        if not lost_a_process(error):
+            raise
+        if rank:
+            raise typer.Exit(SnnEnergyError.exit_code) from None
+        raise SnnEnergyError(
+            "another process of this run has ended; --resume goes on from what was saved last"
+        ) from None
+
+
+@contextlib.contextmanager
+def _bars(
+    recipe: Recipe, *, quiet: bool
+) -> Iterator[tuple[Callable[[Step], None], Callable[[Mapping[str, float]], None]]]:
+    """A bar of the epoch and one of the run, on a terminal; a line per epoch.  Yields what is to be called."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    console = Console(quiet=quiet)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[scores]}"), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[scores]}"),
+        TimeElapsedColumn(), TextColumn("left"), Left(),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("starting", total=None, scores="")
-        shown = 0
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        whole = bars.add_task("all", total=None, scores="")
+        epoch = bars.add_task("starting", total=None, scores="")
 
         def on_step(step: Step) -> None:
-            nonlocal shown
-            test = "" if step.test_accuracy is None else f" {part} {step.test_accuracy:.2%}"
-            scores = f"loss {step.loss:.3f} train {step.accuracy:.2%}{test}"
-            if step.epoch > shown + 1 and not console.is_terminal:
-                console.print(f"epoch {step.epoch - 1}/{loaded.total_epochs}:{test}")
-            shown = step.epoch - 1
-            description = f"epoch {step.epoch}/{loaded.total_epochs}"
-            progress.update(
-                task, completed=step.done, total=step.total, description=description, scores=scores
-            )
+            steps = step.total // recipe.total_epochs
+            scores = f"loss {step.loss:.3f} train {step.accuracy:.2%}"
+            bars.update(whole, completed=step.done, total=step.total)
+            done = step.done - (step.epoch - 1) * steps
+            label = f"epoch {step.epoch}/{recipe.total_epochs}"
+            bars.update(epoch, completed=done, total=steps, description=label, scores=scores)
 
-        result = run(loaded, out or Path("runs") / loaded.name, device=device, on_step=on_step)
+        def on_epoch(row: Mapping[str, float]) -> None:
+            console.print(_line(row, recipe.total_epochs), highlight=False)
+
+        yield on_step, on_epoch
+
+
+def _line(row: Mapping[str, float], epochs: int) -> str:
+    """`epoch 3/10: loss 1.234 train 56.78% test 50.00% 1.23 µJ (exact)`."""
+    from snn_energy.training.measured import CONVENTION, ENERGY
+
+    said = [f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.3f}"]
+    for name in ("train", "validation", "test"):
+        if f"{name}_accuracy" in row:
+            said.append(f"{name} {row[f'{name}_accuracy']:.2%}")
+    if ENERGY in row:
+        said.append(f"{row[ENERGY]:.4g} µJ ({CONVENTION})")
+    return " ".join(said)
+
+
+def _tell(result: Result) -> None:
+    """What came out."""
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)
     if result.chosen_by == "test":

@@ -32,9 +32,12 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def steps_per_epoch(recipe: Recipe, samples: int) -> int:
-    """How many batches an epoch has; one at least, for `drop_last` keeps the only one."""
-    batches = samples / recipe.batch_size
+def batches_per_epoch(recipe: Recipe, samples: int, processes: int = 1) -> int:
+    """How many batches an epoch has, each of `recipe.batch_size` in each process.
+
+    With `drop_last` those that are full; the only one is kept, though.
+    """
+    batches = samples / (recipe.batch_size * processes)
     return max(1, math.floor(batches) if recipe.drop_last else math.ceil(batches))
 
 

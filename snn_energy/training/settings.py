@@ -26,7 +26,8 @@ class Task:
     `snn_energy.data.load_data`.  `init` is a checkpoint to start from; `quantize: loihi` trains with weights
     rounded as for a Loihi netlist (`snn_energy.training.quantize`).  With `val_fraction` above 0, that much
     of the training part chooses the best epoch instead of the test part.  `workers` processes read and vary
-    samples; -1: as many as there are processors.
+    samples; -1: as many as there are processors.  After each epoch the energy of one inference is measured on
+    `energy_samples` samples.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Task:
     val_fraction: float = 0.0
     workers: int = -1
     seed: int = 0
+    energy_samples: int = 0
     amp: bool = False
     compile: bool = False
 
@@ -53,14 +55,18 @@ class Optimization:
     `sgd` is Nesterov's unless `nesterov` is off; None for `opt_eps` and `opt_betas`: the optimizer's own.
     Gradients above `clip_grad` are cut by `clip_mode`: norm, value, or agc (adaptive; Brock et al., 2021).
     `drop_last` leaves out the last batch of an epoch where it is not full.  `val_batch_size`: of evaluation,
-    None: four times `batch_size`.  With `ema_decay` above 0 the network that is tested and saved is the
-    exponential moving average of the weights over steps.
+    None: four times `batch_size`.  A step of the optimizer is made of `accumulate` batches of `batch_size`
+    samples in each process; `sync_bn` lets batch norms see those of all processes (GPUs only).  With
+    `ema_decay` above 0 the network that is tested and saved is the exponential moving average of the weights
+    over steps.
     """
 
     epochs: int = 10
     batch_size: int = 64
     val_batch_size: int | None = None
     drop_last: bool = False
+    accumulate: int = 1
+    sync_bn: bool = False
     optimizer: str = "adamw"
     lr: float = 1e-3
     min_lr: float = 1e-5
@@ -156,7 +162,10 @@ CHOICES = {
     "event_augment": ("none", "roll-rotate-shear", "trivial"),
     "mix_mode": ("batch", "pair", "elem"),
 }
-LEAST = {"epochs": 1, "batch_size": 1, "val_batch_size": 1, "seed": 0, "workers": -1, "erase_count": 1}
+LEAST = {
+    "epochs": 1, "batch_size": 1, "val_batch_size": 1, "accumulate": 1, "seed": 0, "workers": -1,
+    "energy_samples": 0, "erase_count": 1,
+}  # fmt: skip
 NOT_NEGATIVE = (
     "lr", "min_lr", "warmup_lr", "warmup_epochs", "cooldown_epochs", "weight_decay", "opt_eps",
     "regularization", "tet_lamb", "random_affine", "crop_padding", "color_jitter", "cutout", "event_roll",

@@ -11,8 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +39,9 @@ def varied(data: Data, recipe: Recipe) -> Data:
     Raises `ConfigError` for what the recipe asks of samples that cannot be varied so, and for a policy that
     timm does not know.
     """
-    part: Part = data.train
-    if _asks(recipe):
-        part = _varied(part, data.name, recipe)
-    if recipe.drop_last:
-        part = Whole(part, recipe.batch_size)
-    return data if part is data.train else dataclasses.replace(data, train=part)
+    if not _asks(recipe):
+        return data
+    return dataclasses.replace(data, train=_varied(data.train, data.name, recipe))
 
 
 def _asks(recipe: Recipe) -> bool:
@@ -264,47 +260,6 @@ class Read:
     def __call__(self, path: str, random: bool) -> torch.Tensor:
         x = self.reader(path, random=False)
         return self.vary.tensor(x) if random else x
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A part whose shuffled batches are all of `size`: the last of an epoch is left out where it is not."""
-
-    part: Any
-    size: int
-
-    @property
-    def labels(self) -> torch.Tensor | None:
-        """Of all samples."""
-        return self.part.labels
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return self.part.shape
-
-    def __len__(self) -> int:
-        return len(self.part)
-
-    def some(self, index: torch.Tensor | slice) -> Whole:
-        """Those samples, in that order."""
-        return dataclasses.replace(self, part=self.part.some(index))
-
-    def take(self, count: int) -> Whole:
-        """The first `count` samples."""
-        return self.some(slice(count))
-
-    def batch(self, index: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Samples and labels, as the part has them."""
-        return self.part.batch(index)
-
-    def batches(
-        self, size: int, shuffle: torch.Generator | None = None, *, start: int = 0
-    ) -> Iterator[tuple[Any, Any]]:
-        """All batches, or those that are full; one at least."""
-        whole = max(1, math.floor(len(self) / size)) if shuffle is not None else math.ceil(len(self) / size)
-        for _, batch in zip(range(start, whole), self.part.batches(size, shuffle, start=start), strict=False):
-            yield batch
 
 
 def _frozen(recipe: Recipe, defaults: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

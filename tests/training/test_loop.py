@@ -24,6 +24,7 @@ from snn_energy.models.zoo import create_model
 from snn_energy.training import load_recipe, train
 from snn_energy.training.augment import random_affine
 from snn_energy.training.device import choose_device
+from snn_energy.training.folder import BEST, LAST, LOG, RECIPE, STATE
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import check_fit, evaluate
 
@@ -54,7 +55,7 @@ def test_a_run_writes_whole_files_and_its_checkpoint_gives_the_accuracy_that_it_
     recipe = load_recipe("digits-statten", TINY)
     steps = []
     result = train(recipe, tmp_path, device="cpu", on_step=steps.append)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pth", "last.pth", "log.csv", "recipe.yaml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((BEST, LAST, LOG, RECIPE, STATE))
     assert [s.done for s in steps] == list(range(1, 31))
     assert {s.total for s in steps} == {30}
     assert all(math.isfinite(s.loss) and 0 <= s.accuracy <= 1 for s in steps)

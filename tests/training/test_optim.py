@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from snn_energy.training.optim import clip_gradients, make_optimizer, make_schedule, steps_per_epoch
+from snn_energy.training.optim import batches_per_epoch, clip_gradients, make_optimizer, make_schedule
 from snn_energy.training.recipe import Recipe, recipe_from_dict
 
 
@@ -141,8 +141,9 @@ def test_clipping() -> None:
 
 def test_steps_of_an_epoch() -> None:
     counts = [
-        steps_per_epoch(recipe(batch_size=64, drop_last=last), n)
+        batches_per_epoch(recipe(batch_size=64, drop_last=last), n)
         for last in (False, True)
         for n in (640, 650, 9)
     ]
     assert counts == [10, 11, 1, 10, 10, 1]
+    assert batches_per_epoch(recipe(batch_size=64, drop_last=True), 650, 3) == 3

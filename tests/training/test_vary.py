@@ -187,17 +187,6 @@ def test_workers_and_a_resumed_epoch_change_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), state[0]) and np.random.get_state()[1].tolist() == state[1]
 
 
-def test_only_full_batches() -> None:
-    data = pictures(count=11)
-    for fields in ({}, {"hflip": 0.5}):
-        part = train(data, drop_last=True, batch_size=4, **fields)
-        assert [len(y) for _, y in shuffled(part)] == [4, 4]
-        assert [len(y) for _, y in part.batches(4)] == [4, 4, 3]
-        assert [len(y) for _, y in part.batches(4, torch.Generator().manual_seed(0), start=1)] == [4]
-        assert [len(y) for _, y in shuffled(part, size=20)] == [11]
-        assert len(part.take(3)) == 3 and part.shape == (3, 20, 14) and part.labels is not None
-
-
 @pytest.mark.parametrize(
     "fields", [{"event_augment": "roll-rotate-shear"}, {"event_augment": "trivial"}, {"event_cutout": 6}]
 )
