@@ -44,7 +44,7 @@ FIELDS = {
     "batch_size": "batch_size", "val_batch_size": "val_batch_size", "opt": "optimizer", "opt_eps": "opt_eps",
     "opt_betas": "opt_betas", "momentum": "momentum", "weight_decay": "weight_decay",
     "clip_grad": "clip_grad",
-    "clip_mode": "clip_mode", "sched": "schedule", "lr": "lr", "warmup_lr": "warmup_lr", "min_lr": "min_lr",
+    "clip_mode": "clip_mode", "lr": "lr", "warmup_lr": "warmup_lr", "min_lr": "min_lr",
     "epochs": "epochs", "warmup_epochs": "warmup_epochs", "cooldown_epochs": "cooldown_epochs",
     "smoothing": "label_smoothing", "TET_means": "tet_means", "TET_lamb": "tet_lamb", "seed": "seed",
     "workers": "workers", "amp": "amp", "mixup": "mixup", "cutmix": "cutmix",
@@ -72,6 +72,7 @@ DEFAULTS = {
 }  # fmt: skip
 """What the official command line takes where a file is silent; fields that are not here have our defaults."""
 ONLY: dict[str, tuple[Any, ...]] = {
+    "sched": ("cosine",),
     "pretrained": (False,), "resume": ("",), "no_resume_opt": (False,), "linear_prob": (False,),
     "train_split": ("train",), "val_split": ("validation", "val", "test"), "train_split_path": (None,),
     "gp": (None,), "input_size": (None,), "lr_noise": (None,), "lr_cycle_mul": (1.0,), "lr_cycle_limit": (1,),
@@ -132,17 +133,16 @@ def read_official(
             raise ConfigError(f"{path}: unknown key {short(key)}; {_nearest(str(key))}")
     try:
         arguments = {k: read_number(k, v) for k, v in content.items() if "-" not in k}
+        arguments = DEFAULTS | arguments
         for key, allowed in ONLY.items():
             if key in arguments and arguments[key] not in allowed:
-                words = " or ".join(map(repr, allowed))
-                raise ConfigError(
-                    f"{key} = {short(arguments[key])}: must be {words}; this trainer has no other"
-                )
-        values, lines = _values(path, content, DEFAULTS | arguments)
+                words = f"must be {' or '.join(map(repr, allowed))}; this trainer has no other"
+                raise ConfigError(f"{key} = {short(arguments[key])}: {words}")
+        values, lines = _values(path, content, arguments)
         recipe = overridden(values, overrides)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    groups = _groups(content, DEFAULTS | arguments)
+    groups = _groups(content, arguments)
     decide, only, dead = groups
     told = [f"official keys that decide this run: {', '.join(decide)}"] if decide else []
     told += [f"official keys at their only value: {', '.join(only)}"] if only else []

@@ -69,6 +69,7 @@ class Schedule:
             warmup_lr_init=start,
             warmup_prefix=recipe.warmup_prefix,
             t_in_epochs=False,
+            cycle_decay=0.5,  # of a second cycle, which there is not: 1 makes timm warn of short runs
         )
 
     def step_update(self, updates: int) -> None:

@@ -44,24 +44,31 @@ class Published:
 
 
 @dataclass(frozen=True)
-class About:
+class Said:
     """What a recipe's file says besides the run itself.
 
     `source`: where its values are from; `parameters`: of its network, counted on the network itself.
     """
 
-    recipe: Recipe
     source: str = ""
     published: Published = Published()
     parameters: int | None = None
 
+
+@dataclass(frozen=True)
+class About:
+    """A recipe and what its file says besides."""
+
+    recipe: Recipe
+    said: Said
+
     def __str__(self) -> str:
         """Data, T, parameters, published accuracy and where it is printed: a line of `list recipes`."""
-        recipe, said = self.recipe, self.published
+        recipe, said = self.recipe, self.said.published
         steps = recipe.config.get("T") or _default_steps(recipe.model)
         words = [recipe.data.partition(":")[0], f"T {steps}"]
-        if self.parameters is not None:
-            words.append(f"{self.parameters / 1e6:.2f} M")
+        if self.said.parameters is not None:
+            words.append(f"{self.said.parameters / 1e6:.2f} M")
         if said.accuracy is not None:
             words.append(f"{said.accuracy:.2f} % ({said.where})")
         return ", ".join(words)
@@ -99,10 +106,8 @@ def overridden(values: dict[str, Any], overrides: tuple[str, ...]) -> Recipe:
 def about_recipe(source: str) -> About:
     """The recipe and what its file says about it.  Raises `ConfigError` as `load_recipe` does."""
     values, about = _read(source)
-    told = {key: about[key] for key in ("source", "parameters", "published") if key in about}
-    if "published" in told:
-        told["published"] = record_from(Published, told["published"], f"{source}: published", ConfigError)
-    return About(recipe_from_dict(values), **told)
+    told = {key: about[key] for key in ("source", "published", "parameters") if key in about}
+    return About(recipe_from_dict(values), record_from(Said, told, source, ConfigError))
 
 
 def _read(source: str, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
