@@ -185,7 +185,18 @@ def test_no_torch_here(place: str) -> None:
 
 
 def test_optional_packages_are_imported_where_they_are_needed() -> None:
-    optional = {"onnx", "onnxruntime", "onnxscript", "h5py", "nir", "sanafe", "lava", "cupy", "fvcore"}
+    optional = {
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "h5py",
+        "nir",
+        "sanafe",
+        "lava",
+        "cupy",
+        "fvcore",
+        "tensorboard",
+    }
     for path in modules():
         found = {n.split(".")[0] for n in imports(path, top_level=True)} & optional
         assert not found, f"{path.relative_to(ROOT)} imports {found} when it is imported"

@@ -27,7 +27,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe's name (snn-energy list recipes) or a YAML file; with --resume also a run's folder.",
+            help="A recipe's name (snn-energy list recipes) or a YAML file; after --resume a run's folder.",
         ),
     ] = None,
     overrides: Annotated[
@@ -47,9 +47,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     save_every: Annotated[
         str,
-        typer.Option(
-            "--save-every", help="Within an epoch, save after a time (90s, 10m) or so many steps (500)."
-        ),
+        typer.Option("--save-every", help="Save within epochs, too: after a time (90s, 10m) or steps (500)."),
     ] = "10m",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into the folder.")
@@ -57,8 +55,8 @@ def train(
 ) -> None:
     """Train a network from a recipe; write best.pth, last.pth, resume.pth, log.csv and recipe.yaml.
 
-    Ctrl-C saves the run; --resume goes on with it, also after a crash. A run ends with the same weights, however
-    often it was interrupted. Several processes: torchrun --nproc-per-node 2 -m snn_energy train RECIPE.
+    Ctrl-C saves the run; --resume goes on with it, also after a crash, and it ends with the same weights.
+    Several processes: torchrun --nproc-per-node 2 -m snn_energy train RECIPE.
     """
     from snn_energy.training import train as run
     from snn_energy.training.processes import joined
@@ -98,22 +96,18 @@ def _what(
     """What is to be trained, and where: of a run that is there, what it began as."""
     from snn_energy.training.folder import STATE, newest
     from snn_energy.training.loop import recipe_in
-    from snn_energy.training.recipe import load_recipe
+    from snn_energy.training.recipe import list_recipes, load_recipe
 
     if (told := official_recipe(recipe, overrides, official, quiet=quiet)) is not None:
         return told, out or RUNS / told.name
     if recipe is None:
         if not resume:
-            raise ConfigError(
-                "which recipe?  snn-energy list recipes names them; --resume goes on with a run"
-            )
+            raise ConfigError("give a recipe (snn-energy list recipes), or --resume to go on with a run")
         folder = newest(out or RUNS)
         return recipe_in(folder), folder
-    if resume and Path(recipe).is_dir():
+    if resume and Path(recipe).is_dir() and recipe not in list_recipes():
         if out is not None or overrides:
-            raise ConfigError(
-                f"--resume {recipe}: goes on with that run as it is, without --out and KEY=VALUE"
-            )
+            raise ConfigError(f"--resume {recipe}: goes on with that run as it is: no --out, no KEY=VALUE")
         if not (Path(recipe) / STATE).is_file():
             raise ConfigError(f"--resume {recipe}: holds no {STATE} to go on from")
         return recipe_in(Path(recipe)), Path(recipe)
@@ -123,7 +117,7 @@ def _what(
 
 @contextlib.contextmanager
 def _spoken_once(rank: int) -> Iterator[None]:
-    """An error that all processes raise is printed by the first; that one has ended is not news to the others."""
+    """What all processes raise is printed by the first; so is that another process has ended."""
     from snn_energy.training.processes import AGREED, lost_a_process
 
     try:
@@ -146,15 +140,15 @@ def _spoken_once(rank: int) -> Iterator[None]:
 def _bars(
     recipe: Recipe, *, quiet: bool
 ) -> Iterator[tuple[Callable[[Step], None], Callable[[Mapping[str, float]], None]]]:
-    """A bar of the epoch and one of the run, on a terminal; a line per epoch.  Yields what is to be called."""
+    """A line per epoch and, on a terminal, bars of run and epoch.  Yields what is to be called."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Left
 
     console = Console(quiet=quiet)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[scores]}"),
-        TimeElapsedColumn(), TextColumn("left"), Left(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[scores]}"), TimeElapsedColumn(), TextColumn("left"), Left(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         whole = bars.add_task("all", total=None, scores="")

@@ -74,14 +74,18 @@ class Folder:
         on = "--resume goes on with it, " if self.resumable else ""
         raise ConfigError(f"{self.path}: holds a run ({', '.join(held)}); {on}--overwrite begins anew")
 
-    def begin(self, recipe: Recipe, state: Mapping[str, Any]) -> None:
+    def begin(self, state: Mapping[str, Any]) -> None:
         """Remove what another run left, and write the state in which this one begins."""
         for name in OF_A_RUN:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / BOARD, ignore_errors=True)
+        (self.path / RECIPE).unlink(missing_ok=True)
         self.save(state)
-        text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False)
-        write_text(self.path / RECIPE, text)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write what is trained, unless it is there: a run may have been killed before it was."""
+        if not (self.path / RECIPE).exists():
+            write_text(self.path / RECIPE, yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state, in place of the one before.  Raises `FileError`; that one then stays."""

@@ -16,7 +16,7 @@ from torch import nn
 from snn_energy.checkpoints import build, read_checkpoint, save_checkpoint
 from snn_energy.data import Data, load_data
 from snn_energy.data.stream import seeded
-from snn_energy.errors import Interrupted
+from snn_energy.errors import CheckpointError, Interrupted
 from snn_energy.models.zoo import create_model
 from snn_energy.training.board import Board, writer
 from snn_energy.training.folder import BEST, BOARD, LAST, STATE, Folder, claimed
@@ -166,15 +166,22 @@ class _Session:
         run, folder = self.run, self.folder
         if state is None:
             initial = self._state()
-            run.group.from_first(lambda: folder.begin(run.recipe, initial))
+            run.group.from_first(lambda: folder.begin(initial))
         else:
             self._restore(state)
+        run.group.from_first(lambda: folder.write_recipe(run.recipe))
         run.group.from_first(lambda: folder.write_log(self.columns, self.history))
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.run.restore(state)
-        self.best, self.history = dict(state["best"]), list(state["history"])
-        self.before = state["seconds"]
+        try:
+            self.run.restore(state)
+            self.best, self.history = dict(state["best"]), list(state["history"])
+            self.before = float(state["seconds"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{self.folder.path / STATE}: is no state of this run ({type(error).__name__}: {reason})"
+            ) from error
         if state["torch"] != torch.__version__:
             began = f"the run began with PyTorch {state['torch']}"
             self.notes = (f"{began}; this is {torch.__version__}, which may round otherwise",)

@@ -131,6 +131,4 @@ def _own_device(name: str) -> torch.device:
 def lost_a_process(error: RuntimeError) -> bool:
     """Is this what gloo and NCCL raise where another process of the group has ended?"""
     said = str(error).lower()
-    return isinstance(error, dist.DistError) or (
-        "connection" in said and ("peer" in said or "closed" in said)
-    )
+    return isinstance(error, dist.DistError) or ("connection" in said and "peer" in said)

@@ -185,7 +185,7 @@ class Run:
             total = self.steps * self.recipe.total_epochs
             mean, accuracy = at.loss / at.seen, at.right / at.seen
             on_step(Step(at.epoch, self.updates, total, mean, accuracy, self.test_accuracy))
-            if stop:
+            if stop or (watch.stop and self.group.size == 1):
                 raise Stopped
             if due and at.batch < self.batches:
                 save()
@@ -236,7 +236,7 @@ class Run:
             due = group.first and watch.due(self.updates + 1)
             total, rights, stop, save = group.sums(found * mine, right, watch.stop, due)
             if not math.isfinite(total):
-                self._diverged(found, x)
+                self._diverged(total, found, x)
             self.scaler.scale(loss * (mine * group.size / of_step)).backward()
         at.batch, at.seen = at.batch + 1, at.seen + count
         at.loss, at.right = at.loss + total, at.right + int(rights)
@@ -254,16 +254,16 @@ class Run:
             self.average.update(self.model)
         self.updates += 1
 
-    def _diverged(self, loss: float, x: torch.Tensor) -> None:
+    def _diverged(self, total: float, loss: float, x: torch.Tensor) -> None:
         """Raise the error of a loss that is not finite, with the layer where that began."""
-        own = (
-            "" if math.isfinite(loss) else first_nonfinite(self.model, x, self.recipe.amp) or "the loss alone"
-        )
+        own = ""
+        if not math.isfinite(loss):
+            own = first_nonfinite(self.model, x, self.recipe.amp) or "what the network puts out is finite"
         where = next((one for one in self.group.all(own) if one), "")
-        raise self._divergence(f"loss became {loss}", where)
+        raise self._divergence(f"loss became {total}", self.updates, where)
 
-    def _divergence(self, what: str, where: str) -> SnnEnergyError:
-        recipe, step = self.recipe, self.updates % self.steps + 1
+    def _divergence(self, what: str, update: int, where: str) -> SnnEnergyError:
+        recipe, step = self.recipe, update % self.steps + 1
         clip = "set clip_grad" if recipe.clip_grad is None else f"lower clip_grad ({recipe.clip_grad})"
         return SnnEnergyError(
             f"{what} in epoch {self.at.epoch}, step {step} of {self.steps}: {where}; "
@@ -276,7 +276,7 @@ class Run:
         Raises `SnnEnergyError` where weights are not finite: such a state is not worth going on from.
         """
         if name := nonfinite_weights(self.model):
-            raise self._divergence("weights diverged", f"{name} is not finite")
+            raise self._divergence("weights diverged", self.updates - 1, f"{name} is not finite")
         own = {"global": generators(self.device), "varying": self.varying.get_state()}
         return {
             "format": FORMAT,

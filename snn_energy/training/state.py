@@ -39,11 +39,12 @@ class Position:
 def generators(device: torch.device) -> dict[str, Any]:
     """The global generators of torch, NumPy and Python in this process."""
     numpy: Any = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "numpy": [numpy[0], torch.from_numpy(numpy[1].astype(np.int64)), *numpy[2:]],
-        "python": random.getstate(),
+        "python": [version, torch.tensor(internal), gauss],
     }
 
 
@@ -55,7 +56,7 @@ def set_generators(state: Mapping[str, Any], device: torch.device) -> None:
     kind, keys, place, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
     version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate((version, tuple(internal.tolist()), gauss))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -67,7 +68,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: is of format version {state.get('version')!r}; this snn-energy reads version {VERSION}"
         )
-    return state | {"history": numbers_of(state["history"])}
+    missing = [key for key in ("recipe", "processes", "samples", "torch", "at") if key not in state]
+    if missing:
+        raise CheckpointError(f"{path}: is not the state of a run: {', '.join(missing)} missing")
+    return state | {"history": numbers_of(state.get("history"))}
 
 
 def recipe_of(state: Mapping[str, Any], path: Path) -> Recipe:
