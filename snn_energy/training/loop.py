@@ -95,7 +95,7 @@ def train(
         session.begin(state)
         if tensorboard and group.first:
             session.board = stack.enter_context(Board(folder.path / BOARD, run.updates))
-        with watch.signals():
+        with watch.signals(alone=group.size == 1):
             return session.to_the_end()
 
 

@@ -53,10 +53,11 @@ class Watch:
             raise Stopped
 
     @contextlib.contextmanager
-    def signals(self) -> Iterator[None]:
+    def signals(self, *, alone: bool = True) -> Iterator[None]:
         """In the block, the first SIGINT or SIGTERM asks for a stop; the next one ends the block at once.
 
-        Only in the main thread: elsewhere Python lets nobody listen.
+        Not `alone`, further ones are not heard: torchrun hands on to its processes what they got from the
+        terminal already.  Only in the main thread: elsewhere Python lets nobody listen.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -68,7 +69,7 @@ class Watch:
             if os.getpid() != owner:  # a worker that reads data: its owner ends it
                 if number == signal.SIGTERM:
                     os._exit(128 + number)
-            elif self.stop:
+            elif self.stop and alone:
                 raise KeyboardInterrupt
             else:
                 self.stop = True

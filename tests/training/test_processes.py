@@ -113,7 +113,8 @@ def test_two_processes_stop_together_and_go_on(recipe: Recipe, tmp_path: Path) -
     def interrupted(rank: int) -> None:
         def hear(step: Step) -> None:
             if rank == 1 and step.done == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                for number in (signal.SIGINT, signal.SIGTERM):  # from the terminal, and from torchrun
+                    os.kill(os.getpid(), number)
 
         with pytest.raises(Interrupted, match="after step 3 of 4"):
             train(recipe, tmp_path / "cut", device="cpu", on_step=hear)
