@@ -62,11 +62,15 @@ class About:
     recipe: Recipe
     said: Said
 
+    @property
+    def steps(self) -> Any:
+        """T of its network."""
+        return self.recipe.config.get("T") or _default_steps(self.recipe.model)
+
     def __str__(self) -> str:
         """Data, T, parameters, published accuracy and where it is printed: a line of `list recipes`."""
-        recipe, said = self.recipe, self.said.published
-        steps = recipe.config.get("T") or _default_steps(recipe.model)
-        words = [recipe.data.partition(":")[0], f"T {steps}"]
+        said = self.said.published
+        words = [self.recipe.data.partition(":")[0], f"T {self.steps}"]
         if self.said.parameters is not None:
             words.append(f"{self.said.parameters / 1e6:.2f} M")
         if said.accuracy is not None:

@@ -167,3 +167,29 @@ def test_published_accuracies_have_their_source() -> None:
         assert about_recipe(f"statten-{name}").said.published.accuracy == accuracy
     words = str(about_recipe("staa-resnet19-cifar100-t2"))
     assert words == "cifar100, T 2, 14.21 M, 80.57 % (STAA-SNN paper, ResNet-19, T 2)"
+
+
+def test_the_page_has_the_table_of_the_recipes() -> None:
+    """`scripts/write_recipe_table` writes it."""
+    root = Path(__file__).parents[2]
+    script: dict = {"__name__": "script", "__file__": str(root / "scripts" / "write_recipe_table")}
+    exec((root / "scripts" / "write_recipe_table").read_text(encoding="utf-8"), script)
+    assert script["table"]() in (root / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_a_pair_of_npz_files_trains_varied(frames: bool, tmp_path: Path) -> None:
+    """Images or frames of the user's, in a file each for training and testing."""
+    rng = np.random.default_rng(0)
+    shape = (3, 2, 8, 12) if frames else (2, 8, 12)
+    for part, count in (("train", 8), ("test", 4)):
+        np.savez(tmp_path / f"{part}.npz", x=rng.random((count, *shape)), y=np.arange(count) % 3)
+    data = f"data=npz:{tmp_path / 'train.npz'},{tmp_path / 'test.npz'}"
+    varied = ("event_augment=trivial",) if frames else ("crop_padding=2", "erase_prob=0.5")
+    fields = ("config.in_channels=2", "T=3", "num_classes=3", "width=0.015625", "warmup_epochs=0", *varied)
+    recipe = load_recipe("digits-staa-resnet20", (data, "hflip=0.5", "mixup=0.5", *fields, *SMALL))
+    model = initial_model(recipe)
+    run = Run(recipe, model, recipe_data(recipe, 3), torch.device("cpu"))
+    x, y = next(run._batches())
+    run.batch(x, y, Watch("10m"))
+    assert run.updates == 1 and np.isfinite(run.at.loss) and x.shape == (4, *shape)
