@@ -57,20 +57,17 @@ class Said:
 
 @dataclass(frozen=True)
 class About:
-    """A recipe and what its file says besides."""
+    """A recipe in a line: what it trains on, T of its network, and what its file says besides."""
 
-    recipe: Recipe
+    name: str
+    data: str
+    steps: int | None
     said: Said
-
-    @property
-    def steps(self) -> Any:
-        """T of its network."""
-        return self.recipe.config.get("T") or _default_steps(self.recipe.model)
 
     def __str__(self) -> str:
         """Data, T, parameters, published accuracy and where it is printed: a line of `list recipes`."""
         said = self.said.published
-        words = [self.recipe.data.partition(":")[0], f"T {self.steps}"]
+        words = [self.data.partition(":")[0], f"T {self.steps}"]
         if self.said.parameters is not None:
             words.append(f"{self.said.parameters / 1e6:.2f} M")
         if said.accuracy is not None:
@@ -108,21 +105,30 @@ def overridden(values: dict[str, Any], overrides: tuple[str, ...]) -> Recipe:
 
 
 def about_recipe(source: str) -> About:
-    """The recipe and what its file says about it.  Raises `ConfigError` as `load_recipe` does."""
-    values, about = _read(source)
+    """What a recipe's file says about it.  Raises `ConfigError` for what is no recipe.
+
+    The network is not looked at, so that a list of recipes does not wait for PyTorch.
+    """
+    values, about = _read(source, spelt=False)
     told = {key: about[key] for key in ("source", "published", "parameters") if key in about}
-    return About(recipe_from_dict(values), record_from(Said, told, source, ConfigError))
+    said = record_from(Said, told, source, ConfigError)
+    steps = values["config"].get("T") or _default_steps(values["model"])
+    return About(values["name"], str(values["data"]), steps, said)
 
 
-def _read(source: str, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a recipe, those of its base under its own, and what it says about itself."""
+def _read(source: str, depth: int = 0, *, spelt: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a recipe, those of its base under its own, and what it says about itself.
+
+    `spelt`: words of the network's configuration as they are written; which of its fields hold words, the
+    network's class says, and that takes PyTorch.
+    """
     own, written, name = copy.deepcopy((_ours if source in list_recipes() else _parsed)(source))
     about = {key: own.pop(key) for key in ABOUT if key in own}
     base: dict[str, Any] = {}
     if "base" in about:
         if depth == DEEPEST:
             raise ConfigError(f"{source}: base = {about['base']!r}: recipes build on one another in a circle")
-        base, _ = _read(_beside(source, about["base"]), depth + 1)
+        base, _ = _read(_beside(source, about["base"]), depth + 1, spelt=spelt)
     values = {**base, **respelt({"name": name, **own}, written, text_fields(Recipe))}
     for key in ("model", "data"):
         if key not in values:
@@ -130,7 +136,7 @@ def _read(source: str, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     config, config_written = own.get("config", {}), written.get("config")
     if not isinstance(config, dict):
         raise ConfigError(f"{source}: config = {config!r}: must be a table")
-    if isinstance(config_written, dict):
+    if spelt and isinstance(config_written, dict):
         config = respelt(config, config_written, _model_texts(values["model"]))
     return {**values, "config": {**base.get("config", {}), **config}}, about
 

@@ -145,7 +145,7 @@ def test_what_recipes_say_of_their_networks_is_counted_on_them() -> None:
         if about.said.parameters is None:
             assert name not in PAPERS
             continue
-        recipe = about.recipe
+        recipe = load_recipe(name)
         key = f"{recipe.model} {sorted(item for item in recipe.config.items() if item[0] != 'beta')}"
         if key not in counted:
             with torch.device("meta"):
