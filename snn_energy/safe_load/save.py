@@ -16,13 +16,14 @@ from snn_energy.files import atomic_write
 from snn_energy.reading import one_line
 
 HEADER, WEIGHTS = "snn_energy", "state_dict"
-"""Of a safetensors file: the key in its metadata that holds everything but the tensors, and what those are."""
+"""Of a safetensors file: the key in its metadata for everything but the tensors, and what these are."""
 
 
 def safe_save(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write `content` to `path` whole or not at all, so that `safe_load` reads it, also after a power cut.
 
-    A path that ends in .safetensors gives a file in that format.  Raises `CheckpointError` for a value that is of no plain type, `FileError` for what the system refuses.
+    A path that ends in .safetensors gives a file in that format.  Raises `CheckpointError` for a value that is
+    of no plain type, `FileError` for what the system refuses.
     """
     stored = {key: plain(value, key) for key, value in content.items()}
     if Path(path).suffix == ".safetensors":
