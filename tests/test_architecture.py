@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
     "checkpoints": {"models", "safe_load", "weights", "own"},
     "samples": {"data"},
-    "training": {"models", "data", "checkpoints", "graph", "exporters"},  # the last two: quantize = loihi
+    # graph, exporters: quantize = loihi; profiling: energy_weight
+    "training": {"models", "data", "checkpoints", "graph", "exporters", "profiling"},
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},

@@ -36,7 +36,9 @@ class Recipe:
     saved is the exponential moving average of the weights over steps.  `init` is a checkpoint to start from;
     `quantize: loihi` trains with weights rounded as for a Loihi netlist (`snn_energy.training.quantize`).
     With `val_fraction` above 0, that much of the training part chooses the best epoch instead of the test
-    part.  `workers` processes read data that does not stay in memory; -1: as many as there are processors.
+    part.  `energy_weight` times the share of synapses that events reach (`profiling.accumulates`) is added to
+    the loss, as far as an inference takes more than `energy_target` accumulates.  `workers` processes read
+    data that does not stay in memory; -1: as many as there are processors.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Recipe:
     tet_means: float = 1.0
     tet_lamb: float = 1e-3
     regularization: float = 0.0
+    energy_weight: float = 0.0
+    energy_target: float = 0.0
     ema_decay: float = 0.0
     random_affine: float = 0.0
     seed: int = 0
@@ -79,6 +83,8 @@ class Recipe:
             "warmup_epochs",
             "weight_decay",
             "regularization",
+            "energy_weight",
+            "energy_target",
             "random_affine",
             "tet_lamb",
         ):
@@ -89,6 +95,10 @@ class Recipe:
         for key in ("label_smoothing", "ema_decay", "momentum", "val_fraction"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key} = {getattr(self, key)}: must be in [0, 1)")
+        if self.energy_target and not self.energy_weight:
+            raise ConfigError(f"energy_target = {self.energy_target}: needs an energy_weight above 0")
+        if self.energy_weight and self.compile:
+            raise ConfigError("energy_weight: spikes cannot be counted in a compiled network; compile=false")
         for key, known in CHOICES.items():
             if getattr(self, key) not in known:
                 raise ConfigError(f"{key} = {getattr(self, key)!r}; {suggest(getattr(self, key), known)}")
