@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "samples": {"data"},
     # graph, exporters: quantize = loihi; profiling: energy_weight
     "training": {"models", "data", "checkpoints", "graph", "exporters", "profiling"},
+    "sweep": {"training", "models", "checkpoints", "data", "profiling", "energy"},
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
