@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "compat": set(),
     "weights": {"safe_load"},
     "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
-    "checkpoints": {"models", "safe_load", "weights", "own"},
+    "checkpoints": {"models", "safe_load", "weights", "own", "packaged"},
+    "packaged": set(),
     "samples": {"data"},
     # graph, exporters: quantize = loihi; profiling: energy_weight
     "training": {"models", "data", "checkpoints", "graph", "exporters", "profiling"},

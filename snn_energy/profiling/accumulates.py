@@ -8,8 +8,10 @@ there: spikes times fan-out, products of spikes.  Spikes have surrogate gradient
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from snn_energy.errors import ConfigError
 from snn_energy.models.walk import named_modules
 from snn_energy.profiling.call import Call
 from snn_energy.profiling.contract import Declared
-from snn_energy.profiling.events import COUNTS, count
+from snn_energy.profiling.events import COUNTS, count, row_of
 from snn_energy.profiling.neurons import named_neurons
 from snn_energy.profiling.operations import OPERATIONS
 from snn_energy.profiling.places import Places
@@ -37,11 +39,14 @@ LOOKED_AT = 8
 class Followed:
     """What a profile says of a network: rows of events by the place of their call, and all the rest.
 
-    `constant`: accumulates per sample of rows without events, which no spike changes; `dense`: those of the
-    rows of events if everything were an event.
+    `alone`: the places of those that are the only ones of their operation in their module; `seen`: all places
+    where something was counted.  `constant`: accumulates per sample of rows without events, which no spike
+    changes; `dense`: those of the rows of events if everything were an event.
     """
 
     rows: Mapping[Any, tuple[OpRow, ...]]
+    alone: Mapping[tuple[str, str], Any]
+    seen: frozenset[Any]
     constant: float
     dense: float
 
@@ -64,7 +69,10 @@ class Followed:
             raise ConfigError(
                 f"{profile.model}: no spikes meet synapses, so there are no accumulates to count"
             )
-        return cls(places, constant / profile.samples, dense / profile.samples)
+        often = Counter((row.name, row.op) for row in profile.rows)
+        alone = {(r.name, r.op): p for p, found in places.items() for r in found if often[r.name, r.op] == 1}
+        seen = frozenset(place for _, _, place in recorder.tallies)
+        return cls(places, alone, seen, constant / profile.samples, dense / profile.samples)
 
 
 class Accumulates:
@@ -95,7 +103,7 @@ class Accumulates:
 
         self._handles = [
             model.register_forward_pre_hook(begin),
-            model.register_forward_hook(end, always_call=True),
+            model.register_forward_hook(end, always_call=True, prepend=True),  # the last to begin ends first
         ]
 
     def remove(self) -> None:
@@ -170,8 +178,8 @@ class _Pass(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, places: Places, followed: Followed) -> None:
         super().__init__()
-        self.places, self.rows = places, followed.rows
-        self.met: set[Any] = set()
+        self.places, self.rows, self.followed = places, followed.rows, followed
+        self.met: dict[Any, Any] = {}  # where training came by, and which place of evaluation that is
         self.total: Any = 0.0
         self.aside: list[Any] = []
         self.handles: list[Any] = []
@@ -183,7 +191,7 @@ class _Pass(TorchFunctionMode):
                 continue
             enter, leave = self._hooks(path, path in neurons)
             self.handles.append(module.register_forward_pre_hook(enter))
-            self.handles.append(module.register_forward_hook(leave, always_call=True))
+            self.handles.append(module.register_forward_hook(leave, always_call=True, prepend=True))
         self.__enter__()
 
     def _hooks(self, path: str, is_neuron: bool) -> tuple[Any, Any]:
@@ -210,18 +218,35 @@ class _Pass(TorchFunctionMode):
         return self.total
 
     def missed(self) -> list[str]:
-        """The rows of places that the pass did not come by."""
-        left = [rows for place, rows in self.rows.items() if place not in self.met]
-        return [row.name or row.op for rows in left for row in rows]
+        """The rows of places that the pass did not come by, or came by twice: in another line, and there."""
+        by = Counter(self.met.values())
+        wrong = [rows for place, rows in self.rows.items() if by[place] != 1]
+        return [row.name or row.op for rows in wrong for row in rows]
+
+    def _known(self, name: str) -> Any:
+        """The place of evaluation where the function that is called now was seen; None for no such place.
+
+        Training may do the same in another line.
+        """
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code is _Pass.__torch_function__.__code__:  # of another counter
+            frame = frame.f_back
+        here = self.places.enter(frame)
+        if here in self.followed.seen:
+            return here if here in self.rows else None
+        if here in self.met:
+            return self.met[here]
+        return self.followed.alone.get((self.places.paths[-1], row_of(name)))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = (getattr(func, "__name__", None) or str(func)).strip("_")
-        rows = self.rows.get(self.places.enter(sys._getframe(1))) if name in OPERATIONS else None
-        if rows is None:
+        place = self._known(name) if name in OPERATIONS else None
+        if place is None:
             return func(*args, **(kwargs or {}))
+        rows = self.rows[place]
         if name not in COUNTS or len(rows) > 1:
             raise ConfigError(f"accumulates of {rows[0].name or name}: {name} cannot be followed in training")
-        self.met.add(self.places.place)
+        self.met[self.places.place] = place
         call = Call(_NOBODY, func, name, OPERATIONS[name], args, kwargs or {}, [])
         with torch._C.DisableTorchFunction():
             self.total = self.total + count(call, rows[0])

@@ -137,3 +137,11 @@ COUNTS = _counts()
 def count(call: Call, row: OpRow) -> torch.Tensor:
     """The accumulates of a call whose row in a profile is `row`."""
     return COUNTS[call.name](call, Candidates(row)) / row.static_repeats
+
+
+def row_of(name: str) -> str:
+    """The row in which calls of a function are counted, "" for a function that is not followed."""
+    if name not in COUNTS:
+        return ""
+    kinds = OPERATIONS[name].rows
+    return next((kind for kind in kinds if name in (kind, f"nan{kind}")), kinds[0])

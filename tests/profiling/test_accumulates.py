@@ -202,6 +202,37 @@ class Fork(Two):
         return super().forward(x)
 
 
+class Elsewhere(Two):
+    """Takes the mean over steps in another line while it trains."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        reset(self)
+        spikes = self.lif(2 * self.first(x).expand(self.config.T, -1, -1, -1, -1))
+        mean = spikes.flatten(3).mean(0) if not self.training else spikes.mean(0).flatten(2)
+        return self.second(mean.unflatten(2, x.shape[2:])).sum((2, 3))
+
+
+def test_the_same_in_another_line_is_the_same() -> None:
+    torch.manual_seed(0)
+    model, x = Elsewhere(3).eval(), image(2, 1, 6, 7)
+    expected = sum(row.ac for row in profile(model, [x]).rows)
+    assert expected > 0
+    counter = Accumulates(model)
+    assert counter.count(x).item() == pytest.approx(expected, rel=1e-6)
+    model.train()
+    assert counter.count(x).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_two_may_count_one_network() -> None:
+    torch.manual_seed(0)
+    model, x = Two(3).train(), image(2, 1, 6, 7)
+    counters = [Accumulates(model), Accumulates(model)]
+    model(x)
+    first, second = (counter.share().item() for counter in counters)
+    assert first == second > 0
+    assert torch._C._is_torch_function_enabled()
+
+
 def test_what_cannot_be_followed_is_refused_by_name() -> None:
     x = image(2, 1, 6, 7)
     with pytest.raises(ConfigError, match="accumulates of second: cannot be followed"):
