@@ -12,6 +12,7 @@ from snn_energy.files import try_folder
 
 if TYPE_CHECKING:
     from snn_energy.sweep import Outcome
+    from snn_energy.training import Step
 
 
 def sweep(
@@ -55,10 +56,12 @@ def sweep(
     The same command again goes on where it stopped; elsewhere, with the same --storage, it shares the work.
     """
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from snn_energy.sweep import Sweep, read_space
     from snn_energy.sweep.table import as_table, write
 
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     folder = out or Path("runs") / f"{Path(recipe).stem}-sweep"
     space = read_space(tuple(settings))
     try_folder(folder)
@@ -76,7 +79,15 @@ def sweep(
             )
         write(this.outcomes(), folder, f"{recipe}: accuracy against energy")
 
-    this.run(told)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def on_step(number: int, step: Step) -> None:
+            progress.update(
+                task, description=f"trial {number}, epoch {step.epoch}", completed=step.done, total=step.total
+            )
+
+        this.run(told, on_step)
     outcomes = this.outcomes()
     table, figure = write(outcomes, folder, f"{recipe}: accuracy against energy")
     Console().print(as_table(outcomes))

@@ -239,7 +239,8 @@ class _Pass(TorchFunctionMode):
         return self.followed.alone.get((self.places.paths[-1], row_of(name)))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = (getattr(func, "__name__", None) or str(func)).strip("_")
+        raw = getattr(func, "__name__", None) or str(func)
+        name = raw.strip("_")
         place = self._known(name) if name in OPERATIONS else None
         if place is None:
             return func(*args, **(kwargs or {}))
@@ -247,10 +248,14 @@ class _Pass(TorchFunctionMode):
         if name not in COUNTS or len(rows) > 1:
             raise ConfigError(f"accumulates of {rows[0].name or name}: {name} cannot be followed in training")
         self.met[self.places.place] = place
-        call = Call(_NOBODY, func, name, OPERATIONS[name], args, kwargs or {}, [])
-        with torch._C.DisableTorchFunction():
+        writes = raw.startswith("__i") or (raw.endswith("_") and not raw.endswith("__"))
+        operands = (args[0].clone(), *args[1:]) if writes and args else args  # as they were, for the gradient
+        out = func(*args, **(kwargs or {}))
+        call = Call(_NOBODY, func, name, OPERATIONS[name], operands, kwargs or {}, [])
+        call.ran, call.result = True, out
+        with torch._C.DisableTorchFunction(), torch.autocast(out.device.type, enabled=False):
             self.total = self.total + count(call, rows[0])
-            return call.run()
+        return out
 
 
-_NOBODY: Any = None  # a call that only binds its arguments and runs asks no recorder
+_NOBODY: Any = None  # a call that only binds its arguments asks no recorder

@@ -28,7 +28,7 @@ BINARY = (1.0,)
 
 def unit_events(x: torch.Tensor, values: ValueSet) -> torch.Tensor:
     """Each element's number of unit events, |k|; the gradient of one is 1 / unit, silent or not."""
-    if not x.is_floating_point():
+    if x.dtype != torch.float64:
         x = x.float()
     if values.values == BINARY:
         return x

@@ -107,6 +107,15 @@ def test_the_value_is_the_accumulates_of_a_profile(name: str) -> None:
         assert actual.requires_grad
         assert actual.item() == pytest.approx(expected, rel=1e-6)
         assert sum(row.ac for row in rows if row.op != "add") > 0
+    actual.backward()
+    assert sum(bool(p.grad.any()) for p in model.parameters() if p.grad is not None) > 3
+
+
+def test_half_precision_counts_as_well() -> None:
+    model, x = decoupled()()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = sum(row.ac for row in profile(model, [x]).rows)
+        assert Accumulates(model).count(x).item() == pytest.approx(expected, rel=1e-6)
 
 
 class Two(nn.Module):
