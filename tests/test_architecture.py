@@ -38,10 +38,12 @@ MAY_IMPORT = {
     "compat": set(),
     "weights": {"safe_load"},
     "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
-    "checkpoints": {"models", "safe_load", "weights", "own"},
+    "checkpoints": {"models", "safe_load", "weights", "own", "packaged"},
+    "packaged": set(),
     "samples": {"data"},
-    # graph, exporters: quantize = loihi; profiling: what an epoch's network costs
+    # graph, exporters: quantize = loihi; profiling: what an epoch's network costs, energy_weight
     "training": {"models", "data", "checkpoints", "safe_load", "graph", "exporters", "profiling"},
+    "sweep": {"training", "models", "checkpoints", "data", "profiling", "energy"},
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},

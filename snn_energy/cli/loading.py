@@ -14,6 +14,7 @@ from snn_energy.cli.options import prints_aside
 from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
+from snn_energy.packaged import checkpoint_path
 from snn_energy.values import parse_settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite:
     """
     from snn_energy.own import names_own
 
+    path = None if path is None else checkpoint_path(path)
     overrides = dict(overrides)
     settings = parse_settings(overrides.pop("settings", ()))
     weights_key = overrides.pop("weights_key", None)
