@@ -160,6 +160,7 @@ def spatial_temporal(
     """
     shape = q.shape
     t, b, c = shape[:3]
+    channels_last = q.dim() == 5 and q.stride(2) == 1 != q.stride(-1)
 
     def to_tokens(s: torch.Tensor) -> torch.Tensor:  # -> (T/chunk, B, heads, chunk·tokens, C/heads)
         s = s.reshape(t // chunk_size, chunk_size, b, heads, c // heads, -1)
@@ -167,7 +168,10 @@ def spatial_temporal(
 
     q, k, v = to_tokens(q), to_tokens(k), to_tokens(v)
     out = q @ (k.transpose(-2, -1) @ v * scale)
-    return out.unflatten(3, (chunk_size, -1)).permute(0, 3, 1, 2, 5, 4).reshape(shape)
+    out = out.unflatten(3, (chunk_size, -1))
+    if channels_last:  # as the convolution behind it wants them
+        return out.permute(0, 3, 1, 4, 2, 5).reshape(t, b, *shape[3:], c).movedim(-1, 2)
+    return out.permute(0, 3, 1, 2, 5, 4).reshape(shape)
 
 
 class SpikingAttention(nn.Module):
