@@ -82,7 +82,9 @@ def relu(ours: Any) -> nn.Module:
 class Case:
     """One network and how it is run."""
 
-    def __init__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, ours: bool = True, c: bool = True):
+    def __init__(
+        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, ours: bool = True, c: bool = True
+    ):
         self.model = channels_last(model.train()) if ours else model.train()
         steps = model.config.T
         self.x = x if ours else x.unsqueeze(1).repeat(1, steps, 1, 1, 1)
@@ -175,8 +177,18 @@ def table(network: str, times: dict[str, list[float]], memory: dict[str, float])
         share = memory["ours"] / memory[name]
         print(f"{name:20s} {1e3 * step:6.0f} ms   {middle:.3f} ({low:.3f}–{high:.3f})     "
               f"{memory[name]:8.0f} MB   {share:.2f}")  # fmt: skip
-        rows.append({"network": network, "name": name, "step_s": step, "least_s": min(values),
-                     "ratio": middle, "ratio_low": low, "ratio_high": high, "peak_mb": memory[name]})  # fmt: skip
+        rows.append(
+            {
+                "network": network,
+                "name": name,
+                "step_s": step,
+                "least_s": min(values),
+                "ratio": middle,
+                "ratio_low": low,
+                "ratio_high": high,
+                "peak_mb": memory[name],
+            }
+        )
     return rows
 
 
@@ -191,8 +203,10 @@ def main() -> None:
     rounds, batch = (3, 4) if args.quick else (args.rounds, args.batch)
     torch.set_num_threads(args.threads)
     kept = keep_freed_memory()
-    print(f"torch {torch.__version__}, {args.threads} thread(s), batch {batch}, {rounds} rounds; kernels in C: "
-          f"{'yes' if native.library() else 'no'}; freed memory kept (all networks): {kept}")  # fmt: skip
+    print(
+        f"torch {torch.__version__}, {args.threads} thread(s), batch {batch}, {rounds} rounds; "
+        f"kernels in C: {'yes' if native.library() else 'no'}; freed memory kept (by all): {kept}"
+    )
     rows = []
     for network in args.networks:
         found = cases(network, batch, args.size)

@@ -15,7 +15,6 @@ from torch import nn
 
 from snn_energy.models import native
 
-
 ALPHA = 4.0
 """Of the surrogate, sigmoid(ALPHA · x), in the official releases."""
 window = torch.ops.aten.hardtanh_backward
@@ -48,8 +47,9 @@ class LIF(neuron.LIFNode):
     def multi_step_forward(self, x_seq: torch.Tensor) -> torch.Tensor:
         fresh = isinstance(self.v, float)
         if self.training and fresh and x_seq.device.type == "cpu" and not self.store_v_seq:
-            spikes, self.v = LIFSequence.apply(x_seq, self.tau, self.v_threshold)
-            return spikes
+            whole = x_seq.float() if x_seq.dtype in (torch.bfloat16, torch.float16) else x_seq
+            spikes, self.v = LIFSequence.apply(whole, self.tau, self.v_threshold)
+            return spikes.to(x_seq.dtype)
         return super().multi_step_forward(x_seq)
 
 

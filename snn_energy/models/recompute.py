@@ -24,11 +24,11 @@ BLOCKS = (
     "backbones:BasicBlock",
     "decoupled:SpikeAttention",
 )
-"""What is a block, "module:Class" below `snn_energy.models`; of other networks, the members of a list `blocks`."""
+"""What is a block, "module:Class" below `snn_energy.models`; in other networks, what a list `blocks` holds."""
 
 
 def recompute_blocks(model: nn.Module) -> int:
-    """Let every block of `model` run again in backward instead of keeping what it computed; how many there are.
+    """Let every block of `model` run again in backward and keep its input alone; how many blocks there are.
 
     In training only; results and gradients are the same.  Blocks become instances of subclasses of their
     classes, so copies of the model do the same, and names in its state dict stay.
@@ -55,7 +55,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 @functools.cache
-def _recomputing(cls: type[nn.Module]) -> type[nn.Module]:
+def _recomputing(cls: Any) -> type[nn.Module]:
     """A subclass of a block's class that keeps its inputs alone."""
 
     def forward(self: nn.Module, *args: Any) -> Any:
@@ -70,7 +70,9 @@ def _recomputing(cls: type[nn.Module]) -> type[nn.Module]:
         contexts = functools.partial(_first_and_again, self)
         return checkpoint(from_rest, *args, use_reentrant=False, context_fn=contexts)
 
-    return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    return type(
+        cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    )
 
 
 def _first_and_again(block: nn.Module) -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
 
 def channels_last(model: nn.Module) -> nn.Module:
     """`model` with the weights of its convolutions in channels-last order, which its maps then follow."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)
 
 
 def usual_order(state: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ type or device, memory with gaps.  Callers then do the same with PyTorch's opera
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 
@@ -25,7 +27,7 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 def lif_forward(x: torch.Tensor, tau: float, threshold: float) -> Tensors | None:
     """Currents (T, ...) -> charged membranes, spikes (T, ...) and the last membrane (...), from rest."""
     kernels = _kernels(x)
-    if kernels is None or not _dense(x[0]) or (len(x) > 1 and x.stride(0) not in (0, x[0].numel())):
+    if kernels is None or not _in_steps(x, still=True):
         return None
     n = x[0].numel()
     last = torch.empty_like(x[0])
@@ -42,7 +44,7 @@ def lif_backward(
 ) -> torch.Tensor | None:
     """Gradient of the currents (T, ...) from that of the spikes; surrogate: sigmoid(alpha · x)."""
     kernels = _kernels(charged, grad_spikes)
-    if kernels is None or not _dense(charged):
+    if kernels is None or not _in_steps(charged):
         return None
     if grad_spikes.stride() != charged.stride():
         grad_spikes = torch.empty_like(charged).copy_(grad_spikes)
@@ -68,15 +70,15 @@ def norm_backward(
     cuts = _cuts(rows, x.numel())
     sums = torch.zeros(len(cuts), 2, channels, dtype=torch.float64)
     read = tuple(map(_pointer, (x, grad, mean)))
-    _run([lambda a=a, b=b, s=s: kernels.norm_sums(*_longs(channels, a, b), *read, _pointer(s))
-          for (a, b), s in zip(cuts, sums, strict=True)])  # fmt: skip
+    parts = zip(cuts, sums, strict=True)
+    _run([partial(kernels.norm_sums, *_longs(channels, *cut), *read, _pointer(s)) for cut, s in parts])
     dbias, dscaled = sums.sum(0)
     factor = (weight * rstd).double()
     slope, offset = -factor * rstd.double().square() * dscaled / rows, -factor * dbias / rows
     dx = torch.empty_like(x)
     constants = [c.to(x.dtype) for c in (factor, slope, offset)]
     tensors = (*read, *map(_pointer, constants), _pointer(dx))
-    _run([lambda a=a, b=b: kernels.norm_grad(*_longs(channels, a, b), *tensors) for a, b in cuts])
+    _run([partial(kernels.norm_grad, *_longs(channels, *cut), *tensors) for cut in cuts])
     return dx, (dscaled * rstd).to(weight.dtype), dbias.to(weight.dtype)
 
 
@@ -97,15 +99,18 @@ def serves(*tensors: torch.Tensor) -> bool:
     return _kernels(*tensors) is not None
 
 
-def _dense(x: torch.Tensor) -> bool:
-    """Whether the numbers of `x` fill a stretch of memory, in some order of its axes."""
+def _in_steps(x: torch.Tensor, still: bool = False) -> bool:
+    """Whether each step of (T, ...) fills a stretch of memory, and the steps lie one behind the other.
+
+    In whatever order a step's own axes lie.  With `still`, all steps may be the same memory.
+    """
     expected = 1
-    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+    for stride, size in sorted(zip(x.stride()[1:], x.shape[1:], strict=True)):
         if size != 1:
             if stride != expected:
                 return False
             expected *= size
-    return True
+    return len(x) == 1 or x.stride(0) == expected or (still and x.stride(0) == 0)
 
 
 def _steps_like(x: torch.Tensor) -> torch.Tensor:
@@ -125,12 +130,12 @@ def _cuts(length: int, work: int) -> list[tuple[int, int]]:
     """[0, length) in as many equal parts as threads are worth it for `work` numbers."""
     parts = max(1, min(torch.get_num_threads(), work // GRAIN, length))
     edges = [length * i // parts for i in range(parts + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 def _share(length: int, call: Callable[[int, int], None]) -> None:
     """`call` for parts of [0, length), on PyTorch's number of threads."""
-    _run([lambda a=a, b=b: call(a, b) for a, b in _cuts(length, length)])
+    _run([partial(call, *cut) for cut in _cuts(length, length)])
 
 
 def _run(calls: list[Callable[[], None]]) -> None:

@@ -52,7 +52,7 @@ def find_compiler() -> list[str] | None:
 
 
 def _load(compiler: list[str]) -> ctypes.CDLL:
-    """From the cache, or compiled into it; without a cache of one's own, from a folder that is gone at once."""
+    """From the cache, or compiled into it; without one of our own, from a folder that is gone at once."""
     code = SOURCE.read_bytes()
     name = f"kernels-{_key(code, compiler)}.so"
     folder = _cache()
