@@ -8,6 +8,7 @@ import torch
 
 from snn_energy.graph import nodes as n
 from snn_energy.graph.aten import Call, Filled, array, handles
+from snn_energy.graph.integrator import nodes_of
 
 
 def each(value: Any, rank: int) -> tuple[int, ...]:
@@ -152,6 +153,21 @@ def neuron(call: Call) -> str:
     inputs, fields = (call.name(call["x"]),), call.converter.equations(module, sizes)
     kind, shape = type(module).__name__, call.shape
     return call.converter.append(n.Neuron, path, name=path, inputs=inputs, shape=shape, kind=kind, **fields)
+
+
+@handles("snn_energy.integrator")
+def known_neuron(call: Call) -> str:
+    """A neuron whose equation is known: its node, behind one for its synaptic current if it has that."""
+    path, current, shape = call["path"], call.name(call["x"]), call.shape
+    one = call.converter.integrators[path]
+    if path in call.converter.names and not one.facts.passed:
+        raise call.unsupported("twice in a pass: its membrane would go on from the first call")
+    kinds = list(nodes_of(one.equation))
+    for kind, attributes in kinds:
+        name = path if kind is kinds[-1][0] else f"{path}.current"
+        inputs = (current,)
+        current = call.converter.append(kind, path, name=name, inputs=inputs, shape=shape, **attributes)
+    return current
 
 
 def _from_rest(call: Call) -> None:

@@ -2,7 +2,8 @@
 
 `rolled` finds spikes whose membranes follow from one another, v ← a·v + b·x with a hard reset to 0 or a soft
 one, T steps of each neuron, and then computes every layer for all steps at once.  Where anything of the
-network cannot be rolled up, all of it stays as it is: nothing is guessed.
+network cannot be rolled up, all of it stays as it is: nothing is guessed.  Beside neurons that take all steps
+in a call, only layers are left to be rolled up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from snn_energy.graph import nodes as n
 from snn_energy.graph.forms import Form, Forms
+from snn_energy.graph.integrator import integrator
 from snn_energy.graph.nodes import NEURONS, Node
 
 # what has no axis among its attributes: one more in front changes nothing
@@ -35,7 +37,7 @@ class Chain:
     keep: float  # a
     gain: float  # b
     threshold: float
-    soft: bool
+    taken: float | None  # by a soft reset
 
 
 class CannotRoll(Exception):
@@ -44,16 +46,20 @@ class CannotRoll(Exception):
 
 def rolled(nodes: list[Node], outputs: tuple[str, ...]) -> tuple[list[Node], tuple[str, ...]]:
     """`nodes` and `outputs` with the loops over time rolled up, or as they are."""
-    if any(isinstance(node, NEURONS) for node in nodes) or not any(isinstance(x, n.Heaviside) for x in nodes):
-        return nodes, outputs
     table = {node.name: node for node in nodes}
     forms = Forms(table)
-    for node in nodes:
-        if isinstance(node, n.Heaviside):
-            forms.of(node.name)
+    known = next((node for node in nodes if isinstance(node, NEURONS)), None)
     try:
-        return Roller(table, forms, _chains(forms)).run(outputs)
-    except CannotRoll:
+        if known is not None:
+            steps = known.shape[0]
+            looped = [x for x in nodes if isinstance(x, n.Stack) and len(x.inputs) == steps != 1]
+            return Roller(table, forms, [], len(looped[0].inputs)).run(outputs) if looped else (nodes, outputs)
+        for node in nodes:
+            if isinstance(node, n.Heaviside):
+                forms.of(node.name)
+        chains = _chains(forms)
+        return Roller(table, forms, chains, len(chains[0].spikes)).run(outputs) if chains else (nodes, outputs)
+    except (CannotRoll, RecursionError):
         return nodes, outputs
 
 
@@ -75,7 +81,7 @@ def _chains(forms: Forms) -> list[Chain]:
     return chains
 
 
-Link = tuple[str | None, str, float, float, float, bool]  # before, current, a, b, threshold, soft
+Link = tuple[str | None, str, float, float, float, float | None]  # before, current, a, b, threshold, taken
 
 
 def _link(forms: Forms, spike: str) -> Link:
@@ -91,7 +97,7 @@ def _link(forms: Forms, spike: str) -> Link:
         charged = forms.fires[before].plus(Form(behind.constant - forms.fires[before].constant))
         if charged.key != behind.key or behind.constant:
             raise CannotRoll("a reset of something else than the membrane")
-        return before, *_current(rest), keep, *_level(rest, rest.constant), False
+        return before, *_current(rest), keep, *_level(rest, rest.constant), None
     for before in reversed([atom for atom in fires.terms if atom in forms.fires and fires.terms[atom] < 0]):
         earlier = forms.fires[before]
         shared = next(
@@ -104,9 +110,11 @@ def _link(forms: Forms, spike: str) -> Link:
         rest = fires.plus(earlier.plus(Form(level)), -keep)
         taken = rest.terms.get(before, 0.0)
         rest = rest.plus(Form(terms={before: taken}), -1.0)
-        if math.isclose(-taken, keep * level, rel_tol=1e-9):
-            return before, *_current(rest), keep, *_level(rest, rest.constant), True
-    return None, *_current(fires), 0.0, *_level(fires, fires.constant), False
+        if taken < 0 < keep:
+            fall = -taken / keep
+            fall = level if math.isclose(fall, level, rel_tol=1e-9) else fall
+            return before, *_current(rest), keep, *_level(rest, rest.constant), fall
+    return None, *_current(fires), 0.0, *_level(fires, fires.constant), None
 
 
 def _current(rest: Form) -> tuple[str]:
@@ -123,23 +131,26 @@ def _level(rest: Form, constant: float) -> tuple[float, float]:
 def _chain(spikes: tuple[str, ...], links: list[Link]) -> Chain:
     """One neuron, whose steps must all follow one equation."""
     later = links[1:] or links
-    keep, gain, threshold, soft = later[0][2], links[0][3], links[0][4], later[0][5]
+    keep, gain, threshold, taken = later[0][2], links[0][3], links[0][4], later[0][5]
     for i, (_, _, a, b, level, how) in enumerate(links):
         same = math.isclose(b, gain, rel_tol=1e-9) and math.isclose(level, threshold, rel_tol=1e-9)
-        if not same or (i and (not math.isclose(a, keep, rel_tol=1e-9) or how != soft)):
+        if not same or (i and (not math.isclose(a, keep, rel_tol=1e-9) or not _equal(how, taken))):
             raise CannotRoll("steps of different equations")
     if gain <= 0 or threshold <= 0 or not 0 <= keep <= 1 or (keep == 0 and len(links) > 1 and links[1][0]):
         raise CannotRoll("no leaky integrator")
-    return Chain(spikes, tuple(link[1] for link in links), keep, gain, threshold, soft)
+    return Chain(spikes, tuple(link[1] for link in links), keep, gain, threshold, taken)
+
+
+def _equal(a: float | None, b: float | None) -> bool:
+    return a is b if a is None or b is None else math.isclose(a, b, rel_tol=1e-9)
 
 
 class Roller:
     """Writes the network anew, every layer for all steps at once."""
 
-    def __init__(self, nodes: dict[str, Node], forms: Forms, chains: list[Chain]) -> None:
-        self.nodes, self.forms = nodes, forms
+    def __init__(self, nodes: dict[str, Node], forms: Forms, chains: list[Chain], steps: int) -> None:
+        self.nodes, self.forms, self.steps = nodes, forms, steps
         self.chains = {chain.spikes: chain for chain in chains}
-        self.steps = len(chains[0].spikes)
         self.stepped = {name for chain in chains for name in chain.spikes}
         self.made: list[Node] = []
         self.names: set[str] = set()
@@ -263,16 +274,12 @@ class Roller:
             "module": first.module,
             "inputs": (self.all(chain.currents),),
             "shape": (self.steps, *first.shape),
-            "v_reset": None if chain.soft else 0.0,
         }
-        threshold = chain.threshold
-        if isinstance(first, n.Heaviside) and first.strict:
-            threshold = float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
-        if chain.keep == 1:
-            return self.add(n.If(**where, v_threshold=threshold / chain.gain))
-        tau, decays = 1 / (1 - chain.keep), math.isclose(chain.gain, 1 - chain.keep, rel_tol=1e-9)
-        scaled = threshold if decays else threshold / chain.gain
-        return self.add(n.Lif(**where, tau=tau, v_threshold=scaled, decay_input=decays))
+        strict = isinstance(first, n.Heaviside) and first.strict
+        kind, attributes = integrator(
+            chain.keep, chain.gain, chain.threshold, taken=chain.taken, strict=strict
+        )
+        return self.add(kind(**where, **attributes))
 
 
 def _alike(a: Node, b: Node) -> bool:

@@ -63,13 +63,32 @@ class Reader(PoolReader):
         return self.plan
 
     def finish(self, node: n.Node) -> None:
+        """The answer: a current, or spikes, or the mean over steps of either."""
         value = self.held[node.name]
         stream = value.stream if isinstance(value, Logits) else value
+        inner = value.view if isinstance(value, TimeMean) else value
+        if isinstance(inner, View):
+            stream = self.counted(node, inner)
+            self.plan.outputs[f"{node.name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
+            return
         if not isinstance(stream, Stream):
-            self.refuse(node, "the network must end in a linear layer on spikes, or in its mean over steps")
+            way_out = "the network must end in a linear layer on spikes, in spikes, or in their mean over steps"
+            self.refuse(node, way_out)
         assert isinstance(stream, Stream)
         name = node.inputs[0] if isinstance(value, Logits) and len(stream.terms) != 1 else stream.terms[0]
         self.plan.outputs[f"{name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
+
+    def counted(self, node: n.Node, view: View) -> Stream:
+        """Spikes as a current of 1 each, in the order in which the network puts them out."""
+        timed = [i for i, dim in enumerate(node.shape) if str(dim) == "T"]
+        index = np.moveaxis(view.index, timed[0], 0) if timed else view.index
+        order = self.step_index(node, View(view.base, index)).ravel()
+        shape = self.base_shape(view)
+        if not np.array_equal(order, np.arange(int(np.prod(shape)))):
+            shape = (order.size, 1, 1)
+        name = self.gather(f"{node.name}.spikes", view.base, shape, order, np.arange(order.size))
+        self.plan.biases[name] = np.zeros(shape[0])
+        return Stream((name,), self.plan.biases[name], shape, whole(self.t, shape))
 
     # ------------------------------------------------------------------------- sources and rearrangement
 

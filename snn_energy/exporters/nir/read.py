@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from snn_energy.exporters.lowering.plan import Averaged, Logits, Output, Plan, Stream, TimeMean, Value, View
+from snn_energy.exporters.lowering.plan import Averaged, Output, Plan, TimeMean, Value
 from snn_energy.exporters.lowering.read import Reader
 from snn_energy.graph import nodes as n
 from snn_energy.graph.graph import Graph
@@ -36,10 +36,10 @@ class NirReader(Reader):
         return super().neuron(node, value)
 
     def finish(self, node: n.Node) -> None:
-        """The answer may be spikes, too, or their mean over steps: a firing rate."""
+        """The answer may be spikes averaged over space, too."""
         value = self.held[node.name]
         inner = value.view if isinstance(value, TimeMean) else value
-        if isinstance(inner, View | Averaged) and not isinstance(value, Logits | Stream):
+        if isinstance(inner, Averaged):
             stream = self.as_stream(node, inner)
             self.plan.outputs[f"{node.name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
             return
