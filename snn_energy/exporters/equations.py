@@ -1,7 +1,7 @@
 """The equations of neurons, held against the neurons themselves.
 
 What stands in a graph as an equation was not traced but told, by a framework's adapter or by who registered
-the class.  So each such neuron runs beside its equation: on the currents that samples give it, and on currents
+the class.  So each such neuron runs beside its equation: on the currents that samples give it, and on others
 that make it fire.
 """
 
@@ -23,7 +23,8 @@ from snn_energy.models.at_rest import at_rest
 
 
 def check_equations(model: nn.Module, x: np.ndarray, known: Knowledge) -> None:
-    """Hold every neuron that is captured as its equation against it, on samples `x` as the network takes them.
+    """Hold every neuron that is captured as its equation against it, on samples `x` as the network takes
+    them.
 
     Raises `VerificationError`, naming the neuron, for spikes that differ other than at a threshold.
     """
@@ -81,8 +82,9 @@ def _compare(path: str, one: Integrator, current: Tensor) -> None:
         for element in samples[which].any(0).nonzero().flatten().tolist():
             step = int(samples[which, :, element].nonzero()[0])  # what follows is its consequence
             if float(margins[which, step, element]) > TIE * max(1.0, abs(threshold)):
+                off = float(margins[which, step, element])
                 raise VerificationError(
-                    f"{path}: {type(one.module).__name__} does not compute the equation told of it: step {step}, "
-                    f"element {element} of sample {which} differs, {float(margins[which, step, element]):.2g} "
-                    "from the threshold; correct its to_node, or leave it out"
+                    f"{path}: {type(one.module).__name__} does not compute the equation told of it: step "
+                    f"{step}, element {element} of sample {which} differs, {off:.2g} from the threshold; "
+                    "correct its to_node, or leave it out"
                 )

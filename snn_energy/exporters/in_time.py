@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ NAMES = {axes: name for name, axes in LAYOUTS.items()}
 class Samples:
     """Samples as the network then takes them, and the layout to read them by (None: as it was declared).
 
-    `folded`: T, where samples and steps shared an axis; `calls`: of the network, T where it makes a step each.
+    `folded`: T, where samples and steps shared an axis; `calls`: of the network, T where each is one step.
     """
 
     x: Any
@@ -99,8 +99,8 @@ def _contract(model: nn.Module, x: Any, layout: str | None, time_steps: int | No
     axis = declared.batch_axis or 0
     folded = next((f.steps for f in facts if f.folded and f.steps), None)
     count = min(x.shape[axis], folded * LOOK if folded else LOOK)
-    part = torch.as_tensor(np.take(x, range(count), axis)) if layout is not None or folded else torch.as_tensor(x)
-    part = part.float() if not part.is_floating_point() else part
+    few = np.take(x, range(count), axis) if layout is not None or folded else x
+    part = torch.as_tensor(few).float()
     try:
         with resting(model, {}) as rest:
             return settle(rest, Batch(part), declared)
@@ -114,8 +114,8 @@ def _stepped(contract: Contract) -> Any:
     """A forward that calls the network once per step and stacks what it puts out, (T, …)."""
 
     def forward(self: nn.Module, x: torch.Tensor) -> Any:
-        step = Turns(_Own(self))
-        outs = [step(now) for now in contract.runs(Batch(x))]
+        step, axis = Turns(cast(nn.Module, _Own(self))), contract.time_axis
+        outs = [step(x if axis is None else x.select(axis, t)) for t in range(contract.calls)]
         leaves = [pytree.tree_flatten(out) for out in outs]
         stacked = [
             torch.stack(each) if all(isinstance(one, torch.Tensor) for one in each) else None
@@ -142,9 +142,7 @@ class _Own:
     """The forward that a network's class has, called as the network."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.forward = MethodType(type(model).forward, model)
 
-    def forward(self, *args: Any, **named: Any) -> Any:
-        return type(self.model).forward(self.model, *args, **named)
-
-    __call__ = forward
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self.forward(*args, **named)

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp
-from snn_energy.graph.answer import answer
 from snn_energy.exporters.equations import check_equations
+from snn_energy.graph.answer import answer
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import WrongAxis

@@ -101,8 +101,8 @@ class Source(Part):
 
 @dataclass(frozen=True)
 class TimePart(Part):
-    """A network that knows nothing of time: how often it was called (T, where a call is one step), and T where
-    samples and steps shared the first axis of its input, which in the export are two."""
+    """A network that knows nothing of time: how often it was called (T, where a call is one step), and T
+    where samples and steps shared the first axis of its input, which in the export are two."""
 
     key: ClassVar[str] = "time"
     calls: int = 1

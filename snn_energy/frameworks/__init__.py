@@ -17,7 +17,16 @@ from snn_energy import plugins
 from snn_energy.errors import ConfigError
 from snn_energy.frameworks.records import Equation, Framework, Neuron, TimeAxis, Update
 
-__all__ = ["Equation", "Framework", "Neuron", "TimeAxis", "Update", "imported", "known_equation", "known_neuron"]
+__all__ = [
+    "Equation",
+    "Framework",
+    "Neuron",
+    "TimeAxis",
+    "Update",
+    "imported",
+    "known_equation",
+    "known_neuron",
+]
 
 GROUP = "snn_energy.frameworks"
 MANNER = "spikingjelly"  # its names for things (v_threshold, surrogate_function) are others' too

@@ -114,7 +114,10 @@ class Equation:
             "keep": (not 0 <= self.keep <= 1, "must be from 0 to 1"),
             "gain": (self.gain <= 0, "must be above 0"),
             "threshold": (self.threshold <= self.rest, f"must be above rest = {self.rest:g}"),
-            "taken": (self.taken is not None and self.taken <= 0, "must be above 0, or None for a reset to rest"),
+            "taken": (
+                self.taken is not None and self.taken <= 0,
+                "must be above 0, or None for a reset to rest",
+            ),
             "rest": (self.taken is not None and self.rest != 0, "must be 0 with a soft reset"),
             "current_keep": (not 0 <= self.current_keep < 1, "must be from 0 to below 1"),
             "current_gain": (self.current_gain <= 0, "must be above 0"),

@@ -103,12 +103,13 @@ def _equation(module: Any) -> Equation | str | None:
     if keep is None or current is None or threshold is None:
         name = next(name for name, number in numbers.items() if number is None)
         return f"{name} is not one number for all of the layer"
-    taken = threshold if getattr(resets, "subtract_value", None) is None else resets.subtract_value
+    stated = getattr(resets, "subtract_value", None)
+    taken = threshold if stated is None else float(stated)
     return Equation(
         keep,
         1 - keep if module.norm_input else 1.0,
         threshold,
-        taken=None if zero else float(taken),
+        taken=None if zero else taken,
         current_keep=current,
         current_gain=current if synapse else 1.0,
     )

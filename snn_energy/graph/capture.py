@@ -41,9 +41,10 @@ def capture(
 
     `example`: an input tensor or array (or a tuple of them) of the shape to be exported, samples along
     `batch_axis`; only its shape and type matter.  `output`: which output is the answer (`graph.answer`).
-    `known`: what is known of neurons, by default by their frameworks.  `meta` is stored with the graph.  The model's mode and neuron states are as before afterwards.  Raises
-    `UnsupportedOp`, naming the module, for an operation that no node stands for; `WrongAxis`, which is one,
-    where the forward ties that axis to a number.
+    `known`: what is known of neurons, by default by their frameworks.  `meta` is stored with the graph.  The
+    model's mode and neuron states are as before afterwards.  Raises `UnsupportedOp`, naming the module, for
+    an operation that no node stands for; `WrongAxis`, which is one, where the forward ties that axis to a
+    number.
     """
     inputs = _examples(example, batch_axis)
     with at_rest(model, torch.device("cpu")) as rest, warnings.catch_warnings():

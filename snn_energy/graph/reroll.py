@@ -47,18 +47,19 @@ class CannotRoll(Exception):
 def rolled(nodes: list[Node], outputs: tuple[str, ...]) -> tuple[list[Node], tuple[str, ...]]:
     """`nodes` and `outputs` with the loops over time rolled up, or as they are."""
     table = {node.name: node for node in nodes}
-    forms = Forms(table)
+    forms, chains, steps = Forms(table), [], 1
     known = next((node for node in nodes if isinstance(node, NEURONS)), None)
     try:
         if known is not None:
-            steps = known.shape[0]
-            looped = [x for x in nodes if isinstance(x, n.Stack) and len(x.inputs) == steps != 1]
-            return Roller(table, forms, [], len(looped[0].inputs)).run(outputs) if looped else (nodes, outputs)
-        for node in nodes:
-            if isinstance(node, n.Heaviside):
-                forms.of(node.name)
-        chains = _chains(forms)
-        return Roller(table, forms, chains, len(chains[0].spikes)).run(outputs) if chains else (nodes, outputs)
+            stacks = [len(node.inputs) for node in nodes if isinstance(node, n.Stack)]
+            steps = next((count for count in stacks if count == known.shape[0]), 1)
+        else:
+            for node in nodes:
+                if isinstance(node, n.Heaviside):
+                    forms.of(node.name)
+            chains = _chains(forms)
+            steps = len(chains[0].spikes) if chains else 1
+        return Roller(table, forms, chains, steps).run(outputs) if steps > 1 else (nodes, outputs)
     except (CannotRoll, RecursionError):
         return nodes, outputs
 

@@ -26,7 +26,7 @@ def rebuild(graph: Graph, nodes: Iterable[Node], outputs: tuple[str, ...] | None
 
 
 def prune(graph: Graph) -> Graph:
-    """Without dead nodes, factors of 1, reshapes of reshapes, and reshapes that an `Expand` makes needless."""
+    """Without dead nodes, factors of 1, reshapes of reshapes, and those that an `Expand` makes needless."""
     made: dict[str, Node] = {}
     alias: dict[str, str] = {}
     for node in graph:

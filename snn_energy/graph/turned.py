@@ -1,7 +1,7 @@
 """Time in front: what a network computes on (B, T, …), computed on (T, B, …).
 
-Neurons step through (T, B, …).  A network that keeps samples in front turns its tensors before and after every
-neuron; the layers between do the same to each step of each sample, whichever axis is first.
+Neurons step through (T, B, …).  A network that keeps samples in front turns its tensors before and after
+every neuron; the layers between do the same to each step of each sample, whichever axis is first.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class _Turner:
             return False
         shapes = [self.graph[name].shape for name in node.inputs]
         timed = [shape[:2] == ("B", "T") for shape in shapes]
-        plain = [len(shape) <= len(node.shape) - 2 and isinstance(node, n.Add | n.Sub | n.Mul | n.Div) for shape in shapes]
+        broadcasts = isinstance(node, n.Add | n.Sub | n.Mul | n.Div)
+        plain = [broadcasts and len(shape) <= len(node.shape) - 2 for shape in shapes]
         known = any(name in self.turned for name in node.inputs)
         started = any(isinstance(self.graph[name], n.Input) for name in node.inputs)
         return (known or started) and any(timed) and all(a or b for a, b in zip(timed, plain, strict=True))

@@ -62,9 +62,10 @@ def register_neuron(
     per element.  `time_axis`: the axis of time in what `forward` returns, None where a call is one step;
     left out, it is told by the shape.  `forward` returns the spikes, or a tuple whose tensor number `spikes`
     they are.  `reset`: the name of the method that brings the neuron to rest; left out, what the neuron holds
-    is put back before each batch.  `to_node` gives, for a module whose forward takes all steps, the `Equation`
-    that it computes: in an export it is then one node, and is held against the module.  A class that was registered before gets the new entry.  Raises
-    `ConfigError` for no class of modules, no update of one, or both of `update` and `op`.
+    is put back before each batch.  `to_node` gives, for a module whose forward takes all steps, the
+    `Equation` that it computes: in an export it is then one node, and is held against the module.  A class
+    that was registered before gets the new entry.  Raises `ConfigError` for no class of modules, no update of
+    one, or both of `update` and `op`.
     """
     if (update is None) == (op is None):
         raise ConfigError(f'neuron {_name(cls)}: give an update or the name of one, such as op="lif"')
@@ -202,7 +203,9 @@ def equation_of(module: nn.Module) -> Equation | str | None:
         return known_equation(module) if registered is None else None
     found = registered.to_node(module)
     if not isinstance(found, Equation):
-        raise ConfigError(f"neuron {type(module).__name__}: to_node returned {found!r}, must return an Equation")
+        raise ConfigError(
+            f"neuron {type(module).__name__}: to_node returned {found!r}, must return an Equation"
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from snn_energy.exporters.lowering.base import as_chw, pair
 from snn_energy.exporters.lowering.plan import (
     Attention,
     Averaged,
+    Faded,
     Logits,
     Neuron,
     Output,
@@ -72,7 +73,9 @@ class Reader(PoolReader):
             self.plan.outputs[f"{node.name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
             return
         if not isinstance(stream, Stream):
-            way_out = "the network must end in a linear layer on spikes, in spikes, or in their mean over steps"
+            way_out = (
+                "the network must end in a linear layer on spikes, in spikes, or in their mean over steps"
+            )
             self.refuse(node, way_out)
         assert isinstance(stream, Stream)
         name = node.inputs[0] if isinstance(value, Logits) and len(stream.terms) != 1 else stream.terms[0]
@@ -245,19 +248,25 @@ class Reader(PoolReader):
 
     # --------------------------------------------------------------------------------------------- neurons
 
+    def filter(self, node: n.Filter, value: Value) -> Value:
+        """A current that fades."""
+        self.refuse(node, "use neurons without a synaptic current, or export to onnx or nir")
+        raise AssertionError
+
     def neuron(self, node: n.Lif | n.If, value: Value) -> Value:
         if node.v_reset is None:
             self.refuse(
                 node, "a chip resets to a value (soft reset does not exist there): train with v_reset=0.0"
             )
         rest = float(node.v_reset or 0.0)
-        stream = self.as_stream(node, value)
+        fades = (value.keep, value.gain) if isinstance(value, Faded) else None
+        stream = self.as_stream(node, value.stream if isinstance(value, Faded) else value)
         if not self.is_whole(stream):
             self.refuse(node, "its input must lie as the layer before it made it")
         tau = node.tau if isinstance(node, n.Lif) else None
         gain = 1 / node.tau if isinstance(node, n.Lif) and node.decay_input else 1.0
         self.plan.neurons[node.name] = Neuron(
-            stream.terms, stream.bias, stream.shape, tau, gain, node.v_threshold - rest, rest
+            stream.terms, stream.bias, stream.shape, tau, gain, node.v_threshold - rest, rest, fades
         )
         self.add_source(node.name, "lif", stream.shape)
         return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
@@ -334,6 +343,7 @@ HANDLERS: dict[type[n.Node], Callable[..., Any]] = {
     n.Scale: Reader.scale,
     n.Lif: Reader.neuron,
     n.If: Reader.neuron,
+    n.Filter: Reader.filter,
     n.Neuron: Reader.staa_neuron,
     n.MaxPool: Reader.max_pool,
     n.AvgPool: Reader.avg_pool,

@@ -159,7 +159,11 @@ def filter_function(steps: int) -> Any:
     from onnx import helper
 
     make = helper.make_node
-    nodes = [_parameter("kept", "keep"), _parameter("scale", "gain"), make("Mul", ["x", "scale"], ["entered"])]
+    nodes = [
+        _parameter("kept", "keep"),
+        _parameter("scale", "gain"),
+        make("Mul", ["x", "scale"], ["entered"]),
+    ]
     parts = [f"x{t}" for t in range(steps)] if steps > 1 else ["entered"]
     if steps > 1:
         nodes.append(make("Split", ["entered"], parts, axis=0, num_outputs=steps))
