@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snn_energy.errors import VerificationError
+from snn_energy.errors import UnsupportedOp, VerificationError
 from snn_energy.exporters.verification import TIE
 from snn_energy.graph import nodes as n
 from snn_energy.graph.integrator import nodes_of
 from snn_energy.graph.interpret import execute, membrane
 from snn_energy.graph.opaque import Integrator, Knowledge, integrators
 from snn_energy.models.at_rest import at_rest
+from snn_energy.models.walk import named_modules
 
 
 def check_equations(model: nn.Module, x: np.ndarray, known: Knowledge) -> None:
@@ -52,6 +53,29 @@ def check_equations(model: nn.Module, x: np.ndarray, known: Knowledge) -> None:
                 for current in (heard[path], _loud(heard[path], one)):
                     rest.fresh()
                     _compare(path, one, current)
+
+
+def explained(error: UnsupportedOp, model: nn.Module, known: Knowledge) -> UnsupportedOp:
+    """`error`, in words of the setting that keeps a framework's neuron from being one node, if it is at one.
+
+    Where torch.export met a branch on values, it is at the first such neuron: forwards of ours have none.
+    """
+    branches = error.op.startswith("a branch on the values") and error.node == type(model).__name__
+    reasons = {
+        path: (module, reason)
+        for path, module in named_modules(model)
+        if path and isinstance(reason := known.equation(module), str)
+    }
+    at = next((path for path in reasons if branches or f"{error.node}.".startswith(f"{path}.")), None)
+    if at is None:
+        return error
+    module, reason = reasons[at]
+    return UnsupportedOp(
+        at,
+        f"{type(module).__name__} with {reason}",
+        supported="neurons of the equation v ← a·v + b·x, one threshold, a reset to rest or by a number",
+        way_out="change that setting, or take another neuron",
+    )
 
 
 def _loud(like: Tensor, one: Integrator) -> Tensor:

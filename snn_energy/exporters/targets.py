@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snn_energy.errors import ConfigError, DataError, SnnEnergyError, suggest
+from snn_energy.errors import ConfigError, DataError, SnnEnergyError, UnsupportedOp, suggest
 from snn_energy.exporters.folder import filled
 from snn_energy.exporters.kept_samples import KEPT, SAMPLES_FILE, kept, read_arrays, write_arrays
 from snn_energy.exporters.verification import (
@@ -136,13 +136,27 @@ def export(
     ):
         if given.layout is not None and "layout" in _keywords(run):
             options["layout"] = given.layout
-        verdict = _checked(run(model, folder, given.x, y, **given.also(options)), target)
+        verdict = _checked(_run(run, model, folder, given.x, y, given.also(options)), target)
         verdict = verdict.with_parts(*(part for part in (source, given.part) if part is not None))
         if not (folder / SAMPLES_FILE).exists():
             write_arrays(folder, kept(np.asarray(given.x)[:KEPT], y))
         verdict = dataclasses.replace(verdict, files=exported_files(folder))
         verdict.save(folder / VERIFICATION_FILE)
     return _unless_different(verdict)
+
+
+def _run(function: Any, model: nn.Module, folder: Path, x: Any, y: Any, options: dict[str, Any]) -> Any:
+    """What a target's function returns; its refusals in words of the neuron that they are about."""
+    try:
+        return function(model, folder, x, y, **options)
+    except UnsupportedOp as error:
+        from snn_energy.exporters.equations import explained
+        from snn_energy.exporters.network import KNOWN
+
+        told = explained(error, model, KNOWN)
+        if told is error:
+            raise
+        raise told from error
 
 
 def verify(folder: str | os.PathLike[str], *, x: Any = None, y: Any = None, **options: Any) -> Verification:

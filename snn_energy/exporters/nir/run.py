@@ -122,7 +122,6 @@ class NirRun:
         self.membranes[name] = torch.where(s > 0, rest.double(), v)
         return s
 
-
     def _steps(self, seconds: Any) -> Tensor:
         """A time constant in steps; float32 in the file: 2e-4 / 1e-4 is 2."""
         return torch.round(_array(seconds) / self.dt * 1e6) / 1e6
