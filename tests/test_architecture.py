@@ -63,12 +63,8 @@ INSIDE_EXPORTERS = {
     "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
-    "targets": {
-        "verification",
-        "kept_samples",
-        "folder",
-        "in_time",
-    },  # runtimes by name only, when one is asked for
+    # runtimes by name only, when one is asked for
+    "targets": {"verification", "kept_samples", "folder", "in_time", "equations", "network"},
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")

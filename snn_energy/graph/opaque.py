@@ -165,14 +165,24 @@ def _as_equation(path: str, one: Integrator) -> Callable[..., Any]:
         spikes = one.put_back(integrator(one.steps_first(x), path))
         if one.facts.passed:
             return spikes, None
-        outs = spikes if framework else own(x, *more, **named)
-        if isinstance(outs, torch.Tensor):
+        outs = spikes if framework else _beside(own, one, x, *more, **named)
+        if not isinstance(outs, tuple | list):
             return spikes
         tensors = [i for i, out in enumerate(outs) if isinstance(out, torch.Tensor)]
         return tuple(spikes if i == tensors[one.facts.spikes] else out for i, out in enumerate(outs))
 
     forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
     return forward
+
+
+def _beside(own: Callable[..., Any], one: Integrator, *args: Any, **named: Any) -> Any:
+    """What a registered neuron itself puts out; None where it cannot be traced and only its spikes matter."""
+    try:
+        return own(*args, **named)
+    except Exception:
+        if one.facts.spikes == 0:
+            return None
+        raise
 
 
 def _owns_spikes(module: nn.Module) -> bool:
