@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
-    "graph": {"models"},
+    "graph": {"models", "frameworks"},  # neurons whose equation a framework knows
     "exporters": {"graph", "models", "profiling", "energy"},
     "reports": {"energy", "profiling", "exporters"},
 }
@@ -59,12 +59,15 @@ INSIDE_EXPORTERS = {
     "netlist": {"verification"},
     "lowering": {"netlist"},
     "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
-    "network": set(),
+    "equations": {"verification"},
+    "in_time": {"verification"},
+    "network": {"equations"},
     "onnx": {"verification", "kept_samples", "network"},
     "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
-    "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for
+    # runtimes by name only, when one is asked for
+    "targets": {"verification", "kept_samples", "folder", "in_time", "equations", "network"},
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
