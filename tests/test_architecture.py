@@ -55,17 +55,19 @@ INSIDE_EXPORTERS = {
     "folder": {"verification"},
     "netlist": {"verification"},
     "lowering": {"netlist"},
-    "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
+    "c": {"netlist"},  # C source of a netlist, built and run: also the simulator's fast engine
+    "chip": {"c", "lowering", "netlist", "verification", "kept_samples", "network"},
     "network": set(),
     "onnx": {"verification", "kept_samples", "network"},
     "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
+    "mcu": {"c", "chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-NETLIST_FILES = ("exporters/netlist", "exporters/verification.py", "exporters/kept_samples.py",
+NETLIST_FILES = ("exporters/netlist", "exporters/c", "exporters/verification.py", "exporters/kept_samples.py",
                  *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
                                                             "pack", "parts")))  # fmt: skip
 WITHOUT_TORCH = (
