@@ -28,7 +28,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an export 
 RequireFit = Annotated[
     str | None,
     typer.Option(
-        "--require-fit", help="netlist, lava, sanafe: exit 1 unless it fits this chip, e.g. loihi2."
+        "--require-fit",
+        help="netlist, lava, sanafe, c: exit 1 unless it fits this chip or part, e.g. loihi2.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the verdict and the chips' answers as JSON.")]
@@ -62,6 +63,14 @@ def export(
     ] = None,
     sanafe_samples: Annotated[
         int | None, typer.Option("--sanafe-samples", help="sanafe: run the first N samples; 2 by default.")
+    ] = None,
+    mcu: Annotated[
+        list[str] | None,
+        typer.Option("--mcu", help="c: also run it under QEMU on cortex-m4, cortex-m7 or riscv32."),
+    ] = None,
+    mcu_samples: Annotated[
+        int | None,
+        typer.Option("--mcu-samples", help="c: samples that a microcontroller runs; 4 by default."),
     ] = None,
     python: LavaPython = None,
     overwrite: Overwrite = False,
@@ -104,6 +113,8 @@ def export(
         bits=bits,
         lava_samples=lava_samples,
         sanafe_samples=sanafe_samples,
+        mcu=mcu,
+        mcu_samples=mcu_samples,
         python=python,
     )
     if "class_names" in options_of(target):
@@ -132,7 +143,8 @@ def verify(
         str | None,
         typer.Option(
             "--runtime",
-            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse.",
+            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse; "
+            "c: c (default), simulator, cortex-m4, cortex-m7, riscv32.",
         ),
     ] = None,
     python: LavaPython = None,

@@ -14,12 +14,13 @@ from snn_energy.errors import DataError, MissingTool, VerificationError
 from snn_energy.exporters.c.layout import numpy_type
 from snn_energy.exporters.c.write import Program
 from snn_energy.exporters.netlist.record import SPIKING, Array, Netlist, Readout
-from snn_energy.exporters.netlist.simulate import Activity, Counts, as_messages
+from snn_energy.exporters.netlist.simulate import Activity, Counts, as_maps, as_messages
 
 COMPILER_VARIABLE = "CC"
 STRICT = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 SPIKES = ("-DSPIKES", "-DNETWORK_TRACED")
+BATCH = 64
 OVERFLOWED = 3  # exit code of main.c
 TIMEOUT = 3600
 
@@ -59,21 +60,44 @@ def call(command: Sequence[str], who: str, *, given: bytes | None = None, cwd: P
     return done.stdout
 
 
+def version(tool: str) -> str:
+    """The first line of what a tool says of itself."""
+    return call([tool, "--version"], tool).decode(errors="replace").splitlines()[0].strip()
+
+
 def _first_line(text: bytes) -> str:
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-    worst = [line for line in lines if "error" in line.lower()]
+    worst = [line for line in lines if "error" in line.lower() or "overflowed" in line]
     return (worst or lines or ["it said nothing"])[0].strip()
 
 
 def run_program(binary: Path, program: Program, x: Array) -> Activity:
-    """Run a program that was built with `SPIKES` on messages `x`, a frame for every step."""
-    messages = as_messages(program.netlist, x)
-    given = as_file(program, messages)
-    return parsed(program, call([str(binary)], "the program", given=given), len(messages))
+    """Run a program that was built with `SPIKES` and -DFRAMES (see `frames_of`) on messages `x`."""
+    parts = [
+        parsed(program, call([str(binary)], "the program", given=as_file(program, some)), len(some))
+        for some in (x[start : start + BATCH] for start in range(0, len(x), BATCH))
+    ]
+    return joined(parts)
+
+
+def joined(parts: Sequence[Activity]) -> Activity:
+    """Runs of some samples each as one."""
+    first = parts[0]
+    outputs = {n: np.concatenate([part.outputs[n] for part in parts]) for n in first.outputs}
+    logits = {n: np.concatenate([part.logits[n] for part in parts]) for n in first.logits}
+    counts = {n: sum((part.counts[n] for part in parts[1:]), first.counts[n]) for n in first.counts}
+    return Activity(outputs, logits, counts, sum(part.samples for part in parts))
+
+
+def frames_of(program: Program, x: Array) -> int:
+    """Frames of one sample in a file: 1 where `x` is held still, (N, C, H, W), else one for every step."""
+    still = np.ndim(as_maps(program.input, program.netlist.time_steps, x)) == 4
+    return 1 if still else program.netlist.time_steps
 
 
 def as_file(program: Program, x: Array) -> bytes:
-    """Messages as main.c reads them."""
+    """Messages as main.c reads them, checked."""
+    as_messages(program.netlist, x)
     return np.ascontiguousarray(x).astype(numpy_type(program.input_type)).tobytes()
 
 
@@ -90,6 +114,8 @@ def parsed(program: Program, printed: bytes, samples: int) -> Activity:
     for line in printed.decode(errors="replace").splitlines():
         if line.startswith("sums"):
             sums.append([int(word) for word in line.split()[1:]])
+        elif line.startswith("measured"):
+            continue
         elif " :" in line:
             head, _, fired = line.rpartition(" :")
             sample, step, name = head.split(" ", 2)

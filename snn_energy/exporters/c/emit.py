@@ -9,7 +9,7 @@ import numpy as np
 
 from snn_energy.exporters.c.layout import Constant
 from snn_energy.exporters.c.names import Names, comment
-from snn_energy.exporters.c.plan import C_TYPES, Plan, Value, signed_type, wider
+from snn_energy.exporters.c.plan import BYTES, C_TYPES, Plan, Value, signed_type, wider
 from snn_energy.exporters.netlist.record import (
     CURRENT_LIMIT,
     SPIKING,
@@ -64,6 +64,7 @@ class Emitter:
         self.constants: list[Constant] = []
         self.kernels: dict[tuple[str, ...], None] = {}
         self.state: list[str] = []
+        self.state_bytes = 0
         self.shapes: list[str] = []
         self.list_size = 0  # channels that a list of spikes must hold
         self.staa = False
@@ -107,6 +108,7 @@ class Emitter:
     def keep(self, node: str, suffix: str, kind: str, size: int, text: str) -> str:
         """An array that lasts from step to step."""
         name = self.names(node, suffix)
+        self.state_bytes += size * BYTES[kind]
         self.state.append(f"static {C_TYPES[kind]} {name}[{size}]; /* {comment(text)} */")
         return name
 

@@ -30,8 +30,9 @@ from snn_energy.exporters.netlist.record import (
     Readout,
     Shape,
     SpikeAttention,
+    width,
 )
-from snn_energy.exporters.netlist.simulate import largest_outputs, message_range
+from snn_energy.exporters.netlist.simulate import Activity, largest_outputs, message_range
 
 C_TYPES = {
     "u8": "uint8_t", "i8": "int8_t", "u16": "uint16_t", "i16": "int16_t", "u32": "uint32_t", "i32": "int32_t",
@@ -83,6 +84,10 @@ class Plan:
         """Steps after which all delay lines stand where they stood."""
         return lcm(*(value.slots for value in self.values.values()))
 
+    def source(self, name: str) -> str:
+        """What feeds a projection, delays followed back."""
+        return self.sources[name][0][1]
+
     def heard(self, name: str) -> float:
         """Bound of the sum of what feeds a node."""
         return sum(self.bounds[edge.source] for edge in self.netlist.inputs_of(name))
@@ -113,6 +118,13 @@ def plan(netlist: Netlist, rates: Mapping[str, float] | None = None) -> Plan:
     _refuse(found)
     engines = {n: _engine(found, n, rates or {}) for n in order if isinstance(netlist.nodes[n], SYNAPSES)}
     return Plan(netlist, order, values, sources, lags, bounds, engines)
+
+
+def rates_of(netlist: Netlist, activity: Activity) -> dict[str, float]:
+    """Share of the messages of each node that were not zero in a run."""
+    total = netlist.time_steps * max(activity.samples, 1)
+    return {name: count.spikes / (width(netlist.nodes[name]) * total)
+            for name, count in activity.counts.items() if name in netlist.nodes}  # fmt: skip
 
 
 def _root(netlist: Netlist, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata, resources
@@ -14,7 +14,7 @@ import numpy as np
 from snn_energy.errors import ConfigError
 from snn_energy.exporters.c.emit import Emitter, Function, Traced, dims, packed
 from snn_energy.exporters.c.kinds import emit_node
-from snn_energy.exporters.c.layout import Constant
+from snn_energy.exporters.c.layout import Constant, numpy_type
 from snn_energy.exporters.c.names import Names, comment, identifiers, quoted
 from snn_energy.exporters.c.plan import BYTES, C_TYPES, Plan, plan
 from snn_energy.exporters.netlist.record import (
@@ -29,7 +29,10 @@ from snn_energy.exporters.netlist.record import (
 from snn_energy.exporters.netlist.simulate import message_range
 from snn_energy.exporters.netlist.staa_lif import sigmoid_table
 
-TEMPLATES = ("network.h", "network.c", "weights.h", "weights.c", "kernels.h", "staa.h", "main.c")
+TEMPLATES = ("network.h", "network.c", "weights.h", "weights.c", "kernels.h", "staa.h", "main.c", "Makefile",
+             "README.md")  # fmt: skip
+BOARDS = ("board.h", "main.c", "cortex_m.c", "cortex-m.ld", "riscv32.c", "riscv32.ld", "boards.mk")
+MCU = tuple(f"mcu/{name}" for name in BOARDS)
 SUM_BITS = 62
 
 
@@ -46,10 +49,20 @@ class Program:
     traced: tuple[Traced, ...]
     input_type: str
     sum_type: str
+    rates: Mapping[str, float]
+    state_bytes: int
 
     @property
     def netlist(self) -> Netlist:
         return self.plan.netlist
+
+    @property
+    def input(self) -> Input:
+        """The netlist's only input."""
+        (name,) = self.netlist.named(Input)
+        node = self.netlist.nodes[name]
+        assert isinstance(node, Input)
+        return node
 
 
 def program(netlist: Netlist, rates: Mapping[str, float] | None = None, *, frames: int = 1) -> Program:
@@ -59,18 +72,19 @@ def program(netlist: Netlist, rates: Mapping[str, float] | None = None, *, frame
     a file, 1 where it is held for every step.  Raises `ConfigError` for what C cannot index or hold.
     """
     decided = plan(netlist, rates)
-    taken = frozenset().union(*(identifiers(_source(name)) for name in TEMPLATES))
+    taken = frozenset().union(*(identifiers(_source(name)) for name in (*TEMPLATES, *MCU)))
     e = Emitter(decided, Names(taken))
     for name in decided.order:
         emit_node(e, name)
         _watch_delayed(e, name)
-    facts = _facts(e, frames)
-    wanted = [n for n in TEMPLATES if n != "staa.h" or e.staa]
+    facts = _facts(e, frames, rates or {})
+    wanted = [n for n in (*TEMPLATES, *MCU) if n != "staa.h" or e.staa]
     files = {name: _render(name, facts) for name in wanted}
     (entry,) = netlist.named(Input)
     return Program(
-        decided, files, tuple(e.constants), tuple(e.traced), decided.values[entry].type, e.sum_type
-    )
+        decided, files, tuple(e.constants), tuple(e.traced), decided.values[entry].type, e.sum_type,
+        dict(rates or {}), facts["static_bytes"],
+    )  # fmt: skip
 
 
 def _watch_delayed(e: Emitter, name: str) -> None:
@@ -85,7 +99,7 @@ def _watch_delayed(e: Emitter, name: str) -> None:
         e.block(value.lag, f"{name} is delayed", [f"if (!{fits})", f"    return wrong({e.number[name]});"])
 
 
-def _facts(e: Emitter, frames: int) -> dict[str, Any]:
+def _facts(e: Emitter, frames: int, rates: Mapping[str, float]) -> dict[str, Any]:
     """What the templates are filled with."""
     netlist, values = e.plan.netlist, e.plan.values
     (entry,) = netlist.named(Input)
@@ -105,6 +119,16 @@ def _facts(e: Emitter, frames: int) -> dict[str, Any]:
         "inputs": values[entry].size,
         "input_shape": dims(values[entry].shape),
         "input_type": C_TYPES[values[entry].type],
+        "low": low,
+        "high": high,
+        "scale": repr(float(node.scale)),
+        "numpy_type": str(numpy_type(values[entry].type)),
+        "constant_bytes": _bytes(e.constants),
+        "static_bytes": _static(e, needed),
+        "engines": [
+            (n, engine, f"{rates[e.plan.source(n)]:.1%}" if e.plan.source(n) in rates else "not measured")
+            for n, engine in e.plan.engines.items()
+        ],
         "messages": f"{low} to {high}, clip(round(sample * {node.scale!r}))",
         "outputs": e.outputs,
         "readouts": len(readouts),
@@ -181,6 +205,13 @@ def _scratch(e: Emitter, needed: Mapping[str, int]) -> list[str]:
     return lines
 
 
+def _static(e: Emitter, needed: Mapping[str, int]) -> int:
+    """Bytes of state and buffers."""
+    index = 2 if e.list_size < 1 << 16 else 4
+    buffers = sum(size * BYTES[kind] for kind, size in needed.items())
+    return e.state_bytes + buffers + e.list_size * index + e.outputs * BYTES[e.sum_type]
+
+
 def _readout_line(e: Emitter, name: str) -> str:
     node = e.plan.netlist.nodes[name]
     assert isinstance(node, Readout)
@@ -213,9 +244,18 @@ def _logit(e: Emitter, name: str) -> dict[str, Any]:
     return {"sign": sign, "shift": shift, "bias": array}
 
 
+def constant_bytes(program: Program) -> int:
+    """Bytes of flash that the constants take."""
+    return _bytes(program.constants)
+
+
 def static_bytes(program: Program) -> int:
-    """Bytes of the constants."""
-    return sum(c.size * BYTES[c.type] for c in program.constants)
+    """Bytes of RAM that state and buffers take."""
+    return program.state_bytes
+
+
+def _bytes(constants: Iterable[Constant]) -> int:
+    return sum(c.size * BYTES[c.type] for c in constants)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,208 @@
+"""`--target c`: the netlist of a network as C source, held against the integer simulator spike for spike.
+
+On this machine it is built as strictly as compilers allow, with sanitizers and with a second compiler; on
+request it is built for microcontrollers and run under QEMU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from snn_energy.errors import ConfigError, MissingTool
+from snn_energy.exporters.c.build import (
+    SANITIZED,
+    SPIKES,
+    STRICT,
+    as_file,
+    compile_folder,
+    compiler,
+    frames_of,
+    run_program,
+    version,
+)
+from snn_energy.exporters.c.plan import rates_of
+from snn_energy.exporters.c.write import Program, constant_bytes, program, static_bytes
+from snn_energy.exporters.chip import export as chip
+from snn_energy.exporters.kept_samples import KEPT
+from snn_energy.exporters.mcu.boards import board, run_board
+from snn_energy.exporters.mcu.parts import BoardPart, BoardRun, BuildCheck, CPart, EngineChoice, fit
+from snn_energy.exporters.netlist.files import load
+from snn_energy.exporters.netlist.record import Array
+from snn_energy.exporters.netlist.simulate import Activity, simulate
+from snn_energy.exporters.verification import Verification
+from snn_energy.files import atomic_write, write_text
+
+SAMPLES_BINARY = "samples.bin"
+BOARD_SAMPLES = 4
+
+
+def export_c(
+    model: nn.Module,
+    out: Path,
+    x: Any,
+    y: Any = None,
+    *,
+    bits: int = 8,
+    mcu: str | Iterable[str] = (),
+    mcu_samples: int = BOARD_SAMPLES,
+    stock_processes: bool | None = None,
+    calibration: Any = None,
+    layout: str | None = None,
+    output: int | str | None = None,
+) -> Verification:
+    """Write the C program into `out`, and verify it: simulator against de-quantized PyTorch, C against the
+    simulator, both on all of `x`, and each board of `mcu` on the first `mcu_samples`.
+
+    Samples and calibration are those of `chip.export.build`.  Raises `UnsupportedOp`; `ConfigError` for what
+    32-bit indices cannot reach; `VerificationError` where a spike differs; `MissingTool` without the tools of
+    a board.  Without a C compiler the source is written and the record says that it was not run.
+    """
+    boards = (mcu,) if isinstance(mcu, str) else tuple(mcu)
+    for name in boards:
+        board(name)
+    if mcu_samples < 1:
+        raise ConfigError(f"mcu_samples = {mcu_samples}: must be at least 1")
+    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}
+    built = chip.build(model, x, y, **options, layout=layout, output=output)
+    messages = built.samples["x"]
+    frames = 1 if messages.ndim == 4 else built.netlist.time_steps
+    written = program(built.netlist, rates_of(built.netlist, built.activity), frames=frames)
+    chip.write_netlist(built, out)
+    write_folder(written, out, messages)
+    verdict = built.verdict.with_parts(host_part(written, out, messages, built.activity))
+    some = messages[:mcu_samples]
+    runs = []
+    for name in boards:
+        wanted = _first(built.activity, len(some))
+        run, got = run_board(name, out, written, some, wanted)
+        held(written, some, wanted, got, name).require()
+        runs.append(run)
+    return dataclasses.replace(verdict.with_parts(board_part(written, tuple(runs))), target="c")
+
+
+def _first(activity: Activity, samples: int) -> Activity:
+    """What a run gave for its first samples; no counts."""
+    outputs = {name: array[:samples] for name, array in activity.outputs.items()}
+    logits = {name: array[:samples] for name, array in activity.logits.items()}
+    return Activity(outputs, logits, {}, samples)
+
+
+def write_folder(written: Program, out: Path, messages: Array) -> None:
+    """The sources, a README with their sizes, and the samples that a board or a reader can run."""
+    for name, text in written.files.items():
+        write_text(out / name, text)
+    with atomic_write(out / SAMPLES_BINARY) as temporary:
+        temporary.write_bytes(as_file(written, messages[:KEPT]))
+
+
+def host_part(written: Program, folder: Path, messages: Array, wanted: Activity) -> CPart:
+    """Every build of this machine on all samples.  Raises `VerificationError` where a spike differs."""
+    note, builds = "", []
+    try:
+        compilers = _compilers()
+    except MissingTool as error:
+        compilers, note = [], f"not run: {error}"
+    for cc, extra in compilers:
+        builds.append(_checked(written, folder, messages, wanted, cc, (*STRICT, *extra))[0])
+    engines = tuple(
+        EngineChoice(n, engine, round(written.rates.get(written.plan.source(n), 0.0), 6))
+        for n, engine in written.plan.engines.items()
+    )
+    return CPart(
+        tuple(builds),
+        constant_bytes(written),
+        static_bytes(written),
+        engines,
+        event_share(written, wanted),
+        note,
+    )
+
+
+def _compilers() -> list[tuple[str, tuple[str, ...]]]:
+    """Compilers to build with, and the flags that each adds: the usual one twice, and clang."""
+    first = compiler()
+    found: list[tuple[str, tuple[str, ...]]] = [(first, ()), (first, SANITIZED)]
+    try:
+        second = compiler("clang")
+    except MissingTool:
+        return found
+    return found if second == first else [*found, (second, ())]
+
+
+def _checked(
+    written: Program, folder: Path, messages: Array, wanted: Activity, cc: str, flags: tuple[str, ...]
+) -> tuple[BuildCheck, Activity]:
+    """One build on all samples.  Raises `VerificationError` at the first spike that differs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        frames = f"-DFRAMES={frames_of(written, messages)}"
+        binary = compile_folder(folder, Path(scratch, "network"), cc=cc, flags=(*flags, *SPIKES, frames))
+        got = run_program(binary, written, messages)
+    ran = held(written, messages, wanted, got, f"{Path(cc).name} {' '.join(flags)}").require()
+    compared = sum(check.compared for check in ran.neurons)
+    return BuildCheck(version(cc), " ".join(flags), len(messages), compared, ran.mismatches), got
+
+
+def held(
+    written: Program, messages: Array, wanted: Activity, got: Activity, form: str, y: Any = None
+) -> Verification:
+    """The verdict on a run of the program, held against the integer simulator."""
+    return chip.again(
+        written.netlist, wanted, got, messages, y, target="c", form=form, held_against="integer simulator"
+    )
+
+
+def event_share(written: Program, activity: Activity) -> float:
+    """Of all synaptic events, the share that event-driven projections and attention compute."""
+    events = {n: c.synaptic_events for n, c in activity.counts.items() if c.synaptic_events}
+    dense = sum(count for n, count in events.items() if written.plan.engines.get(n) == "dense")
+    return 1.0 - dense / max(sum(events.values()), 1)
+
+
+def board_part(written: Program, runs: tuple[BoardRun, ...]) -> BoardPart:
+    """What the boards measured, and which parts hold the program; without a board, the network alone."""
+    constants, static = constant_bytes(written), static_bytes(written)
+    flash = {run.board: run.flash for run in runs}
+    ram = {run.board: run.ram + run.stack for run in runs}
+    note = "" if runs else "constants, state and buffers only: no board was asked for code and stack"
+    return BoardPart(runs, fit(flash, ram, (constants, static)), note)
+
+
+def verify_dir(
+    folder: str | Path,
+    x: Any = None,
+    y: Any = None,
+    *,
+    runtime: str = "c",
+    mcu_samples: int = BOARD_SAMPLES,
+) -> Verification:
+    """Verify an exported folder again.
+
+    `runtime`: `c` holds the program, built as at the export, against the integer simulator; a board's name
+    does so under QEMU; `simulator` holds the simulator against the de-quantized graph in PyTorch.
+    """
+    folder = Path(folder)
+    if runtime == "simulator":
+        return dataclasses.replace(chip.verify_dir(folder, x, y), target="c")
+    if runtime != "c":
+        board(runtime)
+    netlist = load(folder)
+    x, y = chip.own_samples(folder, x, y)
+    messages = chip.messages_of(folder, netlist, x)
+    if runtime != "c":
+        messages, y = messages[:mcu_samples], None if y is None else y[:mcu_samples]
+    wanted = simulate(netlist, messages)
+    written = program(netlist)
+    part: BoardPart | None = None
+    if runtime == "c":
+        _, got = _checked(written, folder, messages, wanted, compiler(), STRICT)
+    else:
+        run, got = run_board(runtime, folder, written, messages, wanted)
+        part = board_part(written, (run,))
+    verdict = held(written, messages, wanted, got, runtime, y)
+    return verdict.with_parts(part) if part else verdict
