@@ -79,7 +79,7 @@ def program(netlist: Netlist, rates: Mapping[str, float] | None = None, *, frame
         _watch_delayed(e, name)
     facts = _facts(e, frames, rates or {})
     wanted = [n for n in (*TEMPLATES, *MCU) if n != "staa.h" or e.staa]
-    files = {name: _render(name, facts) for name in wanted}
+    files = {name: render(name, facts) for name in wanted}
     (entry,) = netlist.named(Input)
     return Program(
         decided, files, tuple(e.constants), tuple(e.traced), decided.values[entry].type, e.sum_type,
@@ -274,7 +274,8 @@ def _source(name: str) -> str:
     )
 
 
-def _render(name: str, facts: Mapping[str, Any]) -> str:
+def render(name: str, facts: Mapping[str, Any]) -> str:
+    """A template filled with `facts`, no line with blanks at its end, no two empty lines."""
     text: str = _environment().get_template(name).render(facts)
     lines = (line.rstrip() for line in text.splitlines())
     tidy: list[str] = []
