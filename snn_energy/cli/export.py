@@ -23,7 +23,12 @@ from snn_energy.files import try_folder
 LavaPython = Annotated[
     Path | None, typer.Option("--python", help="lava: the Python of a Lava environment (make lava-env).")
 ]
-
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", help="netlist, lava: what runs the netlist: c, numpy; by default whichever pays."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an export that lies in the folder.")]
 RequireFit = Annotated[
     str | None,
@@ -72,6 +77,7 @@ def export(
         int | None,
         typer.Option("--mcu-samples", help="c: samples that a microcontroller runs; 4 by default."),
     ] = None,
+    engine: Engine = None,
     python: LavaPython = None,
     overwrite: Overwrite = False,
     require_fit: RequireFit = None,
@@ -115,6 +121,7 @@ def export(
         sanafe_samples=sanafe_samples,
         mcu=mcu,
         mcu_samples=mcu_samples,
+        engine=engine,
         python=python,
     )
     if "class_names" in options_of(target):
@@ -147,6 +154,7 @@ def verify(
             "c: c (default), simulator, cortex-m4, cortex-m7, riscv32.",
         ),
     ] = None,
+    engine: Engine = None,
     python: LavaPython = None,
 ) -> None:
     """Verify an exported folder again, on the samples it keeps or on others."""
@@ -166,7 +174,7 @@ def verify(
             frames=remembered.get("frames"),
         )
         x, y = chosen.images.batch(slice(None))
-    verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
+    verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python, engine=engine))
     typer.echo(verdict.require().summary())
 
 

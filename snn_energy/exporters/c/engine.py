@@ -6,9 +6,10 @@ register is met again by the simulator itself, which then says where.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,14 @@ from snn_energy.exporters.netlist.record import (
     StaaLif,
     width,
 )
-from snn_energy.exporters.netlist.simulate import Activity, Counts, as_maps, as_messages, simulate
+from snn_energy.exporters.netlist.simulate import Activity, Counts, Simulator, as_maps, as_messages, simulate
 from snn_energy.exporters.netlist.synapses import copies, fan_out
 
 ENGINES = ("auto", "c", "numpy")
 WORTH = 256
 """Samples from which `auto` builds C: fewer are done before a compiler is."""
-FAST = ("-std=c11", "-O3", "-march=native", "-shared", "-fPIC", "-DNETWORK_TRACED")
+FAST = ("-std=c11", "-O2", "-ftree-vectorize", "-march=native", "-shared", "-fPIC", "-DNETWORK_TRACED")
+"""Not -O3: GCC 12's unroll-and-jam takes five times as long over the loops of a projection."""
 
 
 class _Wishes(ctypes.Structure):
@@ -50,18 +52,20 @@ class _Wishes(ctypes.Structure):
     )
 
 
-def simulated(netlist: Netlist, x: Array, engine: str = "auto", **options: Any) -> Activity:
-    """`simulate(netlist, x, **options)` by the engine named: `c`, `numpy`, or `auto`.
+@contextlib.contextmanager
+def simulator(netlist: Netlist, engine: str = "auto", samples: int = 0) -> Iterator[Callable[..., Activity]]:
+    """A function that does what `simulate(netlist, …)` does, by the engine named: `c`, `numpy`, or `auto`.
 
     `auto` takes C for `WORTH` samples or more where there is a compiler.  Raises `ConfigError` for another
     name, `MissingTool` for `c` without a compiler.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r}: must be one of {', '.join(ENGINES)}")
-    if engine == "numpy" or (engine == "auto" and (len(x) < WORTH or not _can_build())):
-        return simulate(netlist, x, **options)
+    if engine == "numpy" or (engine == "auto" and (samples < WORTH or not _can_build())):
+        yield Simulator(netlist).run
+        return
     with Engine(netlist) as fast:
-        return fast.run(x, **options)
+        yield fast.run
 
 
 def _can_build() -> bool:
@@ -81,6 +85,11 @@ class Engine:
     def __init__(self, netlist: Netlist, rates: Mapping[str, float] | None = None) -> None:
         self.program: Program = program(netlist, rates)
         self.netlist = netlist
+        self._fan_outs = {
+            name: fan_out(node).reshape(-1) * copies(netlist, name)
+            for name, node in netlist.nodes.items()
+            if isinstance(node, SYNAPSES)
+        }
         self._folder = tempfile.TemporaryDirectory(prefix="snn-energy-")
         try:
             self._run = self._built(Path(self._folder.name))
@@ -223,9 +232,8 @@ class Engine:
             case _ if isinstance(node, SPIKING):
                 return Counts(int(met[name].sum()), width(node) * steps)
             case _ if isinstance(node, SYNAPSES):
-                source = self.program.plan.source(name)
-                events = fan_out(node).reshape(-1) * copies(self.netlist, name)
-                return Counts(synaptic_events=int(met[source].reshape(-1) @ events))
+                sent = met[self.program.plan.source(name)].reshape(-1)
+                return Counts(synaptic_events=int(sent @ self._fan_outs[name]))
             case _:
                 return Counts()
 

@@ -29,6 +29,7 @@ from snn_energy.exporters.c.build import (
 from snn_energy.exporters.c.plan import rates_of
 from snn_energy.exporters.c.write import Program, constant_bytes, program, static_bytes
 from snn_energy.exporters.chip import export as chip
+from snn_energy.exporters.chip.stream import CHUNK
 from snn_energy.exporters.kept_samples import KEPT
 from snn_energy.exporters.mcu.boards import board, run_board
 from snn_energy.exporters.mcu.parts import BoardPart, BoardRun, BuildCheck, CPart, EngineChoice, fit
@@ -68,7 +69,12 @@ def export_c(
         board(name)
     if mcu_samples < 1:
         raise ConfigError(f"mcu_samples = {mcu_samples}: must be at least 1")
-    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}
+    options = {
+        "bits": bits,
+        "stock_processes": stock_processes,
+        "calibration": calibration,
+        "engine": "numpy",
+    }
     built = chip.build(model, x, y, **options, layout=layout, output=output)
     messages = built.samples["x"]
     frames = 1 if messages.ndim == 4 else built.netlist.time_steps
@@ -101,27 +107,42 @@ def write_folder(written: Program, out: Path, messages: Array) -> None:
         temporary.write_bytes(as_file(written, messages[:KEPT]))
 
 
-def host_part(written: Program, folder: Path, messages: Array, wanted: Activity) -> CPart:
-    """Every build of this machine on all samples.  Raises `VerificationError` where a spike differs."""
-    note, builds = "", []
-    try:
-        compilers = _compilers()
-    except MissingTool as error:
-        compilers, note = [], f"not run: {error}"
-    for cc, extra in compilers:
-        builds.append(_checked(written, folder, messages, wanted, cc, (*STRICT, *extra))[0])
+def host_part(written: Program, folder: Path, messages: Array, seen: Activity) -> CPart:
+    """Every build of this machine on all samples; `seen`: the simulator's run, spikes of the first at least.
+
+    Raises `VerificationError` at the first spike that differs.
+    """
+    note, builds = "", {}
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            builds = _builds(written, folder, messages, Path(scratch))
+        except MissingTool as error:
+            note = f"the program was not run: {error}"
+        checks = [BuildCheck(*label, 0, 0, 0) for label in builds]
+        for start in range(0, len(messages) if builds else 0, CHUNK):
+            some = messages[start : start + CHUNK]
+            wanted = _first(seen, len(some)) if start == 0 else simulate(written.netlist, some)
+            for i, binary in enumerate(builds.values()):
+                got = run_program(binary, written, some)
+                ran = held(written, some, wanted, got, checks[i].compiler).require()
+                checks[i] = checks[i].more(len(some), sum(c.compared for c in ran.neurons), ran.mismatches)
     engines = tuple(
         EngineChoice(n, engine, round(written.rates.get(written.plan.source(n), 0.0), 6))
         for n, engine in written.plan.engines.items()
     )
-    return CPart(
-        tuple(builds),
-        constant_bytes(written),
-        static_bytes(written),
-        engines,
-        event_share(written, wanted),
-        note,
-    )
+    sizes = constant_bytes(written), static_bytes(written)
+    return CPart(tuple(checks), *sizes, engines, event_share(written, seen), note)
+
+
+def _builds(written: Program, folder: Path, messages: Array, place: Path) -> dict[tuple[str, str], Path]:
+    """(compiler, flags) -> the program that it made of the folder."""
+    made: dict[tuple[str, str], Path] = {}
+    frames = f"-DFRAMES={frames_of(written, messages)}"
+    for number, (cc, extra) in enumerate(_compilers()):
+        flags = (*STRICT, *extra)
+        binary = compile_folder(folder, place / f"network{number}", cc=cc, flags=(*flags, *SPIKES, frames))
+        made[version(cc), " ".join(flags)] = binary
+    return made
 
 
 def _compilers() -> list[tuple[str, tuple[str, ...]]]:
@@ -135,17 +156,11 @@ def _compilers() -> list[tuple[str, tuple[str, ...]]]:
     return found if second == first else [*found, (second, ())]
 
 
-def _checked(
-    written: Program, folder: Path, messages: Array, wanted: Activity, cc: str, flags: tuple[str, ...]
-) -> tuple[BuildCheck, Activity]:
-    """One build on all samples.  Raises `VerificationError` at the first spike that differs."""
+def _run(written: Program, folder: Path, messages: Array) -> Activity:
+    """The program in `folder`, built by this machine's compiler."""
     with tempfile.TemporaryDirectory() as scratch:
-        frames = f"-DFRAMES={frames_of(written, messages)}"
-        binary = compile_folder(folder, Path(scratch, "network"), cc=cc, flags=(*flags, *SPIKES, frames))
-        got = run_program(binary, written, messages)
-    ran = held(written, messages, wanted, got, f"{Path(cc).name} {' '.join(flags)}").require()
-    compared = sum(check.compared for check in ran.neurons)
-    return BuildCheck(version(cc), " ".join(flags), len(messages), compared, ran.mismatches), got
+        flags = (*STRICT, *SPIKES, f"-DFRAMES={frames_of(written, messages)}")
+        return run_program(compile_folder(folder, Path(scratch, "network"), flags=flags), written, messages)
 
 
 def held(
@@ -200,7 +215,7 @@ def verify_dir(
     written = program(netlist)
     part: BoardPart | None = None
     if runtime == "c":
-        _, got = _checked(written, folder, messages, wanted, compiler(), STRICT)
+        got = _run(written, folder, messages)
     else:
         run, got = run_board(runtime, folder, written, messages, wanted)
         part = board_part(written, (run,))

@@ -23,6 +23,16 @@ class BuildCheck:
     compared: int
     mismatches: int
 
+    def more(self, samples: int, compared: int, mismatches: int) -> BuildCheck:
+        """The same build after further samples."""
+        return BuildCheck(
+            self.compiler,
+            self.flags,
+            self.samples + samples,
+            self.compared + compared,
+            self.mismatches + mismatches,
+        )
+
 
 @dataclass(frozen=True)
 class EngineChoice:

@@ -10,8 +10,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Inlined, so that the sizes of every call are constants to the compiler. */
 #ifndef KERNEL
+#ifdef __GNUC__
+#define KERNEL static inline __attribute__((always_inline))
+#else
 #define KERNEL static inline
+#endif
 #endif
 
 #define CURRENT_LIMIT 131072  /* |current| into a neuron stays below: 24 bits with 6 of fraction */
