@@ -70,7 +70,7 @@ def show(
         if ran := verdict.part(SanafePart):
             figures = f"{ran.joules_per_inference * 1e6:.4g} µJ and {ran.seconds_per_inference * 1e6:.4g} µs"
             typer.echo(f"{ran.architecture}: {figures} per inference; {ran.error}")
-        for line in _c_lines(verdict.part(CPart), boards):
+        for line in c_lines(verdict.part(CPart), boards):
             typer.echo(line)
         typer.echo(str(folder))
         if answers:
@@ -84,20 +84,21 @@ def show(
             require(answers, require_fit)
 
 
-def _c_lines(part: CPart | None, boards: BoardPart | None) -> Iterator[str]:
+def c_lines(part: CPart | None, boards: BoardPart | None) -> Iterator[str]:
     """The C program's builds and sizes, microcontrollers, and which parts hold it."""
-    if part is None or boards is None:
-        return
-    for build in part.builds:
+    for build in part.builds if part else ():
         equal = f"{build.compared - build.mismatches:,} of {build.compared:,} spikes equal"
         yield f"{build.compiler} {build.flags}: {equal} on {build.samples} samples"
-    if part.note:
+    if part and part.note:
         yield part.note
-    yield (
-        f"constants {part.constant_bytes:,} B, state and buffers {part.static_bytes:,} B; "
-        f"{part.event_share:.1%} of the synaptic events are event-driven"
-    )
-    yield from map(str, boards.runs)
+    if part:
+        sizes = f"constants {part.constant_bytes:,} B, state and buffers {part.static_bytes:,} B"
+        yield f"{sizes}; {part.event_share:.1%} of the synaptic events are event-driven"
+    if boards is None:
+        return
+    for run in boards.runs:
+        yield str(run)
+        yield run.answers()
     for found in boards.fits:
         yield str(found)
     if boards.note:

@@ -158,6 +158,8 @@ def verify(
     python: LavaPython = None,
 ) -> None:
     """Verify an exported folder again, on the samples it keeps or on others."""
+    from snn_energy.cli.answers import c_lines
+    from snn_energy.exporters.mcu.parts import BoardPart, CPart
     from snn_energy.exporters.targets import verify as run
     from snn_energy.exporters.verification import check_files
     from snn_energy.samples import choose_samples
@@ -176,6 +178,8 @@ def verify(
         x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python, engine=engine))
     typer.echo(verdict.require().summary())
+    for line in c_lines(verdict.part(CPart), verdict.part(BoardPart)):
+        typer.echo(line)
 
 
 def _declared(target: str, declared: dict[str, Any], loaded: Loaded) -> dict[str, Any]:

@@ -86,9 +86,7 @@ def test_verify_again(exported: tuple[Path, dict], runtime: str) -> None:
     assert done.returncode == 0 and "identical" in done.stdout, done.stderr
 
 
-def test_a_changed_source_is_refused(
-    exported: tuple[Path, dict], tmp_path: Path
-) -> None:
+def test_a_changed_source_is_refused(exported: tuple[Path, dict], tmp_path: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(exported[0], out)
     (out / "network.c").write_text((out / "network.c").read_text() + "\n")

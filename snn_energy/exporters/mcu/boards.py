@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +80,16 @@ def board(name: str) -> Board:
 
 
 def run_board(
-    name: str, folder: Path, program: Program, x: Array, wanted: Activity
+    name: str,
+    folder: Path,
+    program: Program,
+    x: Array,
+    wanted: Activity,
+    pytorch: Sequence[int] = (),
 ) -> tuple[BoardRun, Activity]:
     """Build the sources in `folder` for a board, run them on messages `x`, and hold them against `wanted`.
 
-    Two builds run: one prints every spike, one is measured.  Returns also what it computed.  Raises
+    `pytorch`: the classes that PyTorch gives.  Two builds run: one prints every spike, one is measured.  Returns also what it computed.  Raises
     `DoesNotFit` where the emulated board's memory is too small.
     """
     found = board(name)
@@ -111,6 +117,8 @@ def run_board(
         most_instructions=int(taken.max()),
         step=found.step,
         counted=found.counted,
+        classes=tuple(map(int, got.predictions())) if len(got.logits) == 1 else (),
+        pytorch=tuple(map(int, pytorch)),
     )
     return run, got
 

@@ -29,6 +29,7 @@ from snn_energy.exporters.c.build import (
 from snn_energy.exporters.c.plan import rates_of
 from snn_energy.exporters.c.write import Program, constant_bytes, program, static_bytes
 from snn_energy.exporters.chip import export as chip
+from snn_energy.exporters.chip.reference import reference
 from snn_energy.exporters.chip.stream import CHUNK
 from snn_energy.exporters.kept_samples import KEPT
 from snn_energy.exporters.mcu.boards import board, run_board
@@ -36,8 +37,10 @@ from snn_energy.exporters.mcu.parts import BoardPart, BoardRun, BuildCheck, CPar
 from snn_energy.exporters.netlist.files import load
 from snn_energy.exporters.netlist.record import Array
 from snn_energy.exporters.netlist.simulate import Activity, simulate
+from snn_energy.exporters.network import samples_first
 from snn_energy.exporters.verification import Verification
 from snn_energy.files import atomic_write, write_text
+from snn_energy.graph.graph import Graph
 
 SAMPLES_BINARY = "samples.bin"
 BOARD_SAMPLES = 4
@@ -83,13 +86,22 @@ def export_c(
     write_folder(written, out, messages)
     verdict = built.verdict.with_parts(host_part(written, out, messages, built.activity))
     some = messages[:mcu_samples]
+    pytorch = (
+        _classes(built.lowering.dequantized, written, built.samples["real"], len(some)) if boards else ()
+    )
     runs = []
     for name in boards:
         wanted = _first(built.activity, len(some))
-        run, got = run_board(name, out, written, some, wanted)
+        run, got = run_board(name, out, written, some, wanted, pytorch)
         held(written, some, wanted, got, name).require()
         runs.append(run)
     return dataclasses.replace(verdict.with_parts(board_part(written, tuple(runs))), target="c")
+
+
+def _classes(graph: Graph, written: Program, x: Array, samples: int) -> tuple[int, ...]:
+    """What the de-quantized network answers in PyTorch to the first samples, as the network takes them."""
+    first = samples_first(x, graph)[:samples]
+    return tuple(map(int, reference(graph, written.netlist, first).predictions()))
 
 
 def _first(activity: Activity, samples: int) -> Activity:
@@ -217,7 +229,8 @@ def verify_dir(
     if runtime == "c":
         got = _run(written, folder, messages)
     else:
-        run, got = run_board(runtime, folder, written, messages, wanted)
+        pytorch = _classes(Graph.load(folder / chip.GRAPH_FILE), written, x, len(messages))
+        run, got = run_board(runtime, folder, written, messages, wanted, pytorch)
         part = board_part(written, (run,))
     verdict = held(written, messages, wanted, got, runtime, y)
     return verdict.with_parts(part) if part else verdict

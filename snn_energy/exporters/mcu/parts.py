@@ -80,7 +80,8 @@ class BoardRun:
     """One microcontroller under QEMU.
 
     `flash`, `ram`: bytes of the program, from `size`; `stack`: most that an inference took, painted;
-    `instructions`: of one inference, mean and most over the samples, counted in steps of `step`.
+    `instructions`: of one inference, mean and most over the samples, counted in steps of `step`; `classes`: its
+    answers, `pytorch`: those of the de-quantized network in PyTorch.
     """
 
     board: str
@@ -96,6 +97,8 @@ class BoardRun:
     most_instructions: int
     step: int
     counted: str
+    classes: tuple[int, ...] = ()
+    pytorch: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         equal = (
@@ -103,6 +106,12 @@ class BoardRun:
         )
         memory = f"flash {kilobytes(self.flash)}, RAM {kilobytes(self.ram)} and {self.stack:,} B of stack"
         return f"{self.board}: {equal}; {memory}; {self.instructions:,.0f} instructions per inference"
+
+    def answers(self) -> str:
+        """Its classes beside PyTorch's."""
+        said, wanted = (" ".join(map(str, which)) for which in (self.classes, self.pytorch))
+        equal = sum(a == b for a, b in zip(self.classes, self.pytorch, strict=True))
+        return f"{self.board} answers {said}; PyTorch {wanted}: {equal} of {len(self.classes)} equal"
 
 
 @dataclass(frozen=True)
