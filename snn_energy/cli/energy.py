@@ -59,9 +59,9 @@ def _names(what: str) -> list[tuple[str, str]]:
         names = [(name, entry.summary) for name, entry in sorted(ZOO.items())]
         return names + [(name, f"the official name of {ours}") for name, ours in sorted(ZOO.aliases.items())]
     if what == "recipes":
-        from snn_energy.training.recipe import list_recipes
+        from snn_energy.training.recipe import about_recipe, list_recipes
 
-        return [(name, "") for name in list_recipes()]
+        return [(name, str(about_recipe(name))) for name in list_recipes()]
     if what == "data":
         from snn_energy.data import describe_data
 
