@@ -58,7 +58,8 @@ INSIDE_EXPORTERS = {
     "folder": {"verification"},
     "netlist": {"verification"},
     "lowering": {"netlist"},
-    "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
+    "c": {"netlist"},  # C source of a netlist, built and run: also the simulator's fast engine
+    "chip": {"c", "lowering", "netlist", "verification", "kept_samples", "network"},
     "equations": {"verification"},
     "in_time": {"verification"},
     "network": {"equations"},
@@ -66,12 +67,13 @@ INSIDE_EXPORTERS = {
     "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
+    "mcu": {"c", "chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     # runtimes by name only, when one is asked for
     "targets": {"verification", "kept_samples", "folder", "in_time", "equations", "network"},
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-NETLIST_FILES = ("exporters/netlist", "exporters/verification.py", "exporters/kept_samples.py",
+NETLIST_FILES = ("exporters/netlist", "exporters/c", "exporters/mcu/parts.py", "exporters/verification.py", "exporters/kept_samples.py",
                  *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
                                                             "pack", "parts")))  # fmt: skip
 WITHOUT_TORCH = (

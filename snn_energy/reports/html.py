@@ -8,8 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_energy.exporters.mcu.parts import BoardRun, Fit
 from snn_energy.exporters.verification import read_verification
 from snn_energy.files import write_text
+from snn_energy.records import record_from
 from snn_energy.reports import figures
 
 if TYPE_CHECKING:
@@ -107,11 +109,25 @@ def _verification(folder: Path) -> dict[str, Any]:
             f"{ran['seconds_per_inference'] * 1e6:.4g} µs"
         )
         facts["how far SANA-FE is from the chip"] = ran["error"]
+    facts |= _in_c(parts)
     if "chip_energy" in parts:
         chip = parts["chip_energy"]
         beside = "".join(f", without {what}" for what in chip["unpriced"])
         facts[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9) + beside
     return {"folder": str(folder), "facts": facts}
+
+
+def _in_c(parts: dict[str, Any]) -> dict[str, str]:
+    """The C program: how it was built, what microcontrollers measured, which parts hold it."""
+    facts = {}
+    for build in parts.get("c", {}).get("builds", ()):
+        equal = f"{build['compared'] - build['mismatches']:,} of {build['compared']:,} spikes equal"
+        facts[f"C by {build['compiler']} {build['flags']}"] = equal
+    boards = parts.get("microcontrollers", {})
+    runs = [record_from(BoardRun, run, "microcontrollers") for run in boards.get("runs", ())]
+    fits = [record_from(Fit, found, "microcontrollers") for found in boards.get("fits", ())]
+    facts |= {f"C on {run.board} in QEMU": f"{run}; {run.answers()}" for run in runs}
+    return facts | {f"memory of {found.title}": str(found) for found in fits}
 
 
 def _answer(answer: dict[str, Any]) -> str:
