@@ -19,11 +19,13 @@ from snn_energy.cli import (
     listing,
     profile,
     report,
+    sweep,
     train,
 )
 from snn_energy.cli.examples import EXIT_CODES, epilog
 from snn_energy.cli.guard import guarded
 from snn_energy.cli.options import with_quiet
+from snn_energy.cli.out import echo
 from snn_energy.reading import limits
 
 app = typer.Typer(
@@ -39,7 +41,7 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"snn-energy {__version__}")
+        echo(f"snn-energy {__version__}")
         raise typer.Exit
 
 
@@ -69,6 +71,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": export.export,
     "verify": export.verify,
     "train": train.train,
+    "sweep": sweep.sweep,
     "reproduce": energy.reproduce,
     "audit": energy.audit,
     "list": listing.list_names,

@@ -31,7 +31,7 @@ def demo(
     """
     try_folder(out)
     checkpoint = RECIPE
-    if train or importlib.util.find_spec("snn_energy.packaged") is None:
+    if train:
         _step("Train", "train", RECIPE, "--out", out / "run")
         checkpoint = str(out / "run" / "best.pth")
     _step("Profile", "profile", checkpoint, "--out", out / "profile", "--overwrite")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from snn_energy.cli.out import echo
 from snn_energy.errors import ConfigError
 
 
@@ -18,7 +19,7 @@ def reproduce(
     from snn_energy.energy.reproduce import reproduce as recompute
     from snn_energy.reports.tables import render, reproduction_table
 
-    typer.echo(render(reproduction_table(recompute(table)), format).rstrip())
+    echo(render(reproduction_table(recompute(table)), format).rstrip())
 
 
 def audit(
@@ -37,6 +38,4 @@ def audit(
 
     if json and markdown:
         raise ConfigError("--json and --markdown: one output at a time")
-    typer.echo(
-        render_audit(find(table, costs), "json" if json else "markdown" if markdown else "text").rstrip()
-    )
+    echo(render_audit(find(table, costs), "json" if json else "markdown" if markdown else "text").rstrip())

@@ -6,9 +6,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (
         ("snn-energy train digits-statten --out run", "minutes, on one core"),
         ("snn-energy train digits-statten --out run6 epochs=20 T=6 chunk_size=3", "the recipe, changed"),
+        ("snn-energy train --resume --out run", "go on where it stopped"),
         ("snn-energy train fashion-statten", "from apt's dataset-fashion-mnist"),
     ),
+    "sweep": (
+        ("snn-energy sweep digits-statten lr=0.003,0.01 T=2,4 epochs=3", "all four; accuracy beside energy"),
+        ("snn-energy sweep digits-statten lr=0.001..0.1 T=2,4 --trials 20", "drawn by Optuna"),
+    ),
     "profile": (
+        ("snn-energy profile digits-statten", "a trained network that comes with the package"),
         ("snn-energy profile run/best.pth", "on the checkpoint's own data set"),
         (
             "snn-energy profile checkpoint-0.pth.tar --input samples.npz --out p",

@@ -13,7 +13,7 @@ from snn_energy.cli.waiting import import_torch
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.text import plain
 
-WHAT = ("models", "recipes", "data", "conventions", "costs", "targets")
+WHAT = ("models", "trained", "recipes", "data", "conventions", "costs", "targets")
 WITH_TORCH = ("models",)
 NAMES = 28
 """Columns for names, unless a longer one is listed."""
@@ -28,7 +28,7 @@ def list_names(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print {what: {name: words}}.")] = False,
 ) -> None:
-    """List models, recipes, data sets, conventions, costs and export targets."""
+    """List models, trained networks, recipes, data sets, conventions, costs and export targets."""
     if what is not None and what not in WHAT:
         if pattern is None and any(mark in what for mark in "*?["):
             what, pattern = None, what
@@ -73,10 +73,14 @@ def names(what: str) -> dict[str, str]:
 
         found = {name: entry.summary for name, entry in sorted(ZOO.items())}
         return found | {name: f"the official name of {ours}" for name, ours in sorted(ZOO.aliases.items())}
-    if what == "recipes":
-        from snn_energy.training.recipe import list_recipes
+    if what == "trained":
+        from snn_energy.packaged import packaged
 
-        return dict.fromkeys(list_recipes(), "")
+        return {name: trained.words for name, trained in packaged().items()}
+    if what == "recipes":
+        from snn_energy.training.recipe import about_recipe, list_recipes
+
+        return {name: str(about_recipe(name)) for name in list_recipes()}
     if what == "data":
         from snn_energy.data import describe_data
 

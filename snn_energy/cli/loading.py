@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from snn_energy.cli.options import prints_aside
+from snn_energy.cli.out import echo
 from snn_energy.cli.waiting import waiting
 from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
+from snn_energy.packaged import checkpoint_path
 from snn_energy.values import parse_settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite:
     """
     from snn_energy.own import names_own
 
+    path = None if path is None else checkpoint_path(path)
     overrides = dict(overrides)
     settings = parse_settings(overrides.pop("settings", ()))
     weights_key = overrides.pop("weights_key", None)
@@ -97,7 +98,7 @@ def _load_ours(
     told = read_yaml(overrides["config"], beside=overrides).notes if "config" in overrides else ()
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     history = tuple(dict(row) for row in getattr(stored, "history", ()))
     return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()), history=history)
 

@@ -9,15 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snn_energy.training.loop import Result, Step, train
+    from snn_energy.training.loop import Result, train
     from snn_energy.training.recipe import Recipe, list_recipes, load_recipe
+    from snn_energy.training.run import Step
 
 __all__ = ["Recipe", "Result", "Step", "list_recipes", "load_recipe", "train"]
 
 _HOME = {
     "Recipe": "recipe",
     "Result": "loop",
-    "Step": "loop",
+    "Step": "run",
     "list_recipes": "recipe",
     "load_recipe": "recipe",
     "train": "loop",

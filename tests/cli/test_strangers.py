@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import unicodedata
+from pathlib import Path
 from unittest.mock import patch
 
 from hypothesis import given, settings
@@ -82,6 +83,12 @@ def test_echo_and_json(words: str) -> None:
     with patch.object(sys, "stdout", io.StringIO()) as stream:
         out.echo_json({words: [words]})
         assert harmless(stream.getvalue()) and json.loads(stream.getvalue()) == {words: [words]}
+
+
+def test_commands_print_by_the_one_way_out() -> None:
+    for path in Path(out.__file__).parent.glob("*.py"):
+        found = re.findall(r"typer\.echo\(|^\s*print\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not found or path.name == "out.py", f"{path.name}: print with cli.out.echo, which escapes"
 
 
 def test_the_csv_is_what_pandas_writes() -> None:
