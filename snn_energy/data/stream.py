@@ -168,7 +168,7 @@ def seeded(seed: int, *, devices: bool = True) -> Iterator[None]:
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     random.seed(seed)
     try:
         yield
