@@ -86,31 +86,23 @@ def main() -> None:
         got = engine.run(messages)
         for n, a in activity.outputs.items():
             assert np.array_equal(a, got.outputs[n]), n
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options = ort.SessionOptions(); options.intra_op_num_threads = 1; options.log_severity_level = 3
         graph = capture(model, torch.as_tensor(x[:2]))
-        session = ort.InferenceSession(
-            build(graph, "multi-step").SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(build(graph, "multi-step").SerializeToString(), options, providers=["CPUExecutionProvider"])
         feed = session.get_inputs()[0].name
         runs: dict[str, Callable[[int], Any]] = {
-            "c": lambda i: engine.run(messages[i : i + 1], probes=()),
-            "numpy": lambda i: simulator.run(messages[i : i + 1], probes=()),
-            "ort": lambda i: session.run(None, {feed: x[i : i + 1]}),
-            "eager": lambda i: model(torch.as_tensor(x[i : i + 1])),
+            "c": lambda i: engine.run(messages[i:i+1], probes=()),
+            "numpy": lambda i: simulator.run(messages[i:i+1], probes=()),
+            "ort": lambda i: session.run(None, {feed: x[i:i+1]}),
+            "eager": lambda i: model(torch.as_tensor(x[i:i+1])),
         }
         times: dict[str, list[float]] = {n: [] for n in runs}
         with torch.no_grad():
             for r in range(args.rounds + 3):
                 for n, run in runs.items():
-                    t = time.perf_counter()
-                    run(r % len(x))
-                    times[n].append((time.perf_counter() - t) * 1e3)
+                    t = time.perf_counter(); run(r % len(x)); times[n].append((time.perf_counter() - t) * 1e3)
         med = {n: float(np.median(v[3:])) for n, v in times.items()}
-        t = time.perf_counter()
-        engine.run(messages, probes=())
-        batch = (time.perf_counter() - t) / len(x) * 1e3
+        t = time.perf_counter(); engine.run(messages, probes=()); batch = (time.perf_counter() - t) / len(x) * 1e3
         print(name, med, {n: m / med["c"] for n, m in med.items()}, "c in one call", batch)
 
 
