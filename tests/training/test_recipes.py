@@ -175,7 +175,8 @@ def test_the_page_has_the_table_of_the_recipes() -> None:
     root = Path(__file__).parents[2]
     script: dict = {"__name__": "script", "__file__": str(root / "scripts" / "write_recipe_table")}
     exec((root / "scripts" / "write_recipe_table").read_text(encoding="utf-8"), script)
-    assert script["table"]() in (root / "docs" / "recipes.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert script["table"]() in page, "run scripts/write_recipe_table"
 
 
 @pytest.mark.parametrize("frames", [False, True])
