@@ -21,10 +21,10 @@ from forks import FORKS, in_a_child, same
 from PIL import Image
 from torch import nn
 
-from snn_energy import safe_load as saving
 from snn_energy.checkpoints import read_checkpoint
 from snn_energy.errors import CheckpointError, ConfigError, FileError, Interrupted, SnnEnergyError
 from snn_energy.safe_load import safe_load
+from snn_energy.safe_load import save as saving
 from snn_energy.training import Recipe, Step, run, train
 from snn_energy.training.folder import BEST, LAST, LOCK, LOG, RECIPE, STATE, claimed, newest
 from snn_energy.training.recipe import recipe_from_dict
