@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn_energy.cli.official import official_recipe, with_official_flags
 from snn_energy.cli.options import Device
 from snn_energy.errors import ConfigError, Interrupted, SnnEnergyError
 from snn_energy.files import try_folder
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
+@with_official_flags
 def train(
+    official: dict[str, Any],
     recipe: Annotated[
         str | None,
         typer.Argument(
@@ -61,7 +64,9 @@ def train(
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it: give one of them")
     with joined(device) as (group, _), _spoken_once(group.rank):
-        loaded, folder = group.each(lambda: _what(recipe, tuple(overrides or ()), out, resume))
+        loaded, folder = group.each(
+            lambda: _what(recipe, tuple(overrides or ()), out, resume, official, quiet=not group.first)
+        )
         group.each(lambda: try_folder(folder))
         with _bars(loaded, quiet=not group.first) as (on_step, on_epoch):
             result = run(
@@ -80,13 +85,21 @@ def train(
 
 
 def _what(
-    recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: bool
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    official: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> tuple[Recipe, Path]:
     """What is to be trained, and where: of a run that is there, what it began as."""
     from snn_energy.training.folder import STATE, newest
     from snn_energy.training.loop import recipe_in
     from snn_energy.training.recipe import list_recipes, load_recipe
 
+    if (told := official_recipe(recipe, overrides, official, quiet=quiet)) is not None:
+        return told, out or RUNS / told.name
     if recipe is None:
         if not resume:
             raise ConfigError("give a recipe (snn-energy list recipes), or --resume to go on with a run")
@@ -142,15 +155,15 @@ def _bars(
         epoch = bars.add_task("starting", total=None, scores="")
 
         def on_step(step: Step) -> None:
-            steps = step.total // recipe.epochs
+            steps = step.total // recipe.total_epochs
             scores = f"loss {step.loss:.3f} train {step.accuracy:.2%}"
             bars.update(whole, completed=step.done, total=step.total)
             done = step.done - (step.epoch - 1) * steps
-            label = f"epoch {step.epoch}/{recipe.epochs}"
+            label = f"epoch {step.epoch}/{recipe.total_epochs}"
             bars.update(epoch, completed=done, total=steps, description=label, scores=scores)
 
         def on_epoch(row: Mapping[str, float]) -> None:
-            console.print(_line(row, recipe.epochs), highlight=False, soft_wrap=True)
+            console.print(_line(row, recipe.total_epochs), highlight=False, soft_wrap=True)
 
         yield on_step, on_epoch
 

@@ -17,9 +17,8 @@ import torch
 
 from snn_energy.errors import CheckpointError
 from snn_energy.reading import one_line, parse_json
+from snn_energy.safe_load.save import HEADER, WEIGHTS
 from snn_energy.safe_load.screen import screen
-
-HEADER, WEIGHTS = "snn_energy", "state_dict"
 
 
 def safe_load(path: Path) -> Any:
@@ -59,7 +58,7 @@ def beginning(path: Path) -> bytes:
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
-    """The tensors of a file in Hugging Face's format; of ours, all that `write_safetensors` was given."""
+    """The tensors of a file in Hugging Face's format; of ours, all that `safe_save` was given."""
     from safetensors import SafetensorError, safe_open
 
     try:

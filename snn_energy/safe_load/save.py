@@ -1,4 +1,4 @@
-"""Writing files of weights that `load` reads: whole, of plain types."""
+"""Writing what `load` reads: tensors and plain values, in torch's format or as safetensors."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ import torch
 from snn_energy.errors import CheckpointError
 from snn_energy.files import atomic_write
 from snn_energy.reading import one_line
-from snn_energy.safe_load.load import HEADER, WEIGHTS
+
+HEADER, WEIGHTS = "snn_energy", "state_dict"
+"""Of a safetensors file: the key in its metadata for everything but the tensors, and what these are."""
 
 
 def safe_save(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write `content` to `path` whole or not at all, so that `safe_load` reads it, also after a power cut.
 
-    A path that ends in .safetensors gives a file in that format.  Raises `CheckpointError` for a value that
-    cannot be saved, `FileError` for what the system refuses.
+    A path that ends in .safetensors gives a file in that format.
+
+    Raises `CheckpointError` for a value of no plain type, `FileError` for what the system refuses.
     """
     stored = {key: plain(value, key) for key, value in content.items()}
-    with atomic_write(path) as temporary:
-        if temporary.suffix == ".safetensors":
-            write_safetensors(temporary, stored)
-            return
-        with temporary.open("wb") as stream:
-            sink = _Sink(stream)
-            try:
-                torch.save(stored, sink)  # type: ignore[arg-type]
-            except RuntimeError:
-                if sink.error is None:
-                    raise
-                raise sink.error from None  # of which PyTorch's writer makes one without a reason
-            stream.flush()
-            os.fsync(stream.fileno())
+    if Path(path).suffix == ".safetensors":
+        with atomic_write(path) as temporary:
+            _write_safetensors(temporary, stored)
+        return
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        sink = _Sink(stream)
+        try:
+            torch.save(stored, sink)  # type: ignore[arg-type]
+        except RuntimeError:
+            if sink.error is None:
+                raise
+            raise sink.error from None  # of which PyTorch's writer makes one without a reason
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 class _Sink:
@@ -54,6 +57,25 @@ class _Sink:
         except OSError as error:
             self.error = error
             raise
+
+
+def _write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content`, whose only tensors are its "state_dict", in Hugging Face's format.
+
+    Everything else becomes JSON in the metadata, under "snn_energy", where it is not None.  Raises
+    `CheckpointError` for what JSON cannot hold, such as an optimizer's state.
+    """
+    from safetensors.torch import save_file
+
+    rest = {key: value for key, value in content.items() if key != WEIGHTS and value is not None}
+    for key, value in rest.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            where = f"cannot save {key} in a .safetensors file"
+            raise CheckpointError(f"{where}: {one_line(error)}; a .pth file holds it") from None
+    tensors = {name: value.detach().clone().contiguous() for name, value in content[WEIGHTS].items()}
+    save_file(tensors, path, metadata={HEADER: json.dumps(rest)})
 
 
 def plain(value: Any, where: str) -> Any:
@@ -77,22 +99,3 @@ def plain(value: Any, where: str) -> Any:
     if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
         return value.item()
     raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")
-
-
-def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content`, whose only tensors are its "state_dict", in Hugging Face's format.
-
-    Everything else becomes JSON in the metadata, under "snn_energy", where it is not None.  Raises
-    `CheckpointError` for what JSON cannot hold, such as an optimizer's state.
-    """
-    from safetensors.torch import save_file
-
-    rest = {key: value for key, value in content.items() if key != WEIGHTS and value is not None}
-    for key, value in rest.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            where = f"cannot save {key} in a .safetensors file"
-            raise CheckpointError(f"{where}: {one_line(error)}; a .pth file holds it") from None
-    tensors = {name: value.detach().clone().contiguous() for name, value in content[WEIGHTS].items()}
-    save_file(tensors, path, metadata={HEADER: json.dumps(rest)})

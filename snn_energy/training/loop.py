@@ -26,6 +26,7 @@ from snn_energy.training.recipe import Recipe
 from snn_energy.training.run import APART, Run, Step
 from snn_energy.training.scores import check_fit
 from snn_energy.training.state import check_same, read_state, recipe_of
+from snn_energy.training.vary import varied
 from snn_energy.training.watch import Stopped, Watch
 
 EVERY = "10m"
@@ -121,7 +122,8 @@ def _new_run(
 def recipe_data(recipe: Recipe, steps: int | None) -> Data:
     """What a recipe trains on; event data with as many frames as its network has steps."""
     workers = None if recipe.workers < 0 else recipe.workers
-    return load_data(recipe.data, val_fraction=recipe.val_fraction, frames=steps, workers=workers)
+    data = load_data(recipe.data, val_fraction=recipe.val_fraction, frames=steps, workers=workers)
+    return varied(data, recipe)
 
 
 def initial_model(recipe: Recipe) -> nn.Module:
@@ -188,7 +190,7 @@ class _Session:
         """All epochs that are left."""
         run = self.run
         try:
-            while run.at.epoch <= run.recipe.epochs:
+            while run.at.epoch <= run.recipe.total_epochs:
                 run.epoch(self.watch, self.save, self._told)
                 self._finish_epoch()
         except Stopped:
@@ -196,8 +198,8 @@ class _Session:
             at, path = run.at, shlex.quote(str(self.folder.path))
             step = run.updates - (at.epoch - 1) * run.steps
             raise Interrupted(
-                f"interrupted in epoch {at.epoch} of {run.recipe.epochs} after step {step} of {run.steps}; "
-                f"nothing is lost: snn-energy train --resume {path}"
+                f"interrupted in epoch {at.epoch} of {run.recipe.total_epochs} after step {step} of "
+                f"{run.steps}; nothing is lost: snn-energy train --resume {path}"
             ) from None
         best = self.best
         by = run.chosen_by.removesuffix("_accuracy")

@@ -18,7 +18,7 @@ from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.training.augment import augment
 from snn_energy.training.diverged import first_nonfinite, nonfinite_weights
 from snn_energy.training.losses import Loss, Penalty, make_loss, make_penalties, right_answers
-from snn_energy.training.optim import make_optimizer, make_schedule
+from snn_energy.training.optim import batches_per_epoch, clip_gradients, make_optimizer, make_schedule
 from snn_energy.training.processes import Group
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import evaluate
@@ -98,7 +98,9 @@ class Run:
             self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.quantization = quantization(recipe, model, data.train)
         self.refreshed = self._weights()
-        self.batches = math.ceil(len(data.train) / (recipe.batch_size * group.size))
+        self.batches = batches_per_epoch(recipe, len(data.train), group.size)
+        self.samples = min(len(data.train), self.batches * recipe.batch_size * group.size)  # of an epoch
+        self.classes = getattr(model.config, "num_classes", None) or len(data.class_names)
         self.steps = math.ceil(self.batches / recipe.accumulate)
         self.optimizer = make_optimizer(recipe, model)
         self.schedule = make_schedule(recipe, self.optimizer, self.steps)
@@ -146,7 +148,7 @@ class Run:
 
     def measure(self, best: float, watch: Watch) -> dict[str, float]:
         """Accuracy on the part by which epochs are compared; if above `best`, on the test part, too."""
-        size, group = self.recipe.batch_size * 4, self.group
+        size, group = self.recipe.val_batch_size or self.recipe.batch_size * 4, self.group
         check = watch.check if group.size == 1 else None  # together they stop between steps only
         self._one_network()
         network = self.result
@@ -182,7 +184,7 @@ class Run:
             stop, due = self.batch(x, y, watch)
             if at.batch % self.recipe.accumulate and at.batch < self.batches:
                 continue
-            total = self.steps * self.recipe.epochs
+            total = self.steps * self.recipe.total_epochs
             mean, accuracy = at.loss / at.seen, at.right / at.seen
             on_step(Step(at.epoch, self.updates, total, mean, accuracy, self.test_accuracy))
             if stop or (watch.stop and self.group.size == 1):
@@ -215,7 +217,7 @@ class Run:
         for number, (x, y) in enumerate(batches):
             if number == 0 and at.batch:
                 self.generator.set_state(now)  # the order was drawn anew, what came after it goes on
-            yield augment(x, y, self.recipe, self.varying)
+            yield augment(x, y, self.recipe, self.varying, epoch=at.epoch - 1, classes=self.classes)
 
     def batch(self, x: torch.Tensor, y: torch.Tensor, watch: Watch) -> tuple[bool, bool]:
         """Forward and backward of one batch and, after the last of a step, the step.
@@ -224,9 +226,9 @@ class Run:
         """
         at, recipe, group = self.at, self.recipe, self.group
         whole = recipe.batch_size * group.size
-        count = min(whole, len(self.data.train) - at.batch * whole)  # samples in all processes
+        count = min(whole, self.samples - at.batch * whole)  # samples in all processes
         first = at.batch - at.batch % recipe.accumulate  # the step's first batch
-        of_step = min(whole * recipe.accumulate, len(self.data.train) - first * whole)
+        of_step = min(whole * recipe.accumulate, self.samples - first * whole)
         mine = group.share(count)
         last = (at.batch + 1) % recipe.accumulate == 0 or at.batch + 1 == self.batches
         if at.batch == first:
@@ -253,7 +255,7 @@ class Run:
     def _update(self) -> None:
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+            clip_gradients(self.recipe, self.model.parameters())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
