@@ -39,7 +39,7 @@ def show(
     from snn_energy.exporters.chip.answer import require_fit as require
     from snn_energy.exporters.chip.answer import table
     from snn_energy.exporters.chip.export import MAPPING_PAGE
-    from snn_energy.exporters.chip.parts import MappingPart
+    from snn_energy.exporters.chip.parts import ChipEnergyPart, MappingPart
     from snn_energy.exporters.sanafe.export import SanafePart
 
     mapping = verdict.part(MappingPart)
@@ -52,6 +52,9 @@ def show(
         typer.echo(verdict.summary())
         for who, share in verdict.accuracy.items():
             typer.echo(f"accuracy ({who}): {share:.2%}")
+        if chip := verdict.part(ChipEnergyPart):
+            beside = "".join(f", without {what}" for what in chip.unpriced)
+            typer.echo(f"chip energy ({chip.label}): {chip.total_mj * 1e3:.4g} µJ per inference{beside}")
         if ran := verdict.part(SanafePart):
             figures = f"{ran.joules_per_inference * 1e6:.4g} µJ and {ran.seconds_per_inference * 1e6:.4g} µs"
             typer.echo(f"{ran.architecture}: {figures} per inference; {ran.error}")
