@@ -71,8 +71,8 @@ class Reader(ProductReader):
         ):
             self.refuse(
                 node,
-                "a mask over the scores of an attention, between steps: a chip computes a step before it knows "
-                "the next (decoupled: temporal=false), or export to onnx",
+                "a mask over the scores of an attention, between steps: a chip computes a step before it "
+                "has the next (decoupled: temporal=false), or export to onnx",
             )
 
     def finish(self, node: n.Node) -> None:
