@@ -58,6 +58,11 @@ _OURS = {
     "netlist": Target(
         "chip.export:export_netlist", "chip.export:verify_dir", "that netlist alone, run in the simulator"
     ),
+    "c": Target(
+        "mcu.export:export_c",
+        "mcu.export:verify_dir",
+        "C11 of integers, run here and on microcontrollers in QEMU",
+    ),
     "sanafe": Target(
         "sanafe.export:export_sanafe",
         "sanafe.export:verify_dir",
