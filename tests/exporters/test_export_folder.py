@@ -72,6 +72,20 @@ def test_the_chips_answers_are_read_from_the_folder_alone(tmp_path: Path) -> Non
         chip_cards(tmp_path / "nothing")
 
 
+def test_a_list_of_files_that_is_not_the_one_written_is_refused(tmp_path: Path) -> None:
+    snn_energy.export(net(), "onnx", tmp_path, x=X)
+    record = json.loads((tmp_path / "verification.json").read_text())
+    files = record["files"]
+    shorter = {name: entry for name, entry in files.items() if name != "graph.npz"}
+    other = files | {"graph.npz": {**files["graph.npz"], "sha256": "0" * 64}}
+    for changed, words in (({}, "is empty"), (shorter, "was changed"), (other, "was changed")):
+        (tmp_path / "verification.json").write_text(json.dumps(record | {"files": changed}))
+        with pytest.raises(DataError, match=f"its list of files {words}: export again"):
+            snn_energy.verify(tmp_path)
+    (tmp_path / "verification.json").write_text(json.dumps(record))
+    assert snn_energy.verify(tmp_path).ok
+
+
 def test_what_another_target_left_goes_with_it(tmp_path: Path) -> None:
     snn_energy.export(net(), "netlist", tmp_path, x=X)
     snn_energy.export(net(), "onnx", tmp_path, x=X, overwrite=True)
