@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +19,13 @@ from torch import nn
 
 from snn_energy import weights
 from snn_energy.errors import CheckpointError, ConfigError, suggest
-from snn_energy.files import atomic_write
 from snn_energy.models import official, releases
 from snn_energy.models.flags import flag_of
 from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
 from snn_energy.own import fit_weights, load_own, names_own, with_way_out
-from snn_energy.safe_load import beginning, plain, safe_load
+from snn_energy.packaged import checkpoint_path
+from snn_energy.safe_load import beginning, numbers_of, safe_load, safe_save
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -53,6 +53,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     class_names: list[str] | None = None
     training_state: dict[str, Any] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     graph: dict[str, Any] | None = None  # of a NIR file, as `models.nir.read_nir` gives it
@@ -69,6 +70,8 @@ def load(
 ) -> nn.Module:
     """The model that a checkpoint holds, in evaluation mode, with its configuration as `.config`.
 
+    `path` may be the name of a packaged network (`snn-energy list trained`), if there is no such file.
+
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
     `ema` takes the averaged weights, `weights_key` those at a dotted path in the file.  A NIR file gives a
@@ -80,7 +83,7 @@ def load(
     Warns of what was inferred or not as stored; raises `CheckpointError`, and `ConfigError` for code that
     builds no network.
     """
-    wanted = overrides.get("model")
+    wanted, path = overrides.get("model"), checkpoint_path(path)
     if isinstance(wanted, nn.Module):
         model, notes = wanted.eval(), fit_weights(wanted, path, weights_key)
     elif names_own(wanted):
@@ -111,7 +114,7 @@ def read_checkpoint(
 
     `weights_key`: the dotted path to the weights in the file, which are then taken for a bare state dict.
     """
-    path = Path(path)
+    path = checkpoint_path(path)
     if is_nir(path, beginning(path)):
         return _read_nir(path, ema, allow_nonfinite)
     content = safe_load(path)
@@ -171,11 +174,14 @@ def save_checkpoint(
     optimizer: Mapping[str, Any] | None = None,
     class_names: list[str] | None = None,
     training_state: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, float]] = (),
 ) -> None:
     """Write `model` (registry name `name`, configuration `model.config`) whole or not at all.
 
     `recipe` is a dataclass or dict, `optimizer` a state dict; everything must be tensors and plain types, so
-    that the file reads back without running anything.  Raises `CheckpointError` for a value that is not.
+    that the file reads back without running anything.  A path that ends in .safetensors gives a file in that
+    format, which holds no optimizer.  `history`: a row of numbers per epoch of the training so far, under the
+    names of log.csv (docs/training.md).  Raises `CheckpointError` for a value that cannot be saved.
     """
     if name not in ZOO:
         raise CheckpointError(f"cannot save model {name!r}: not a registered name; {suggest(name, ZOO)}")
@@ -191,10 +197,9 @@ def save_checkpoint(
         "optimizer": optimizer,
         "class_names": class_names,
         "training_state": training_state,
+        "history": list(history),
     }
-    stored = {key: plain(value, key) for key, value in content.items()}
-    with atomic_write(path) as temporary:
-        torch.save(stored, temporary)
+    safe_save(path, content)
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -218,6 +223,7 @@ def _read_ours(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
             raise CheckpointError(f"{path}: '{key}' must be a {kind.__name__} or None")
     metrics = content.get("metrics")
     extras["metrics"] = dict(metrics) if isinstance(metrics, Mapping) else {}
+    extras["history"] = numbers_of(content.get("history"))
     return Checkpoint(path, "ours", model, config, state, **extras)
 
 

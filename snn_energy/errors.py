@@ -12,6 +12,7 @@
     ├── BoundExceeded        a profile that does not keep the bounds of `snn-energy check`
     ├── FileError            what the operating system refused: a path, a disk, a permission (an `OSError`)
     ├── Interrupted          Ctrl-C, or not enough memory: the work was given up
+    ├── MissingTool          a compiler or an emulator that is not installed
     └── MissingDependency    an optional package that is not installed
 
 A message is one line: what was wrong, the value, what would be right.  The command line prints it
@@ -97,6 +98,13 @@ class MissingDependency(SnnEnergyError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'snn-energy[{extra}]'")
+
+
+class MissingTool(SnnEnergyError):
+    """A program of the system, a compiler or an emulator, that is not installed."""
+
+    def __init__(self, tool: str, package: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {tool}: apt-get install {package} (Debian, Ubuntu)")
 
 
 def suggest(value: str, known: Iterable[str]) -> str:

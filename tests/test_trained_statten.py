@@ -11,7 +11,7 @@ from trained_statten import ACCURACY, TRAINED, TUNED
 from snn_energy.checkpoints import load, read_checkpoint
 from snn_energy.data import load_data
 from snn_energy.profiling import record_spikes
-from snn_energy.training.loop import evaluate
+from snn_energy.training.scores import evaluate
 
 
 @pytest.mark.parametrize("path", [TRAINED, TUNED], ids=lambda path: path.stem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from snn_energy import __version__
-from snn_energy.cli import check, diff, energy, evaluate, export, profile, report, train
+from snn_energy.cli import check, diff, energy, evaluate, export, profile, report, sweep, train
 from snn_energy.cli.guard import guarded
 from snn_energy.reading import limits
 
@@ -42,6 +42,7 @@ def main(
 
 for command in (
     train.train,
+    sweep.sweep,
     profile.profile,
     evaluate.evaluate,
     export.export,

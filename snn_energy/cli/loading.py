@@ -14,6 +14,7 @@ from snn_energy.cli.options import prints_aside
 from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
+from snn_energy.packaged import checkpoint_path
 from snn_energy.values import parse_settings
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite:
     """
     from snn_energy.own import names_own
 
+    path = None if path is None else checkpoint_path(path)
     overrides = dict(overrides)
     settings = parse_settings(overrides.pop("settings", ()))
     weights_key = overrides.pop("weights_key", None)
@@ -97,7 +99,7 @@ def _load_ours(
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
         typer.echo(f"note: {note}", err=True)
-    history = tuple(dict(row) for row in getattr(stored, "history", ()))
+    history = tuple(dict(row) for row in stored.history)
     return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()), history=history)
 
 

@@ -25,7 +25,7 @@ from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.labels import class_scores
 from snn_energy.profiling.neurons import facts_of, named_neurons, resting
 from snn_energy.profiling.settle import settle
-from snn_energy.profiling.spikes import sample_first_in, stacked
+from snn_energy.profiling.spikes import sample_first_neurons, stacked
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def sample_maps(
         contract = settle(rest, batch, declared)
         found = named_neurons(model)
         facts = {path: fact for path, module in found.items() if (fact := facts_of(module)) is not None}
-        first = sample_first_in(rest, contract, batch, facts)
+        first = sample_first_neurons(rest, contract, batch, facts)
         rest.fresh()
         recorded: dict[str, list[torch.Tensor]] = {}
         with torch.enable_grad(), _surrogates(found.values()), _recording(found, facts, recorded):

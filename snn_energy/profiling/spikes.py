@@ -45,7 +45,7 @@ def record_spikes(
         contract = settle(rest, batch, declared)
         found = named_neurons(model)
         facts = {path: facts for path, module in found.items() if (facts := facts_of(module)) is not None}
-        sample_first = sample_first_in(rest, contract, batch, facts)
+        sample_first = sample_first_neurons(rest, contract, batch, facts)
         handles = [
             module.register_forward_hook(_keep(recorded, path, facts[path])) for path, module in found.items()
         ]
@@ -64,7 +64,9 @@ def record_spikes(
     )
 
 
-def sample_first_in(rest: Rest, contract: Contract, batch: Batch, facts: Mapping[str, Neuron]) -> set[str]:
+def sample_first_neurons(
+    rest: Rest, contract: Contract, batch: Batch, facts: Mapping[str, Neuron]
+) -> set[str]:
     """Neurons that put out (B, T, …), of those that do not say: as many samples as steps hide it, one less
     shows it."""
     samples, steps = contract.layout_of(batch).batch, contract.steps

@@ -10,6 +10,7 @@ from typing import Any
 from snn_energy.errors import DataError, SnnEnergyError
 from snn_energy.exporters.chip.mapping import CoreUse
 from snn_energy.exporters.chip.parts import ChipAnswer, MappingPart
+from snn_energy.exporters.mcu.parts import BoardRun, Fit
 from snn_energy.exporters.verification import read_verification
 from snn_energy.reading import read_json
 from snn_energy.records import record_from
@@ -141,11 +142,25 @@ def _ran(parts: Mapping[str, Any]) -> dict[str, str]:
         said[f"energy {where}"] = picojoules(ran["joules_per_inference"] * 1e12)
         said[f"latency {where}"] = f"{ran['seconds_per_inference'] * 1e6:.4g} µs"
         said["how far SANA-FE is from the chip"] = ran["error"]
+    said |= _in_c(parts)
     if "chip_energy" in parts:
         chip = parts["chip_energy"]
         beside = "".join(f", without {what}" for what in chip["unpriced"])
         said[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9) + beside
     return said
+
+
+def _in_c(parts: Mapping[str, Any]) -> dict[str, str]:
+    """The C program: how it was built, what microcontrollers measured, which parts hold it."""
+    said = {}
+    for build in parts.get("c", {}).get("builds", ()):
+        equal = f"{build['compared'] - build['mismatches']:,} of {build['compared']:,} spikes equal"
+        said[f"C by {build['compiler']} {build['flags']}"] = equal
+    boards = parts.get("microcontrollers", {})
+    runs = [record_from(BoardRun, run, "microcontrollers") for run in boards.get("runs", ())]
+    fits = [record_from(Fit, found, "microcontrollers") for found in boards.get("fits", ())]
+    said |= {f"C on {run.board} in QEMU": f"{run}; {run.answers()}" for run in runs}
+    return said | {f"memory of {found.title}": str(found) for found in fits}
 
 
 def _answers(parts: Mapping[str, Any], path: Path) -> tuple[ChipAnswer, ...]:

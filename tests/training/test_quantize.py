@@ -21,9 +21,9 @@ from snn_energy.exporters.lowering.grids import WHOLE
 from snn_energy.exporters.lowering.lower import Lowering
 from snn_energy.models.neurons import LIF, reset
 from snn_energy.training import load_recipe, train
-from snn_energy.training.loop import evaluate
 from snn_energy.training.quantize import Quantization
 from snn_energy.training.recipe import recipe_from_dict
+from snn_energy.training.scores import evaluate
 
 TINY = ("embed_dims=16", "num_heads=2", "depths=1", "T=2")
 

@@ -7,11 +7,8 @@ which the official STAtten trainer stores, is let through, and only while a file
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import os
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,9 @@ from typing import Any
 import torch
 
 from snn_energy.errors import CheckpointError
+from snn_energy.reading import one_line, parse_json
+from snn_energy.safe_load.save import HEADER, WEIGHTS
+from snn_energy.safe_load.screen import screen
 
 
 def safe_load(path: Path) -> Any:
@@ -30,11 +30,10 @@ def safe_load(path: Path) -> Any:
     start = beginning(path)
     if path.suffix == ".safetensors":
         return _safetensors(path)
+    screen(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
-            if start.startswith(b"PK"):
-                _check_sums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything inside the unpickler
         raise CheckpointError(f"{path}: {_explain(error, start)}") from None
@@ -58,37 +57,22 @@ def beginning(path: Path) -> bytes:
     return start
 
 
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file in Hugging Face's format, which holds nothing else."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of a file in Hugging Face's format; of ours, all that `safe_save` was given."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: is not a safetensors file ({' '.join(str(error).split())})") from None
-
-
-def _check_sums(path: Path) -> None:
-    """Raise `BadZipFile` where a record differs from its checksum, which `torch.load` does not look at.
-
-    An archive without a single right sum was written without sums (`set_crc32_options(False)`) and passes.
-    """
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        damaged = [record.filename for record in records if not _is_whole(archive, record)]
-    if damaged and len(damaged) < len(records):
-        raise zipfile.BadZipFile(damaged[0])
-
-
-def _is_whole(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(record) as stream:
-            while stream.read(1 << 20):
-                pass
-    except zipfile.BadZipFile:
-        return False
-    return True
+        raise CheckpointError(f"{path}: is not a safetensors file ({one_line(error)})") from None
+    if HEADER not in metadata:
+        return tensors
+    told = parse_json(metadata[HEADER], f"{path}: {HEADER} in its metadata", CheckpointError)
+    if not isinstance(told, dict) or set(told) & {WEIGHTS}:
+        raise CheckpointError(f"{path}: {HEADER} in its metadata must be a JSON object without {WEIGHTS}")
+    return {**told, WEIGHTS: tensors}
 
 
 def _explain(error: Exception, start: bytes) -> str:
@@ -111,24 +95,12 @@ def _explain(error: Exception, start: bytes) -> str:
     return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
 
 
-def plain(value: Any, where: str) -> Any:
-    """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts.
-
-    Raises `CheckpointError`, naming `where`, for a value that is of no such type.
-    """
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {plain(k, where): plain(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        items = [plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
-        return value.item()
-    raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")
+def numbers_of(rows: Any) -> list[dict[str, float]]:
+    """The numbers, by name, in each of a list of tables that a file holds; nothing of what is no list."""
+    if not isinstance(rows, list):
+        return []
+    return [
+        {str(k): v for k, v in row.items() if isinstance(v, int | float)}
+        for row in rows
+        if isinstance(row, Mapping)
+    ]
