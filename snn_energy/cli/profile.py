@@ -23,7 +23,7 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
-from snn_energy.cli.origin import origin
+from snn_energy.cli.origin import Fingerprint, origin
 from snn_energy.errors import ConfigError
 from snn_energy.files import try_folder, write_text
 from snn_energy.text import csv_cell, plain
@@ -94,10 +94,11 @@ def profile(
         allow_nonfinite=allow_nonfinite,
         input_kind=input_kind,
     )
+    passed = Fingerprint(chosen.axis)
     with running(loaded), progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             loaded.model,
-            chosen.batches(batch_size),
+            passed.passing(chosen.batches(batch_size)),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
             input_kind="events" if input_kind == "events" else "",
@@ -116,7 +117,7 @@ def profile(
         environment={
             **measured.environment,
             **loaded.origin,
-            **origin(choose_device(device), input_file, loaded.recipe),
+            **origin(choose_device(device), passed, input_file, loaded.recipe),
         },
         history=loaded.history,
     )
