@@ -18,7 +18,7 @@ from test_pieces import exported, with_mapping
 
 from snn_energy.energy import conventions, cost_tables, estimate
 from snn_energy.energy.analysis import break_even, compare_with_twin, sensitivity
-from snn_energy.profiling.profile import Profile
+from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.reports import report
 from snn_energy.reports.compare import Side, compare_page, lines, ratio, ratio_words
 from snn_energy.reports.embed import embedded_convention
@@ -357,3 +357,35 @@ def test_the_comparison_is_as_accessible_and_as_narrow(browser: Browser, compare
     assert browser.axe() == []
     assert browser.wider_than(PHONE) == []
     assert browser.run("return document.documentElement.scrollWidth") <= PHONE
+
+
+LONG = "stage." * 40 + "x" * 90
+ODD = {
+    "nothing": Profile((), samples=1, time_steps=1),
+    "silent": Profile((OpRow("lif", "lif", neuron_cmp=8, output_elements=8),), samples=1, time_steps=1),
+    "uncounted": Profile((OpRow("", "uncounted", note="</script><b>erfinv"),), samples=3, time_steps=2),
+    "long": Profile(
+        tuple(
+            OpRow(f"{LONG}.{i}", "lif", block=LONG, neuron_cmp=40, output_elements=40,
+                  output_nonzero=40, output_nonzero_by_step=(1,) * 40, note=LONG)
+            for i in range(3)
+        ),
+        samples=1, time_steps=40, model=LONG, data=LONG, config={LONG: LONG}, uncalled=(LONG,),
+        environment={"command": LONG, LONG: LONG}, notes=(LONG,), contract=LONG, aliases={LONG: LONG},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_networks_have_a_page_too(browser: Browser, tmp_path: Path, name: str) -> None:
+    """No rows, no energy, nothing counted, names that never end: no message, nothing beyond the screen."""
+    page = report(ODD[name], tmp_path / "odd.html")
+    browser.open(page, width=PHONE)
+    browser.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
+    browser.choose(convention="syops", costs="loihi")
+    assert not browser.console() and browser.wider_than(PHONE) == []
+    assert browser.run("return document.querySelectorAll('b').length") > 0
+    sides = [Side(str(i), ODD[name], estimate(ODD[name])) for i in range(2)]
+    browser.open(compare_page(sides, tmp_path / "cmp.html"), width=PHONE)
+    browser.choose(convention="syops", costs="loihi")
+    assert not browser.console() and browser.wider_than(PHONE) == []
