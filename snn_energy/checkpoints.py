@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +19,13 @@ from torch import nn
 
 from snn_energy import weights
 from snn_energy.errors import CheckpointError, ConfigError, suggest
-from snn_energy.files import atomic_write
 from snn_energy.models import official, releases
 from snn_energy.models.flags import flag_of
 from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
 from snn_energy.own import fit_weights, load_own, names_own, with_way_out
 from snn_energy.packaged import checkpoint_path
-from snn_energy.safe_load import beginning, plain, safe_load
+from snn_energy.safe_load import beginning, numbers_of, safe_load, safe_save
 
 FORMAT, VERSION = "snn-energy", 1
 
@@ -54,6 +53,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     class_names: list[str] | None = None
     training_state: dict[str, Any] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     graph: dict[str, Any] | None = None  # of a NIR file, as `models.nir.read_nir` gives it
@@ -174,11 +174,13 @@ def save_checkpoint(
     optimizer: Mapping[str, Any] | None = None,
     class_names: list[str] | None = None,
     training_state: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, float]] = (),
 ) -> None:
     """Write `model` (registry name `name`, configuration `model.config`) whole or not at all.
 
     `recipe` is a dataclass or dict, `optimizer` a state dict; everything must be tensors and plain types, so
-    that the file reads back without running anything.  Raises `CheckpointError` for a value that is not.
+    that the file reads back without running anything.  `history`: a row of numbers per epoch of the training
+    so far, under the names of log.csv (docs/training.md).  Raises `CheckpointError` for a value that is not.
     """
     if name not in ZOO:
         raise CheckpointError(f"cannot save model {name!r}: not a registered name; {suggest(name, ZOO)}")
@@ -194,10 +196,9 @@ def save_checkpoint(
         "optimizer": optimizer,
         "class_names": class_names,
         "training_state": training_state,
+        "history": list(history),
     }
-    stored = {key: plain(value, key) for key, value in content.items()}
-    with atomic_write(path) as temporary:
-        torch.save(stored, temporary)
+    safe_save(path, content)
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -221,6 +222,7 @@ def _read_ours(path: Path, content: Mapping[str, Any], ema: bool) -> Checkpoint:
             raise CheckpointError(f"{path}: '{key}' must be a {kind.__name__} or None")
     metrics = content.get("metrics")
     extras["metrics"] = dict(metrics) if isinstance(metrics, Mapping) else {}
+    extras["history"] = numbers_of(content.get("history"))
     return Checkpoint(path, "ours", model, config, state, **extras)
 
 

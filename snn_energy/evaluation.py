@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -11,16 +13,22 @@ import torch
 from torch import nn
 
 from snn_energy.errors import DataError
-from snn_energy.models.walk import device_of
+from snn_energy.models.walk import device_of, named_modules
 from snn_energy.profiling.axes import checked_steps
 from snn_energy.profiling.batches import Turns, read_batches
 from snn_energy.profiling.contract import Declared, Scores
+from snn_energy.profiling.firing import FiringRates
 from snn_energy.profiling.labels import count_correct, step_scores
-from snn_energy.profiling.neurons import resting
+from snn_energy.profiling.layout import Layout
+from snn_energy.profiling.neurons import facts_of, named_neurons, resting
 from snn_energy.profiling.session import check_labels, placed
 from snn_energy.profiling.settle import settle
+from snn_energy.profiling.spikes import sample_first_neurons
+from snn_energy.text import csv_cell
 
 TOP = 5
+LARGEST = 200
+"""Classes whose confusion is part of the JSON record."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,10 @@ class Evaluation:
     """How many of `samples` a network of `classes` classes got right.
 
     `correct`: highest score at the label; `in_top5`: label among the five highest scores, None for at most
-    five classes; `loss`: mean cross-entropy in nats; `correct_after`: for a network that puts out scores per
-    step, how many were right by the first 1, 2, … T steps, else empty; `contract`: how the network was run.
+    five classes; `loss`: mean cross-entropy in nats; `correct_after`: for a network that gives scores per
+    step, at its output or at its last layer, how many were right by the first 1, 2, … T steps, else empty;
+    `confusion`: by true class, then by the class of the highest score, how many samples; `rates`: module path
+    of a spiking layer -> share of its neurons that fired at each step; `contract`: how the network was run.
     """
 
     samples: int
@@ -38,6 +48,9 @@ class Evaluation:
     in_top5: int | None
     loss: float
     correct_after: tuple[int, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     model: str = ""
     data: str = ""
     contract: str = ""
@@ -58,10 +71,42 @@ class Evaluation:
         """Top-1 after 1, 2, … T steps."""
         return tuple(correct / self.samples for correct in self.correct_after)
 
+    def name_of(self, label: int) -> str:
+        """Of a class; its number where names are not known."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
+
+    def confused(self, most: int = 5) -> list[tuple[str, str, int, int]]:
+        """The classes most often taken for another: true class, taken for, how often, of how many samples."""
+        pairs = [
+            (count, -true, -taken)
+            for true, row in enumerate(self.confusion)
+            for taken, count in enumerate(row)
+            if count and true != taken
+        ]
+        return [
+            (self.name_of(-true), self.name_of(-taken), count, sum(self.confusion[-true]))
+            for count, true, taken in sorted(pairs, reverse=True)[:most]
+        ]
+
+    def confusion_table(self) -> str:
+        """The confusion matrix as CSV: a row per true class, a column per class it was taken for."""
+        names = [self.name_of(label) for label in range(self.classes)]
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["true class", *map(csv_cell, names)])
+        rows.writerows([csv_cell(name), *row] for name, row in zip(names, self.confusion, strict=True))
+        return text.getvalue()
+
     def to_json(self) -> dict[str, Any]:
-        """The record with what is derived from it."""
-        derived = {"accuracy": self.accuracy, "top5": self.top5, "accuracy_after": self.accuracy_after}
-        return asdict(self) | derived
+        """The record with what is derived from it; without the confusion of more than `LARGEST` classes."""
+        derived = {
+            "accuracy": self.accuracy, "top1": self.accuracy, "top5": self.top5,
+            "accuracy_after": self.accuracy_after,
+        }  # fmt: skip
+        record = asdict(self)
+        if self.classes > LARGEST:
+            del record["confusion"]
+        return record | derived
 
     def __str__(self) -> str:
         top5 = "" if self.top5 is None else f", top-5 {self.top5:.2%}"
@@ -81,6 +126,7 @@ def evaluate(
     device: str | torch.device | None = None,
     progress: Callable[[int], None] | None = None,
     data: str = "",
+    class_names: Iterable[str] = (),
 ) -> Evaluation:
     """Run `model` over `batches` of (x, y) and compare its highest scores with the labels.
 
@@ -100,17 +146,68 @@ def evaluate(
     score = Score(Scores.of(output).over)
     with resting(model, declared.neurons, place) as rest:
         contract = settle(rest, first, declared)
-        for batch in chain([first], waiting):
-            if batch.labels is None:
-                raise DataError(f"batch {batch.number} has no labels to compare with: give y beside x")
-            grid = contract.layout_of(batch)
-            check_labels(batch, grid)
-            rest.fresh()
-            outs = list(map(Turns(model), contract.runs(batch)))
-            score.add(step_scores(outs, grid, output), batch.labels, batch.number)
-            if progress is not None:
-                progress(score.samples)
-    return score.result(model=type(model).__name__, data=data, contract=contract.line, notes=contract.remarks)
+        facts = {path: known for path, m in named_neurons(model).items() if (known := facts_of(m))}
+        silent = sample_first_neurons(rest, contract, first, facts)
+        with FiringRates(model, silent) as firing, LastLayer(model) as last:
+            for batch in chain([first], waiting):
+                if batch.labels is None:
+                    raise DataError(f"batch {batch.number} has no labels to compare with: give y beside x")
+                grid = contract.layout_of(batch)
+                check_labels(batch, grid)
+                rest.fresh()
+                firing.begin(grid)
+                outs = list(map(Turns(model), contract.runs(batch)))
+                firing.take(grid)
+                steps = step_scores(outs, grid, output)
+                if score.over in ("", "mean-T"):
+                    steps = last.steps(steps, grid)
+                score.add(steps, batch.labels, batch.number)
+                if progress is not None:
+                    progress(score.samples)
+    return score.result(
+        model=type(model).__name__, data=data, contract=contract.line, notes=contract.remarks,
+        rates=firing.rates, class_names=tuple(class_names),
+    )  # fmt: skip
+
+
+class LastLayer:
+    """In its block it keeps what the network's dense layers gave last: the scores per step of a network that
+    puts out their mean."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.layers = [m for _, m in named_modules(model) if isinstance(m, nn.Linear)]
+        self.out: torch.Tensor | None = None
+        self.time: int | None = None  # its axis there, as the first batch showed; -1: there is none
+        self.handles: list[Any] = []
+
+    def __enter__(self) -> LastLayer:
+        def keep(module: nn.Module, args: Any, out: Any) -> None:
+            self.out = out if isinstance(out, torch.Tensor) else None
+
+        self.handles = [layer.register_forward_hook(keep) for layer in self.layers]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def steps(self, scores: torch.Tensor, grid: Layout) -> torch.Tensor:
+        """Scores (T, B, K): `scores`, or, where those are of one step, the layer's if their mean is that."""
+        out, self.out = self.out, None
+        steps, (_, samples, classes) = grid.steps or 1, scores.shape
+        if out is None or len(scores) > 1 or steps == 1 or out.numel() != steps * samples * classes:
+            self.time = -1
+        if out is None or self.time == -1:
+            return scores
+        for time in (0, 1) if self.time is None else (self.time,):
+            shape = (samples, steps, classes) if time else (steps, samples, classes)
+            found = out.reshape(shape).movedim(time, 0)
+            mean = found.double().mean(0)
+            if self.time == time or torch.allclose(mean, scores[0].double(), rtol=1e-4, atol=1e-5):
+                self.time = time
+                return found
+        self.time = -1  # they are something else
+        return scores
 
 
 class Score:
@@ -121,6 +218,7 @@ class Score:
         self.samples = self.correct = self.top = self.classes = 0
         self.loss = 0.0
         self.after: list[int] | None = None
+        self.confusion: torch.Tensor | None = None
 
     def add(self, steps: torch.Tensor, labels: torch.Tensor, number: int) -> None:
         """`steps` (T, B, K): scores per step, T = 1 where there is but one; `labels` as `read_labels` gives
@@ -134,6 +232,7 @@ class Score:
         batch, self.classes = scores.shape
         self.correct += count_correct(scores, labels, number)
         classes = labels.argmax(1) if labels.dim() == 2 else labels
+        self._confuse(classes, scores.argmax(1))
         best = scores.topk(min(TOP, self.classes), dim=1).indices
         self.top += int((best == classes[:, None]).any(1).sum())
         target = labels.double() if labels.dim() == 2 else labels
@@ -147,6 +246,12 @@ class Score:
             raise DataError(f"batch {number} has scores of {len(right)} steps, others of {len(self.after)}")
         self.samples += batch
 
+    def _confuse(self, classes: torch.Tensor, taken: torch.Tensor) -> None:
+        if self.confusion is None:
+            self.confusion = torch.zeros(self.classes * self.classes, dtype=torch.int64)
+        pairs = (classes * self.classes + taken).cpu()
+        self.confusion += torch.bincount(pairs, minlength=len(self.confusion))
+
     def result(self, **fields: Any) -> Evaluation:
         """All of it."""
         after = tuple(self.after or ())
@@ -156,6 +261,9 @@ class Score:
             correct=self.correct,
             in_top5=self.top if self.classes > TOP else None,
             loss=self.loss / self.samples,
+            confusion=()
+            if self.confusion is None
+            else tuple(map(tuple, self.confusion.reshape(self.classes, -1).tolist())),
             correct_after=after if len(after) > 1 else (),
             **fields,
         )

@@ -140,7 +140,7 @@ def schema_of(kind: Any, least: float | None = 0, bounds: Mapping[str, float | N
         return {}
     if origin in (types.UnionType, typing.Union):
         return {"anyOf": [schema_of(k, least, bounds) for k in inner]}
-    if origin is tuple:
+    if origin in (tuple, list):
         return {"type": "array", "items": schema_of(inner[0], least, bounds)}
     if origin is dict:
         return {"type": "object", "additionalProperties": schema_of(inner[1], least, bounds)}

@@ -14,11 +14,12 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from snn_energy.errors import CheckpointError
+from snn_energy.files import atomic_write
 
 
 def safe_load(path: Path) -> Any:
@@ -111,6 +112,40 @@ def _explain(error: Exception, start: bytes) -> str:
     return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
 
 
+def safe_save(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write `content` to `path` whole or not at all, so that `safe_load` reads it, also after a power cut.
+
+    Raises `CheckpointError` for a value that is of no plain type, `FileError` for what the system refuses.
+    """
+    stored = {key: plain(value, key) for key, value in content.items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        sink = _Sink(stream)
+        try:
+            torch.save(stored, sink)  # type: ignore[arg-type]
+        except RuntimeError:
+            if sink.error is None:
+                raise
+            raise sink.error from None  # of which PyTorch's writer makes one without a reason
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+class _Sink:
+    """A file that is written to, and what the operating system said last."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+        self.flush = stream.flush
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
 def plain(value: Any, where: str) -> Any:
     """`value` rebuilt from tensors, numbers, text, lists, tuples and dicts, which the reader accepts.
 
@@ -132,3 +167,14 @@ def plain(value: Any, where: str) -> Any:
     if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar
         return value.item()
     raise CheckpointError(f"cannot save {where}: a {type(value).__name__} is not a plain type")
+
+
+def numbers_of(rows: Any) -> list[dict[str, float]]:
+    """The numbers, by name, in each of a list of tables that a file holds; nothing of what is no list."""
+    if not isinstance(rows, list):
+        return []
+    return [
+        {str(k): v for k, v in row.items() if isinstance(v, int | float)}
+        for row in rows
+        if isinstance(row, Mapping)
+    ]

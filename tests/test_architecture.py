@@ -41,8 +41,8 @@ MAY_IMPORT = {
     "checkpoints": {"models", "safe_load", "weights", "own", "packaged"},
     "packaged": set(),
     "samples": {"data"},
-    # graph, exporters: quantize = loihi; profiling: energy_weight
-    "training": {"models", "data", "checkpoints", "graph", "exporters", "profiling"},
+    # graph, exporters: quantize = loihi; profiling: what an epoch's network costs, energy_weight
+    "training": {"models", "data", "checkpoints", "safe_load", "graph", "exporters", "profiling"},
     "sweep": {"training", "models", "checkpoints", "data", "profiling", "energy"},
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
@@ -187,7 +187,18 @@ def test_no_torch_here(place: str) -> None:
 
 
 def test_optional_packages_are_imported_where_they_are_needed() -> None:
-    optional = {"onnx", "onnxruntime", "onnxscript", "h5py", "nir", "sanafe", "lava", "cupy", "fvcore"}
+    optional = {
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "h5py",
+        "nir",
+        "sanafe",
+        "lava",
+        "cupy",
+        "fvcore",
+        "tensorboard",
+    }
     for path in modules():
         found = {n.split(".")[0] for n in imports(path, top_level=True)} & optional
         assert not found, f"{path.relative_to(ROOT)} imports {found} when it is imported"

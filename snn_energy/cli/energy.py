@@ -63,9 +63,9 @@ def _names(what: str) -> list[tuple[str, str]]:
 
         return [(name, trained.words) for name, trained in packaged().items()]
     if what == "recipes":
-        from snn_energy.training.recipe import list_recipes
+        from snn_energy.training.recipe import about_recipe, list_recipes
 
-        return [(name, "") for name in list_recipes()]
+        return [(name, str(about_recipe(name))) for name in list_recipes()]
     if what == "data":
         from snn_energy.data import describe_data
 

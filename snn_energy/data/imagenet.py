@@ -38,15 +38,19 @@ class Pictures:
     crop: float = CROP
 
     def __call__(self, path: str, random: bool = False) -> torch.Tensor:
-        from PIL import Image, UnidentifiedImageError
+        return _transform(self.size, self.crop, random)(open_picture(path))
 
-        try:
-            with Image.open(path) as image:
-                picture = image.convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{path}: not a picture that can be read ({reason})") from None
-        return _transform(self.size, self.crop, random)(picture)
+
+def open_picture(path: str) -> Any:
+    """The picture in a file, as PIL has it, in three channels.  Raises `DataError` for no picture."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a picture that can be read ({reason})") from None
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from snn_energy.data.parts import order_of
+from snn_energy.data.parts import order_of, share_of
 from snn_energy.errors import DataError
 
 
@@ -56,18 +56,23 @@ class Images:
         return x, None if self.labels is None else self.labels[index]
 
     def batches(
-        self, size: int, shuffle: torch.Generator | None = None, *, start: int = 0
+        self,
+        size: int,
+        shuffle: torch.Generator | None = None,
+        *,
+        start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple]:
         """All samples once, in order or, with a generator, shuffled; the last batch may be smaller.
 
-        `start`: leave out that many batches.
+        `start`: leave out that many batches.  `share` (k, n): of every batch what `parts.share_of` gives.
         """
-        if shuffle is None:
+        if shuffle is None and share == (0, 1):
             for first in range(start * size, len(self), size):
                 yield self.batch(slice(first, first + size))
         else:
             for index in order_of(len(self), shuffle).split(size)[start:]:
-                yield self.batch(index)
+                yield self.batch(share_of(index, share))
 
     @staticmethod
     def _channels(values: tuple[float, ...]) -> torch.Tensor:

@@ -38,12 +38,18 @@ class Part(Protocol):
         """Normalised float32 samples (B, *shape), without anything random, and their labels (B,)."""
 
     def batches(
-        self, size: int, shuffle: torch.Generator | None = None, *, start: int = 0
+        self,
+        size: int,
+        shuffle: torch.Generator | None = None,
+        *,
+        start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Any, Any]]:
         """All samples once, in order or, with a generator, shuffled; the last batch may be smaller.
 
         Whatever else is random about them comes from that generator, too: the same state of it gives the
-        same batches.  `start`: leave out that many batches, unread.
+        same batches.  `start`: leave out that many batches, unread.  `share` (k, n): of every batch only what
+        `share_of` gives.
         """
 
 
@@ -128,6 +134,11 @@ def index_of(index: torch.Tensor | slice, count: int) -> torch.Tensor:
 def order_of(count: int, shuffle: torch.Generator | None) -> torch.Tensor:
     """0 … count - 1, in order or as the generator shuffles them."""
     return torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
+
+
+def share_of(items: Any, share: tuple[int, int]) -> Any:
+    """Every n-th of `items` from number k on, for `share` (k, n); the first one where there is none."""
+    return items[share[0] :: share[1]] if len(items) > share[0] else items[:1]
 
 
 def _check_part(where: str, part: Part, classes: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from snn_energy.data.parts import index_of, order_of
+from snn_energy.data.parts import index_of, order_of, share_of
 from snn_energy.errors import DataError
 
 MOST = 4 << 30
@@ -75,18 +75,25 @@ class Stream:
         return self._read([(i, None) for i in chosen.tolist()])
 
     def batches(
-        self, size: int, shuffle: torch.Generator | None = None, *, start: int = 0
+        self,
+        size: int,
+        shuffle: torch.Generator | None = None,
+        *,
+        start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All samples once, in order or, with a generator, shuffled and varied; the last may be smaller.
 
-        `start`: leave out that many batches, unread.
+        `start`: leave out that many batches, unread.  `share` (k, n): of every batch what `parts.share_of`
+        gives, the others unread.
         """
         order = order_of(len(self), shuffle)
         seeds: Sequence[int | None] = [None] * len(order)
         if shuffle is not None:
             seeds = torch.randint(2**31, (len(order),), generator=shuffle).tolist()
         samples = list(zip(order.tolist(), seeds, strict=True))
-        groups = [samples[i : i + size] for i in range(start * size, len(samples), size)]
+        firsts = range(start * size, len(samples), size)
+        groups = [share_of(samples[i : i + size], share) for i in firsts]
         if not self.workers or len(groups) < FEW:
             yield from map(self._read, groups)
             return

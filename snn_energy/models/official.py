@@ -130,22 +130,25 @@ def from_arguments(arguments: Mapping[str, Any], release: str | None = None) -> 
     return OfficialConfig(fields, {k: v for k, v in live.items() if k not in used}, tuple(notes))
 
 
-def read_yaml(path: str | os.PathLike[str], beside: Iterable[str] = ()) -> OfficialConfig:
+def read_yaml(
+    path: str | os.PathLike[str], beside: Iterable[str] = (), over: Mapping[str, Any] | None = None
+) -> OfficialConfig:
     """Read an official configuration file (`conf/*/*.yml`) as it is, STAtten's or the SDT release's.
 
     Numbers that YAML reads as text, such as `3e-4`, become numbers; arguments that the file leaves out have
     the official command line's defaults.  `beside`: fields that the caller sets anyway; with `chunk_size`
-    among them the file's silence about it tells nothing, and it is STAtten's.  Raises `ConfigError` for a
-    file that is missing, not YAML, not a mapping of names, or without `dim`, which has no default.
+    among them the file's silence about it tells nothing, and it is STAtten's.  `over`: arguments that win
+    over the file's.  Raises `ConfigError` for a file that is missing, not YAML, not a mapping of names, or
+    without `dim`, which has no default.
     """
     path = Path(path)
-    content = read_mapping(path, "configuration")
+    content = {**read_mapping(path, "configuration"), **(over or {})}
     if not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path}: must be a mapping of argument names to values")
     stated = any(name in beside for name in STATTEN_ONLY)
     release = "STAtten" if stated else release_of(content) or "STAtten"
     try:
-        given = {key: _number(key, value) for key, value in content.items()}
+        given = {key: read_number(key, value) for key, value in content.items()}
         told = from_arguments(PARSER_DEFAULTS | given, release)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -160,7 +163,7 @@ def read_yaml(path: str | os.PathLike[str], beside: Iterable[str] = ()) -> Offic
     return replace(told, notes=(*told.notes, note))
 
 
-def _number(key: str, value: Any) -> Any:
+def read_number(key: str, value: Any) -> Any:
     """`3e-4` is text to YAML 1.1, a number to argparse; `pooling_stat: 0011` is a number and must be text."""
     if key == "pooling_stat" and not isinstance(value, str):
         raise ConfigError(f"pooling_stat = {value!r}: put it in quotes, YAML reads it as a number")

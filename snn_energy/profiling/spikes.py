@@ -45,7 +45,7 @@ def record_spikes(
         contract = settle(rest, batch, declared)
         found = named_neurons(model)
         facts = {path: facts for path, module in found.items() if (facts := facts_of(module)) is not None}
-        sample_first = _sample_first(rest, contract, batch, facts)
+        sample_first = sample_first_neurons(rest, contract, batch, facts)
         handles = [
             module.register_forward_hook(_keep(recorded, path, facts[path])) for path, module in found.items()
         ]
@@ -60,11 +60,13 @@ def record_spikes(
     return dict(
         item
         for path, calls in recorded.items()
-        for item in _stacked(path, calls, grid, facts[path], path in sample_first)
+        for item in stacked(path, calls, grid, facts[path], path in sample_first)
     )
 
 
-def _sample_first(rest: Rest, contract: Contract, batch: Batch, facts: Mapping[str, Neuron]) -> set[str]:
+def sample_first_neurons(
+    rest: Rest, contract: Contract, batch: Batch, facts: Mapping[str, Neuron]
+) -> set[str]:
     """Neurons that put out (B, T, …), of those that do not say: as many samples as steps hide it, one less
     shows it."""
     samples, steps = contract.layout_of(batch).batch, contract.steps
@@ -91,7 +93,7 @@ def _keep(recorded: dict[str, list[torch.Tensor]], path: str, facts: Neuron) -> 
     return hook
 
 
-def _stacked(
+def stacked(
     path: str, calls: list[torch.Tensor], layout: Layout, facts: Neuron, sample_first: bool
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Calls of one step each become one (T, B, …) tensor; calls of all steps stay apart, time first."""

@@ -2,148 +2,183 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
-import math
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.reading import read_text
-from snn_energy.records import short
+from snn_energy.records import record_from, short
+from snn_energy.training.settings import Augmentation, Optimization, Task, check
 from snn_energy.training.spelling import Text, as_spelt, respelt, spellings, text_fields
 from snn_energy.values import parse_yaml
 
-LARGEST = {int: 2**63, float: math.inf, bool: 2}  # an int: what PyTorch takes as a seed
 RECIPES = resources.files("snn_energy") / "recipes"
-CHOICES = {
-    "optimizer": ("adamw", "sgd", "lamb"),
-    "loss": ("cross_entropy", "tet"),
-    "quantize": ("none", "loihi"),
-}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One training run.
-
-    `model` is a registry name and `config` the fields of its configuration; `data` a name for
-    `snn_energy.data.load_data`.  The learning rate warms up linearly over `warmup_epochs` and falls to
-    `min_lr` along a cosine, per step.  `random_affine` turns, shears, scales and moves training images: each
-    entry of the affine matrix by up to that much.  With `ema_decay` above 0 the network that is tested and
-    saved is the exponential moving average of the weights over steps.  `init` is a checkpoint to start from;
-    `quantize: loihi` trains with weights rounded as for a Loihi netlist (`snn_energy.training.quantize`).
-    With `val_fraction` above 0, that much of the training part chooses the best epoch instead of the test
-    part.  `energy_weight` times the share of synapses that events reach (`profiling.accumulates`) is added to
-    the loss, as far as an inference takes more than `energy_target` accumulates.  `workers` processes read
-    data that does not stay in memory; -1: as many as there are processors.
-    """
-
-    name: str
-    model: str
-    data: str
-    config: dict[str, Any] = field(default_factory=dict)
-    init: str = ""
-    quantize: str = "none"
-    epochs: int = 10
-    batch_size: int = 64
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    min_lr: float = 1e-5
-    warmup_epochs: float = 1
-    weight_decay: float = 0.06
-    momentum: float = 0.9
-    clip_grad: float | None = None
-    loss: str = "cross_entropy"
-    label_smoothing: float = 0.1
-    tet_means: float = 1.0
-    tet_lamb: float = 1e-3
-    regularization: float = 0.0
-    energy_weight: float = 0.0
-    energy_target: float = 0.0
-    ema_decay: float = 0.0
-    random_affine: float = 0.0
-    seed: int = 0
-    val_fraction: float = 0.0
-    workers: int = -1
-    amp: bool = False
-    compile: bool = False
+class Recipe(Augmentation, Optimization, Task):
+    """One training run: the fields of `settings`, which says what each means."""
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            _check_type(spec, getattr(self, spec.name))
-        for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("workers", -1)):
-            if getattr(self, key) < least:
-                raise ConfigError(f"{key} = {getattr(self, key)}: must be at least {least}")
-        for key in (
-            "lr",
-            "min_lr",
-            "warmup_epochs",
-            "weight_decay",
-            "regularization",
-            "energy_weight",
-            "energy_target",
-            "random_affine",
-            "tet_lamb",
-        ):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"{key} = {getattr(self, key)}: must not be negative")
-        if self.clip_grad is not None and self.clip_grad <= 0:
-            raise ConfigError(f"clip_grad = {self.clip_grad}: must be above 0, or null for no clipping")
-        for key in ("label_smoothing", "ema_decay", "momentum", "val_fraction"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ConfigError(f"{key} = {getattr(self, key)}: must be in [0, 1)")
-        if self.energy_target and not self.energy_weight:
-            raise ConfigError(f"energy_target = {self.energy_target}: needs an energy_weight above 0")
-        if self.energy_weight and self.compile:
-            raise ConfigError("energy_weight: spikes cannot be counted in a compiled network; compile=false")
-        for key, known in CHOICES.items():
-            if getattr(self, key) not in known:
-                raise ConfigError(f"{key} = {getattr(self, key)!r}; {suggest(getattr(self, key), known)}")
+        check(self)
+
+
+ABOUT = ("base", "source", "published", "parameters")
+"""Keys of a recipe's file that say something about it: no fields of the run."""
+DEEPEST = 8  # recipes that a recipe builds on
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper prints of a run: top-1 accuracy in percent, parameters in millions, and where it does."""
+
+    accuracy: float | None = None
+    parameters_m: float | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a recipe's file says besides the run itself.
+
+    `source`: where its values are from; `parameters`: of its network, counted on the network itself.
+    """
+
+    source: str = ""
+    published: Published = Published()
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class About:
+    """A recipe in a line: what it trains on, T of its network, and what its file says besides."""
+
+    name: str
+    data: str
+    steps: int | None
+    said: Said
+
+    def __str__(self) -> str:
+        """Data, T, parameters, published accuracy and where it is printed: a line of `list recipes`."""
+        said = self.said.published
+        words = [self.data.partition(":")[0], f"T {self.steps}"]
+        if self.said.parameters is not None:
+            words.append(f"{self.said.parameters / 1e6:.2f} M")
+        if said.accuracy is not None:
+            words.append(f"{said.accuracy:.2f} % ({said.where})")
+        return ", ".join(words)
+
+
+@functools.cache
+def _names() -> tuple[str, ...]:
+    files = RECIPES.iterdir()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
 
 
 def list_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
-    files = RECIPES.iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    return list(_names())
 
 
 def load_recipe(source: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe called `source`, or in the YAML file `source`, with `key=value` overrides.
 
     A key is a field of `Recipe` (`epochs=3`), or of the model's configuration, with or without the prefix
-    (`config.T=6`, `T=6`).  Fields that hold text take it as written: `pe: off` is no truth value.  Raises
-    `ConfigError` naming what is unknown or of the wrong type.
+    (`config.T=6`, `T=6`).  Fields that hold text take it as written: `pe: off` is no truth value.  A recipe
+    that says `base: NAME` is that recipe with what it says itself over it, field by field of `config`, too.
+    Raises `ConfigError` naming what is unknown or of the wrong type.
     """
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        text, name = read_text(path, "recipe", "yaml", ConfigError), path.stem
-    elif source in list_recipes():
-        text, name = (
-            RECIPES.joinpath(f"{source}.yaml").read_text("utf-8"),
-            source,
-        )
-    else:
-        raise ConfigError(
-            f"unknown recipe {source!r} (a name or a .yaml file); {suggest(source, list_recipes())}"
-        )
-    values = parse_yaml(text, source)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: a recipe is a table of keys, not {type(values).__name__}")
-    written = spellings(text)
-    values = respelt({"name": name, "config": {}, **values}, written, text_fields(Recipe))
+    values, _ = _read(source)
+    return overridden(values, overrides)
+
+
+def overridden(values: dict[str, Any], overrides: tuple[str, ...]) -> Recipe:
+    """The recipe of these fields, with `key=value` overrides.  Raises `ConfigError` as `load_recipe` does."""
+    _apply(values, overrides)
+    return recipe_from_dict(values)
+
+
+def about_recipe(source: str) -> About:
+    """What a recipe's file says about it.  Raises `ConfigError` for what is no recipe.
+
+    The network is not looked at, so that a list of recipes does not wait for PyTorch.
+    """
+    values, about = _read(source, spelt=False)
+    told = {key: about[key] for key in ("source", "published", "parameters") if key in about}
+    said = record_from(Said, told, source, ConfigError)
+    steps = values["config"].get("T") or _default_steps(values["model"])
+    return About(values["name"], str(values["data"]), steps, said)
+
+
+def _read(source: str, depth: int = 0, *, spelt: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a recipe, those of its base under its own, and what it says about itself.
+
+    `spelt`: words of the network's configuration as they are written; which of its fields hold words, the
+    network's class says, and that takes PyTorch.
+    """
+    own, written, name = copy.deepcopy((_ours if source in list_recipes() else _parsed)(source))
+    about = {key: own.pop(key) for key in ABOUT if key in own}
+    base: dict[str, Any] = {}
+    if "base" in about:
+        if depth == DEEPEST:
+            raise ConfigError(f"{source}: base = {about['base']!r}: recipes build on one another in a circle")
+        base, _ = _read(_beside(source, about["base"]), depth + 1, spelt=spelt)
+    values = {**base, **respelt({"name": name, **own}, written, text_fields(Recipe))}
     for key in ("model", "data"):
         if key not in values:
             raise ConfigError(f"{source}: the key {key!r} is missing")
-    config, config_written = values["config"], written.get("config")
+    config, config_written = own.get("config", {}), written.get("config")
     if not isinstance(config, dict):
         raise ConfigError(f"{source}: config = {config!r}: must be a table")
-    if isinstance(config_written, dict):
-        values["config"] = respelt(config, config_written, _model_texts(values["model"]))
-    _apply(values, overrides)
-    return recipe_from_dict(values)
+    if spelt and isinstance(config_written, dict):
+        config = respelt(config, config_written, _model_texts(values["model"]))
+    return {**values, "config": {**base.get("config", {}), **config}}, about
+
+
+def _parsed(source: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """What the file of a recipe says, how it spells that, and its name."""
+    text, name = _text_of(source)
+    values = parse_yaml(text, source)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: a recipe is a table of keys, not {type(values).__name__}")
+    return values, spellings(text), name
+
+
+_ours = functools.cache(_parsed)  # those of this package, on which others build
+
+
+def _text_of(source: str) -> tuple[str, str]:
+    """What the file of a recipe holds, and its name."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        return read_text(path, "recipe", "yaml", ConfigError), path.stem
+    if source in list_recipes():
+        return RECIPES.joinpath(f"{source}.yaml").read_text("utf-8"), source
+    raise ConfigError(
+        f"unknown recipe {source!r} (a name or a .yaml file); {suggest(source, list_recipes())}"
+    )
+
+
+def _beside(source: str, base: Any) -> str:
+    """The recipe that another builds on: a name of ours, or a file, looked for beside it."""
+    if not isinstance(base, str) or not base:
+        raise ConfigError(f"{source}: base = {short(base)}: must be the name of a recipe, or a .yaml file")
+    file = Path(base).suffix in (".yaml", ".yml")
+    return str(Path(source).parent / base) if file else base
+
+
+def _default_steps(model: str) -> Any:
+    """T of a registered model, where a recipe leaves it to that."""
+    from snn_energy.models.zoo import find
+
+    entry = find(model)
+    return entry.fields.get("T") or getattr(entry.resolve().Config, "T", None)
 
 
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
@@ -203,21 +238,3 @@ def _model_texts(model: Any) -> dict[str, Text]:
     from snn_energy.models.zoo import ZOO
 
     return text_fields(_config_class(model)) if isinstance(model, str) and model in ZOO else {}
-
-
-def _check_type(spec: dataclasses.Field, value: Any) -> None:
-    kinds: dict[str, tuple[type, ...]] = {
-        "str": (str,),
-        "int": (int,),
-        "float": (int, float),
-        "bool": (bool,),
-        "float | None": (int, float, type(None)),
-        "dict[str, Any]": (dict,),
-    }
-    expected = kinds[str(spec.type)]
-    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
-        raise ConfigError(
-            f"{spec.name} = {short(value)}: must be {str(spec.type).replace('dict[str, Any]', 'a table')}"
-        )
-    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < LARGEST[type(value)]):
-        raise ConfigError(f"{spec.name} = {short(value)}: must be a finite number, not as large as this")

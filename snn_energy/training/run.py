@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from snn_energy.data import Data, Part
+from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.training.augment import augment
-from snn_energy.training.losses import make_loss, make_penalties, right_answers
-from snn_energy.training.optim import make_optimizer, make_schedule
+from snn_energy.training.diverged import first_nonfinite, nonfinite_weights
+from snn_energy.training.losses import Loss, Penalty, make_loss, make_penalties, right_answers
+from snn_energy.training.optim import batches_per_epoch, clip_gradients, make_optimizer, make_schedule
+from snn_energy.training.processes import Group
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import evaluate
+from snn_energy.training.state import FORMAT, VERSION, Position, generators, set_generators
+from snn_energy.training.watch import Stopped, Watch
 
 if TYPE_CHECKING:
     from snn_energy.training.quantize import Quantization
+
+APART = 1_000_003
+"""Between the seeds of neighbouring processes."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +56,72 @@ def quantization(recipe: Recipe, model: nn.Module, images: Part) -> Quantization
     return Quantization(model, images.take(CALIBRATION_SAMPLES).batch(slice(None))[0])
 
 
-class Run:
-    """Model, optimizer, schedule and random state of one run."""
+class Objective(nn.Module):
+    """Network and loss in one: samples and labels -> the loss, and logits (B, K), mean over steps.
 
-    def __init__(self, recipe: Recipe, model: nn.Module, data: Data, device: torch.device) -> None:
+    One module, so that where several processes train, all that takes part in the loss is seen there.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss, penalties: list[Penalty], amp: bool) -> None:
+        super().__init__()
+        self.network, self.loss, self.penalties, self.amp = network, loss, penalties, amp
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast(x.device.type, enabled=self.amp):
+            logits = self.network(x)
+        logits = logits.float()
+        loss = self.loss(logits, y)
+        for penalty in self.penalties:
+            loss = loss + penalty()
+        logits = logits.detach()
+        return loss, logits.mean(0) if logits.dim() == 3 else logits
+
+
+class Run:
+    """Model, optimizer, schedule, random state and position of one run, in one of its processes.
+
+    `batches`: of an epoch, `recipe.batch_size` samples in each process; `steps`: of the optimizer, one after
+    every `recipe.accumulate` of them.
+    """
+
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, data: Data, device: torch.device, group: Group | None = None
+    ) -> None:
         from timm.utils import ModelEmaV3
 
-        self.recipe, self.model, self.data, self.device = recipe, model, data, device
+        group = group or Group()
+        self.recipe, self.model, self.data, self.device, self.group = recipe, model, data, device, group
+        if recipe.sync_bn and group.size > 1:
+            if device.type != "cuda":
+                raise ConfigError(f"sync_bn = true: PyTorch has it for GPUs only, the device is {device}")
+            self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.quantization = quantization(recipe, model, data.train)
-        self.forward = torch.compile(model) if recipe.compile else model
-        self.steps = math.ceil(len(data.train) / recipe.batch_size)
+        self.refreshed: dict[str, torch.Tensor] = {}
+        self.batches = batches_per_epoch(recipe, len(data.train), group.size)
+        self.samples = min(len(data.train), self.batches * recipe.batch_size * group.size)  # of an epoch
+        self.classes = getattr(model.config, "num_classes", None) or len(data.class_names)
+        self.steps = math.ceil(self.batches / recipe.accumulate)
         self.optimizer = make_optimizer(recipe, model)
         self.schedule = make_schedule(recipe, self.optimizer, self.steps)
-        self.of_logits, self.penalties = make_loss(recipe), make_penalties(recipe, model)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
         self.average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp and device.type == "cuda")
+        self.objective = self._objective()
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.varying = self.generator  # what augmentation draws from: each process its own
+        if group.size > 1:
+            self.varying = torch.Generator().manual_seed(recipe.seed + APART * (group.rank + 1))
+        self.at = Position()
         self.updates = 0
         self.test_accuracy: float | None = None
+
+    def _objective(self) -> nn.Module:
+        recipe = self.recipe
+        network: Any = torch.compile(self.model) if recipe.compile else self.model
+        whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), recipe.amp)
+        if self.group.size == 1:
+            return whole
+        # a network may hold parameters that its configuration leaves unused
+        return nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True)
 
     @property
     def result(self) -> nn.Module:
@@ -71,15 +129,10 @@ class Run:
         network = self.model if self.average is None else self.average.module
         return network if self.quantization is None else self.quantization.rounded(network)
 
-    def measure(self, best: float) -> dict[str, float]:
-        """Accuracy on the part by which epochs are compared; if above `best`, on the test part, too."""
-        size = self.recipe.batch_size * 4
-        part = self.data.test if self.data.validation is None else self.data.validation
-        self.test_accuracy = evaluate(self.result, part, size, self.device)
-        found = {self.chosen_by: self.test_accuracy}
-        if self.data.validation is not None and self.test_accuracy > best:
-            found["test_accuracy"] = evaluate(self.result, self.data.test, size, self.device)
-        return found
+    @property
+    def chosen_part(self) -> Part:
+        """The part by which epochs are compared."""
+        return self.data.test if self.data.validation is None else self.data.validation
 
     @property
     def chosen_by(self) -> str:
@@ -91,46 +144,180 @@ class Run:
         """The learning rate of the next step."""
         return self.optimizer.param_groups[0]["lr"]
 
-    def epoch(self, number: int, on_step: Callable[[Step], None]) -> tuple[float, float]:
-        """One pass over the training part; returns its mean loss and accuracy."""
-        if self.quantization is not None and number > 1:
-            averaged = () if self.average is None else (self.average.module,)
-            self.quantization.refresh(self.model, *averaged)
-        self.model.train()
-        total_loss, right, seen = 0.0, 0, 0
-        for x, y in self.data.train.batches(self.recipe.batch_size, self.generator):
-            x, y = augment(x, y, self.recipe, self.generator)
-            y = y.to(self.device)
-            loss, logits = self.step(x.to(self.device), y)
-            total_loss += loss * len(y)
-            right += right_answers(logits, y)
-            seen += len(y)
-            done = self.steps * self.recipe.epochs
-            on_step(Step(number, self.updates, done, total_loss / seen, right / seen, self.test_accuracy))
-        return total_loss / seen, right / seen
+    def measure(self, best: float, watch: Watch) -> dict[str, float]:
+        """Accuracy on the part by which epochs are compared; if above `best`, on the test part, too."""
+        size, group = self.recipe.val_batch_size or self.recipe.batch_size * 4, self.group
+        check = watch.check if group.size == 1 else None  # together they stop between steps only
+        self._one_network()
+        network = self.result
+        self.test_accuracy = evaluate(network, self.chosen_part, size, self.device, group, check)
+        found = {self.chosen_by: self.test_accuracy}
+        if self.data.validation is not None and self.test_accuracy > best:
+            found["test_accuracy"] = evaluate(network, self.data.test, size, self.device, group, check)
+        return found
 
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """One optimizer step; returns the loss and the logits (B, K), mean over steps."""
-        self.schedule.step_update(self.updates)
-        with torch.autocast(self.device.type, enabled=self.recipe.amp):
-            logits = self.forward(x)
-        loss = self.loss(logits.float(), y)
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
+    def _one_network(self) -> None:
+        """All processes hold the first one's buffers: each has seen other samples since the last step."""
+        if self.group.size > 1:
+            for network in (self.model, *self._averaged()):
+                for buffer in network.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+
+    def _averaged(self) -> tuple[nn.Module, ...]:
+        return () if self.average is None else (self.average.module,)
+
+    def epoch(self, watch: Watch, save: Callable[[], None], on_step: Callable[[Step], None]) -> None:
+        """Train to the end of the epoch at which the run stands; `save` is called when `watch` says so.
+
+        Raises `Stopped`, after a whole step, if `watch` was asked to stop.
+        """
+        at = self.at
+        if at.order is None:
+            at.order = self.generator.get_state()
+            self._refresh()
+        self.model.train()
+        batches = self._batches()
+        while at.batch < self.batches:
+            x, y = self.group.each(lambda: next(batches))
+            stop, due = self.batch(x, y, watch)
+            if at.batch % self.recipe.accumulate and at.batch < self.batches:
+                continue
+            total = self.steps * self.recipe.total_epochs
+            mean, accuracy = at.loss / at.seen, at.right / at.seen
+            on_step(Step(at.epoch, self.updates, total, mean, accuracy, self.test_accuracy))
+            if stop or (watch.stop and self.group.size == 1):
+                raise Stopped
+            if due and at.batch < self.batches:
+                save()
+
+    def _refresh(self) -> None:
+        """Choose a quantized network's scales for this epoch, and remember for which weights they are."""
+        if self.quantization is not None and self.at.epoch > 1:
+            self.quantization.refresh(self.model, *self._averaged())
+            self.refreshed = {key: value.clone() for key, value in self.model.state_dict().items()}
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's share of the epoch's batches that are left, varied."""
+        at, group = self.at, self.group
+        share = {} if group.size == 1 else {"share": (group.rank, group.size)}
+        now = self.generator.get_state()
+        if at.order is not None:
+            self.generator.set_state(at.order)
+        batches = self.data.train.batches(
+            self.recipe.batch_size * group.size, self.generator, start=at.batch, **share
+        )
+        for number, (x, y) in enumerate(batches):
+            if number == 0 and at.batch:
+                self.generator.set_state(now)  # the order was drawn anew, what came after it goes on
+            yield augment(x, y, self.recipe, self.varying, epoch=at.epoch - 1, classes=self.classes)
+
+    def batch(self, x: torch.Tensor, y: torch.Tensor, watch: Watch) -> tuple[bool, bool]:
+        """Forward and backward of one batch and, after the last of a step, the step.
+
+        Returns whether some process was asked to stop, and whether it is time to save.
+        """
+        at, recipe, group = self.at, self.recipe, self.group
+        whole = recipe.batch_size * group.size
+        count = min(whole, self.samples - at.batch * whole)  # samples in all processes
+        first = at.batch - at.batch % recipe.accumulate  # the step's first batch
+        of_step = min(whole * recipe.accumulate, self.samples - first * whole)
+        mine = group.share(count)
+        last = (at.batch + 1) % recipe.accumulate == 0 or at.batch + 1 == self.batches
+        if at.batch == first:
+            self.schedule.step_update(self.updates)
+            self.optimizer.zero_grad()
+        x, y = x.to(self.device), y.to(self.device)
+        with contextlib.ExitStack() as stack:
+            if not last and isinstance(self.objective, nn.parallel.DistributedDataParallel):
+                stack.enter_context(self.objective.no_sync())
+            loss, logits = self.objective(x, y)
+            found = loss.item()
+            right = right_answers(logits, y) if mine else 0
+            due = group.first and watch.due(self.updates + 1)
+            total, rights, stop, save = group.sums(found * mine, right, watch.stop, due)
+            if not math.isfinite(total):
+                self._diverged(total, found, x)
+            self.scaler.scale(loss * (mine * group.size / of_step)).backward()
+        at.batch, at.seen = at.batch + 1, at.seen + count
+        at.loss, at.right = at.loss + total, at.right + int(rights)
+        if last:
+            self._update()
+        return bool(stop), bool(save)
+
+    def _update(self) -> None:
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+            clip_gradients(self.recipe, self.model.parameters())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model)
         self.updates += 1
-        logits = logits.detach()
-        return loss.item(), logits.mean(0) if logits.dim() == 3 else logits
 
-    def loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The recipe's loss of logits (B, K) or (T, B, K), with what it adds to it."""
-        loss = self.of_logits(logits, y)
-        for penalty in self.penalties:
-            loss = loss + penalty()
-        return loss
+    def _diverged(self, total: float, loss: float, x: torch.Tensor) -> None:
+        """Raise the error of a loss that is not finite, with the layer where that began."""
+        own = ""
+        if not math.isfinite(loss):
+            own = first_nonfinite(self.model, x, self.recipe.amp) or "what the network puts out is finite"
+        where = next((one for one in self.group.all(own) if one), "")
+        raise self._divergence(f"loss became {total}", self.updates, where)
+
+    def _divergence(self, what: str, update: int, where: str) -> SnnEnergyError:
+        recipe, step = self.recipe, update % self.steps + 1
+        clip = "set clip_grad" if recipe.clip_grad is None else f"lower clip_grad ({recipe.clip_grad})"
+        return SnnEnergyError(
+            f"{what} in epoch {self.at.epoch}, step {step} of {self.steps}: {where}; "
+            f"lower lr ({recipe.lr}) or {clip}"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All of it, to be saved by the first process; the others must call it, too.
+
+        Raises `SnnEnergyError` where weights are not finite: such a state is not worth going on from.
+        """
+        if name := nonfinite_weights(self.model):
+            raise self._divergence("weights diverged", self.updates - 1, f"{name} is not finite")
+        own = {"global": generators(self.device), "varying": self.varying.get_state()}
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "recipe": self.recipe,
+            "processes": self.group.size,
+            "samples": len(self.data.train),
+            "torch": str(torch.__version__),
+            "at": self.at,
+            "updates": self.updates,
+            "test_accuracy": self.test_accuracy,
+            "model": dict(self.model.state_dict()),
+            "average": None if self.average is None else dict(self.average.module.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "refreshed": self.refreshed,
+            "generator": self.generator.get_state(),
+            "generators": self.group.all(own),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on as `state` says; the run must be as new, of the same recipe."""
+        if state["refreshed"] and self.quantization is not None:
+            self.model.load_state_dict(state["refreshed"])
+            self.quantization.refresh(self.model, *self._averaged())
+            self.refreshed = dict(state["refreshed"])
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.at, self.updates = Position(**state["at"]), state["updates"]
+        self.test_accuracy = state["test_accuracy"]
+        self.generator.set_state(state["generator"])
+        own = state["generators"][self.group.rank]
+        if self.varying is not self.generator:
+            self.varying.set_state(own["varying"])
+        set_generators(own["global"], self.device)
+
+    def next_epoch(self) -> None:
+        """Stand at the beginning of the epoch after this one."""
+        self.at = dataclasses.replace(Position(), epoch=self.at.epoch + 1)

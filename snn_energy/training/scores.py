@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from snn_energy.data import Data, Part
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.neurons import reset
+from snn_energy.training.processes import Group
 
 
 def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
@@ -43,9 +46,25 @@ def evaluate_batch(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         model.train(was_training)
 
 
-def evaluate(model: nn.Module, images: Part, batch_size: int, device: torch.device) -> float:
-    """Share of `images` that `model` classifies right."""
-    right = 0
+def evaluate(
+    model: nn.Module,
+    images: Part,
+    batch_size: int,
+    device: torch.device,
+    group: Group | None = None,
+    check: Callable[[], None] | None = None,
+) -> float:
+    """Share of `images` that `model` classifies right; each process of `group` takes its own of them.
+
+    Every sample is looked at once, so that the share does not depend on the number of processes.  `check` is
+    called before each batch.
+    """
+    right, count = 0, len(images)
+    group = group or Group()
+    if group.size > 1:
+        images = images.some(torch.arange(group.rank, count, group.size))
     for x, y in images.batches(batch_size):
+        if check is not None:
+            check()
         right += int((evaluate_batch(model, x.to(device)).argmax(1).cpu() == y).sum())
-    return right / len(images)
+    return int(group.sums(right)[0]) / count

@@ -70,7 +70,7 @@ def spellings(text: str) -> dict[str, Any]:
 
     The text must be YAML that holds a table.
     """
-    loader = yaml.SafeLoader(text)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
         return _table(loader, node) if isinstance(node, yaml.MappingNode) else {}

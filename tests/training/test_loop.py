@@ -21,9 +21,12 @@ from snn_energy.checkpoints import load, read_checkpoint, save_checkpoint
 from snn_energy.data import Data, Images, load_data
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.models.zoo import create_model
+from snn_energy.safe_load import safe_load
 from snn_energy.training import load_recipe, train
 from snn_energy.training.augment import random_affine
 from snn_energy.training.device import choose_device
+from snn_energy.training.diverged import first_nonfinite
+from snn_energy.training.folder import BEST, LAST, LOG, RECIPE, STATE
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import check_fit, evaluate
 
@@ -54,7 +57,7 @@ def test_a_run_writes_whole_files_and_its_checkpoint_gives_the_accuracy_that_it_
     recipe = load_recipe("digits-statten", TINY)
     steps = []
     result = train(recipe, tmp_path, device="cpu", on_step=steps.append)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pth", "last.pth", "log.csv", "recipe.yaml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((BEST, LAST, LOG, RECIPE, STATE))
     assert [s.done for s in steps] == list(range(1, 31))
     assert {s.total for s in steps} == {30}
     assert all(math.isfinite(s.loss) and 0 <= s.accuracy <= 1 for s in steps)
@@ -166,9 +169,39 @@ def test_a_run_that_cannot_be_writes_nothing(
 
 
 def test_a_diverging_run_says_so(tmp_path: Path) -> None:
+    """In one line; the state before it is whole."""
     recipe = replace(load_recipe("digits-statten", TINY), lr=1e30, warmup_epochs=0, optimizer="sgd")
-    with pytest.raises(SnnEnergyError, match=r"loss became (nan|inf) in epoch"):
-        train(recipe, tmp_path, device="cpu")
+    with pytest.raises(
+        SnnEnergyError, match=r"(loss became (nan|inf)|weights diverged) in epoch 1, step \d of 15: "
+    ):
+        train(recipe, tmp_path, device="cpu", save_every="1")
+    assert safe_load(tmp_path / STATE)["updates"] < 15
+
+
+def test_where_a_loss_stopped_being_finite() -> None:
+    """The first layer in the order of computing, not of declaring; a weight; the samples."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = nn.Linear(3, 2)
+            self.early = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.late(self.early(x) * torch.tensor([1e30, 1.0, 1.0]))
+
+    net, x = Net(), torch.ones(5, 4)
+    assert first_nonfinite(net, x) == ""
+    nn.init.constant_(net.late.weight, 1e20)
+    nn.init.constant_(net.early[0].weight, 1.0)
+    assert first_nonfinite(net, x) == "late (Linear) is the first layer whose output is not finite"
+    nn.init.constant_(net.early[0].weight, 3e38)
+    said = "early.0 (Linear) is the first layer whose output is not finite"
+    assert first_nonfinite(net, x) == said
+    assert not any(module._forward_hooks for module in net.modules())
+    net.early[0].bias.data[1] = math.nan
+    assert first_nonfinite(net, x) == "early.0.bias is not finite since the step before"
+    assert first_nonfinite(net, x / 0) == "the training samples are not finite"
 
 
 def test_random_affine_samples_where_the_matrix_points() -> None:

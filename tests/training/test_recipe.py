@@ -15,6 +15,7 @@ from torch import nn
 from snn_energy.errors import ConfigError
 from snn_energy.models.zoo import ZOO, Entry, create_model
 from snn_energy.training import Recipe, list_recipes, load_recipe
+from snn_energy.training.recipe import about_recipe
 from snn_energy.training.spelling import text_fields
 
 
@@ -217,3 +218,60 @@ def test_every_row_of_the_ablations_runs_as_documented(
     narrow = load_recipe("digits-staa-resnet20", overrides)
     images = torch.rand(2, 1, 8, 8)
     assert create_model(narrow.model, **narrow.config)(images).isfinite().all()
+
+
+def test_a_recipe_builds_on_another(tmp_path: Path) -> None:
+    """Its own fields over the base's, of the configuration one by one; a file is looked for beside it."""
+    (tmp_path / "one.yaml").write_text("base: digits-statten\nlr: 1e-2\nconfig: {T: 6, chunk_size: 3}\n")
+    (tmp_path / "two.yaml").write_text(
+        "base: one.yaml\nepochs: 3\nconfig: {chunk_size: 2}\nsource: me\nparameters: 7\n"
+        "published: {accuracy: 97.5, where: Table 9}\n"
+    )
+    base, two = load_recipe("digits-statten"), load_recipe(str(tmp_path / "two.yaml"), ("seed=4",))
+    assert (two.name, two.lr, two.epochs, two.seed) == ("two", 1e-2, 3, 4)
+    assert two.config == {**base.config, "T": 6, "chunk_size": 2}
+    assert dataclasses.replace(two, name="", lr=0, epochs=1, seed=0, config={}) == dataclasses.replace(
+        base, name="", lr=0, epochs=1, seed=0, config={}
+    )
+    about = about_recipe(str(tmp_path / "two.yaml"))
+    assert (about.said.source, about.said.parameters, about.said.published.where) == ("me", 7, "Table 9")
+    assert str(about) == "digits, T 6, 0.00 M, 97.50 % (Table 9)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: digits-stattn\n", "unknown recipe 'digits-stattn'"),
+        ("base: nowhere.yaml\n", "no such file"),
+        ("base: [1]\n", "must be the name of a recipe"),
+        ("base: mine.yaml\n", "in a circle"),
+        ("base: digits-statten\npublished: {accuracy: high}\n", "published: accuracy"),
+        ("base: digits-statten\npublished: {top1: 3}\n", "unknown key 'top1'"),
+        ("base: digits-statten\nparameters: many\n", "parameters"),
+        ("base: digits-statten\nconfig: 3\n", "config = 3: must be a table"),
+    ],
+)
+def test_a_base_that_cannot_be(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        about_recipe(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("auto_augment=rnd-m9", "known: 3a, augmix-m3-w3"),
+        ("crop_scale=[0.5]", "must be two numbers"),
+        ("crop_scale=[0.9, 0.1]", "must be two numbers"),
+        ("crop_scale=0.5", "must be a list of numbers"),
+        ("opt_betas=[0.9, 2]", "must be two numbers"),
+        ("hflip=1.5", r"hflip = 1.5: must be in \[0, 1\]"),
+        ("schedule_per=week", "known: epoch, step"),
+        ("mix_mode=bach", "did you mean 'batch'"),
+        ("cooldown_epochs=-1", "must not be negative"),
+        ("val_batch_size=0", "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("digits-statten", (override,))
