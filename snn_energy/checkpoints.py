@@ -179,8 +179,9 @@ def save_checkpoint(
     """Write `model` (registry name `name`, configuration `model.config`) whole or not at all.
 
     `recipe` is a dataclass or dict, `optimizer` a state dict; everything must be tensors and plain types, so
-    that the file reads back without running anything.  `history`: a row of numbers per epoch of the training
-    so far, under the names of log.csv (docs/training.md).  Raises `CheckpointError` for a value that is not.
+    that the file reads back without running anything.  A path that ends in .safetensors gives a file in that
+    format, which holds no optimizer.  `history`: a row of numbers per epoch of the training so far, under the
+    names of log.csv (docs/training.md).  Raises `CheckpointError` for a value that cannot be saved.
     """
     if name not in ZOO:
         raise CheckpointError(f"cannot save model {name!r}: not a registered name; {suggest(name, ZOO)}")

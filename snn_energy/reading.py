@@ -21,9 +21,9 @@ from typing import Any, BinaryIO, Literal, NoReturn
 
 from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 
-Form = Literal["json", "yaml", "arrays"]
-LIMITS: dict[str, int] = {"json": 64 << 20, "yaml": 128 << 10, "arrays": 2 << 30}
-"""Bytes that a file may have; of `arrays`, also what it may unpack to."""
+Form = Literal["json", "yaml", "arrays", "checkpoint"]
+LIMITS: dict[str, int] = {"json": 64 << 20, "yaml": 128 << 10, "arrays": 2 << 30, "checkpoint": 16 << 30}
+"""Bytes that a file may have; of `arrays` and a `checkpoint`, also what it may unpack to."""
 DEPTH = 64
 """Levels of nesting in JSON and YAML: ours have six."""
 LARGEST = 10**60
@@ -57,6 +57,11 @@ def limit(form: Form) -> int:
     """How many bytes a file of this form may have here and now."""
     told = _told.get()
     return LIMITS[form] if told is None else told
+
+
+def told() -> bool:
+    """Did the user say how much may be read?"""
+    return _told.get() is not None
 
 
 def _bytes(given: int | str) -> int:

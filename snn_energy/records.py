@@ -7,6 +7,7 @@ import functools
 import math
 import types
 import typing
+from collections import abc
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -28,8 +29,8 @@ def record_from(
     """A dataclass of `kind` from a mapping, as JSON and YAML give it: lists become tuples.
 
     Fields declared as str, int, float, bool, dataclasses, and tuples, mappings and unions of these must hold
-    such; `Any` holds what it likes.  Numbers are finite and at least `least`, or what `bounds` has for their
-    field instead; None: any number, NaN too.
+    such, those declared as arrays an array; `Any` holds what it likes.  Numbers are finite and at least
+    `least`, or what `bounds` has for their field instead; None: any number, NaN too.
 
     Raises `error`, beginning with `where` and the field, for another value, an unknown field and a missing
     one.
@@ -74,7 +75,7 @@ def _value(
     """The value as `kind`, or `error`."""
     again = functools.partial(_value, error=error, least=least, bounds=bounds)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+    if kind is Any or (origin is not None and origin.__name__ == "ndarray" and type(value) is origin):
         return value
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in inner:
@@ -87,7 +88,7 @@ def _value(
             return tuple(
                 again(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True))
             )
-    elif origin is dict and isinstance(value, Mapping):
+    elif origin in (dict, abc.Mapping) and isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise error(f"{where}: {short(key)} is no name")

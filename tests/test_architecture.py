@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
-    "graph": {"models"},
+    "graph": {"models", "frameworks"},  # neurons whose equation a framework knows
     "exporters": {"graph", "models", "profiling", "energy"},
     "reports": {"energy", "profiling", "exporters"},
 }
@@ -58,19 +58,32 @@ INSIDE_EXPORTERS = {
     "folder": {"verification"},
     "netlist": {"verification"},
     "lowering": {"netlist"},
-    "chip": {"lowering", "netlist", "verification", "kept_samples", "network"},
-    "network": set(),
+    "c": {"netlist"},  # C source of a netlist, built and run: also the simulator's fast engine
+    "chip": {"c", "lowering", "netlist", "verification", "kept_samples", "network"},
+    "equations": {"verification"},
+    "in_time": {"verification"},
+    "network": {"equations"},
     "onnx": {"verification", "kept_samples", "network"},
     "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
-    "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for
+    "mcu": {"c", "chip", "lowering", "netlist", "verification", "kept_samples", "network"},
+    # runtimes by name only, when one is asked for
+    "targets": {"verification", "kept_samples", "folder", "in_time", "equations", "network"},
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-NETLIST_FILES = ("exporters/netlist", "exporters/verification.py", "exporters/kept_samples.py",
-                 *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
-                                                            "pack", "parts")))  # fmt: skip
+NETLIST_FILES = (
+    "exporters/netlist",
+    "exporters/c",
+    "exporters/mcu/parts.py",
+    "exporters/verification.py",
+    "exporters/kept_samples.py",
+    *(
+        f"exporters/chip/{name}.py"
+        for name in ("answer", "chips", "demand", "energy", "mapping", "pack", "parts")
+    ),
+)
 WITHOUT_TORCH = (
     "energy",
     "reports",

@@ -33,6 +33,8 @@ def test_a_tiny_file_cannot_ask_for_much_memory(model: nn.Module, tmp_path: Path
     assert "cannot build statten" in refusal(boast)
     deep = saved(tmp_path / "d.pth", official(model.state_dict(), layer=10**9))
     assert "depths = 1000000000, but the file holds 112 tensors in all" in refusal(deep)
+    long = saved(tmp_path / "t.pth", official(model.state_dict(), time_steps=100_000))
+    assert "T = 100000: at most 4,096 steps" in refusal(long)
     large = saved(tmp_path / "c.pth", official(model.state_dict(), dim=2**20))
     assert "has shape (2, 3, 3, 3), statten expects (131072, 3, 3, 3)" in refusal(large)
 

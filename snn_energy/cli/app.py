@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from snn_energy import __version__
-from snn_energy.cli import energy, evaluate, export, profile, sweep, train
+from snn_energy.cli import check, diff, energy, evaluate, export, profile, report, sweep, train
 from snn_energy.cli.guard import guarded
 from snn_energy.reading import limits
 
@@ -47,7 +47,9 @@ for command in (
     evaluate.evaluate,
     export.export,
     export.verify,
-    profile.report,
+    report.report,
+    diff.diff,
+    check.check,
     energy.reproduce,
     energy.audit,
 ):

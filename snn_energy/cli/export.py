@@ -23,12 +23,18 @@ from snn_energy.files import try_folder
 LavaPython = Annotated[
     Path | None, typer.Option("--python", help="lava: the Python of a Lava environment (make lava-env).")
 ]
-
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", help="netlist, lava: what runs the netlist: c, numpy; by default whichever pays."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an export that lies in the folder.")]
 RequireFit = Annotated[
     str | None,
     typer.Option(
-        "--require-fit", help="netlist, lava, sanafe: exit 1 unless it fits this chip, e.g. loihi2."
+        "--require-fit",
+        help="netlist, lava, sanafe, c: exit 1 unless it fits this chip or part, e.g. loihi2.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the verdict and the chips' answers as JSON.")]
@@ -63,6 +69,15 @@ def export(
     sanafe_samples: Annotated[
         int | None, typer.Option("--sanafe-samples", help="sanafe: run the first N samples; 2 by default.")
     ] = None,
+    mcu: Annotated[
+        list[str] | None,
+        typer.Option("--mcu", help="c: also run it under QEMU on cortex-m4, cortex-m7 or riscv32."),
+    ] = None,
+    mcu_samples: Annotated[
+        int | None,
+        typer.Option("--mcu-samples", help="c: samples that a microcontroller runs; 4 by default."),
+    ] = None,
+    engine: Engine = None,
     python: LavaPython = None,
     overwrite: Overwrite = False,
     require_fit: RequireFit = None,
@@ -104,6 +119,9 @@ def export(
         bits=bits,
         lava_samples=lava_samples,
         sanafe_samples=sanafe_samples,
+        mcu=mcu,
+        mcu_samples=mcu_samples,
+        engine=engine,
         python=python,
     )
     if "class_names" in options_of(target):
@@ -132,12 +150,16 @@ def verify(
         str | None,
         typer.Option(
             "--runtime",
-            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse.",
+            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse; "
+            "c: c (default), simulator, cortex-m4, cortex-m7, riscv32.",
         ),
     ] = None,
+    engine: Engine = None,
     python: LavaPython = None,
 ) -> None:
     """Verify an exported folder again, on the samples it keeps or on others."""
+    from snn_energy.cli.answers import c_lines
+    from snn_energy.exporters.mcu.parts import BoardPart, CPart
     from snn_energy.exporters.targets import verify as run
     from snn_energy.exporters.verification import check_files
     from snn_energy.samples import choose_samples
@@ -154,8 +176,10 @@ def verify(
             frames=remembered.get("frames"),
         )
         x, y = chosen.images.batch(slice(None))
-    verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python))
+    verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python, engine=engine))
     typer.echo(verdict.require().summary())
+    for line in c_lines(verdict.part(CPart), verdict.part(BoardPart)):
+        typer.echo(line)
 
 
 def _declared(target: str, declared: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
@@ -165,13 +189,13 @@ def _declared(target: str, declared: dict[str, Any], loaded: Loaded) -> dict[str
     """
     from snn_energy.exporters.targets import options as options_of
 
-    told = {**declared, **given(time_steps=loaded.time_steps)}
     taken = options_of(target)
-    for name in told:
+    for name in declared:
         if name not in taken and name not in ("layout", "check"):
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag}: target {target} reads it off the network itself; leave it out")
-    return {name: value for name, value in told.items() if name in taken}
+    told = {name: value for name, value in declared.items() if name in taken}
+    return told | given(time_steps=loaded.time_steps)
 
 
 def given(**options: Any) -> dict[str, Any]:

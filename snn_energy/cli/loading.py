@@ -28,7 +28,8 @@ class Loaded:
     """A network, its registered `name` or None, and what its checkpoint says of data and classes.
 
     `notes`: what a profile should say of it; `origin`: where it came from, for the record; `time_steps`: T as
-    declared for a network of the user's own (those of the registry are built for it).
+    declared for a network of the user's own (those of the registry are built for it); `history`: of its
+    training, a row per epoch.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
     time_steps: int | None = None
+    history: tuple[dict[str, Any], ...] = ()
 
 
 def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite: bool = False) -> Loaded:
@@ -97,7 +99,8 @@ def _load_ours(
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
         typer.echo(f"note: {note}", err=True)
-    return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()))
+    history = tuple(dict(row) for row in getattr(stored, "history", ()))
+    return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()), history=history)
 
 
 def _untrained(overrides: dict[str, Any], settings: dict[str, Any]) -> Loaded:

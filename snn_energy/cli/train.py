@@ -163,7 +163,7 @@ def _bars(
             bars.update(epoch, completed=done, total=steps, description=label, scores=scores)
 
         def on_epoch(row: Mapping[str, float]) -> None:
-            console.print(_line(row, recipe.total_epochs), highlight=False)
+            console.print(_line(row, recipe.total_epochs), highlight=False, soft_wrap=True)
 
         yield on_step, on_epoch
 

@@ -161,7 +161,7 @@ def seeded(seed: int) -> Iterator[None]:
     """The global generators of torch (CPU), NumPy and Python start from `seed`; put back afterwards."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.manual_seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     random.seed(seed)
     try:
         yield

@@ -111,7 +111,7 @@ def table_from(record: Mapping[str, Any], where: str) -> CostTable:
     """A cost table from a mapping, as YAML gives it.  Raises `ConfigError` naming the key at fault."""
     check_keys(record, (*WORDS, *PRICES, "memory"), where)
     for key in ("name", "ac"):
-        if key not in record:
+        if record.get(key) is None:
             raise ConfigError(f"{where}: a cost table needs {key!r}")
     used: dict[str, Constant] = {}
     prices = {k: _price(record[k], f"{where}: {k}", used) for k in PRICES if record.get(k) is not None}

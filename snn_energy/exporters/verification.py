@@ -99,6 +99,16 @@ class Source(Part):
     origin: Mapping[str, str] = field(default_factory=dict)  # the checkpoint, the code that built the network
 
 
+@dataclass(frozen=True)
+class TimePart(Part):
+    """A network that knows nothing of time: how often it was called (T, where a call is one step), and T
+    where samples and steps shared the first axis of its input, which in the export are two."""
+
+    key: ClassVar[str] = "time"
+    calls: int = 1
+    folded: int | None = None
+
+
 P = TypeVar("P", bound=Part)
 
 
@@ -237,7 +247,8 @@ def read_verification(path: str | os.PathLike[str]) -> dict[str, Any]:
     if record["schema"] != SCHEMA:
         raise DataError(f"{path}: a record of schema {short(record['schema'])}, not {SCHEMA}: export again")
     told = {key: value for key, value in record.items() if key not in _DERIVED}
-    told["differences"] = [_without(entry, "margin") for entry in told.get("differences", [])]
+    if isinstance(told.get("differences"), list):
+        told["differences"] = [_without(entry, "margin") for entry in told["differences"]]
     record_from(Verification, told, f"{path}: damaged", bounds=_ANY_NUMBER)
     for key in ("verdict", "summary"):
         if not isinstance(record.get(key), str):
@@ -248,7 +259,7 @@ def read_verification(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name, entry in record["files"].items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
             raise DataError(f"{path}: damaged: files[{short(name)}] lies outside the folder")
-        if not isinstance(entry.get("sha256"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
             raise DataError(f"{path}: damaged: files[{short(name)}] is {short(entry)}, must have a sha256")
     for key, entry in record["parts"].items():
         if not isinstance(entry, dict):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LONGEST = 4096
+"""Time steps: a network holds the tensors of all of them; the papers' have 4 to 20."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A registered name: its class, and the configuration `fields` that the name fixes.
@@ -236,9 +240,18 @@ def find(name: str) -> Entry:
 
 
 def make_config(config_class: type, fields: dict[str, Any]) -> Any:
-    """`config_class(**fields)`, with an unknown field refused by name."""
-    known = [f.name for f in dataclasses.fields(config_class)]
+    """`config_class(**fields)`, with an unknown field refused by name.
+
+    A list (JSON and YAML have no other) becomes a tuple where that is the field's type.
+    """
+    known = {f.name: str(f.type) for f in dataclasses.fields(config_class)}
     for key in fields:
         if key not in known:
             raise ConfigError(f"unknown model field {key!r}; {suggest(key, known)}")
-    return config_class(**fields)
+    given = {
+        k: tuple(v) if type(v) is list and known[k].startswith("tuple[") else v for k, v in fields.items()
+    }
+    steps = given.get("T")
+    if isinstance(steps, int) and steps > LONGEST:
+        raise ConfigError(f"T = {steps}: at most {LONGEST:,} steps are run at once")
+    return config_class(**given)

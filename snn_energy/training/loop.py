@@ -108,7 +108,7 @@ def _new_run(
     recipe: Recipe, device: torch.device, group: Group, state: Mapping[str, Any] | None, folder: Folder
 ) -> Run:
     """The run as it begins; `state`: from which it is to go on, which must be of this recipe and data."""
-    model = initial_model(recipe)
+    model = initial_model(recipe) if state is None else create_model(recipe.model, **state["config"])
     data = recipe_data(recipe, getattr(model.config, "T", None))
     if state is not None:
         check_same(state, recipe, group.size, len(data.train), folder.path / STATE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class Run:
                 raise ConfigError(f"sync_bn = true: PyTorch has it for GPUs only, the device is {device}")
             self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.quantization = quantization(recipe, model, data.train)
-        self.refreshed: dict[str, torch.Tensor] = {}
+        self.refreshed = self._weights()
         self.batches = batches_per_epoch(recipe, len(data.train), group.size)
         self.samples = min(len(data.train), self.batches * recipe.batch_size * group.size)  # of an epoch
         self.classes = getattr(model.config, "num_classes", None) or len(data.class_names)
@@ -120,7 +121,8 @@ class Run:
         whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), recipe.amp)
         if self.group.size == 1:
             return whole
-        # a network may hold parameters that its configuration leaves unused
+        # a network may hold parameters that its configuration leaves unused; where all are used torch warns
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         return nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True)
 
     @property
@@ -194,7 +196,13 @@ class Run:
         """Choose a quantized network's scales for this epoch, and remember for which weights they are."""
         if self.quantization is not None and self.at.epoch > 1:
             self.quantization.refresh(self.model, *self._averaged())
-            self.refreshed = {key: value.clone() for key, value in self.model.state_dict().items()}
+            self.refreshed = self._weights()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Those for which a quantized network's scales are; nothing for any other."""
+        if self.quantization is None:
+            return {}
+        return {key: value.clone() for key, value in self.model.state_dict().items()}
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's share of the epoch's batches that are left, varied."""
@@ -285,6 +293,7 @@ class Run:
             "processes": self.group.size,
             "samples": len(self.data.train),
             "torch": str(torch.__version__),
+            "config": self.model.config,
             "at": self.at,
             "updates": self.updates,
             "test_accuracy": self.test_accuracy,

@@ -206,6 +206,10 @@ def check(recipe: Any) -> None:
     for key in BELOW_ONE:
         if not 0 <= getattr(recipe, key) < 1:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1)")
+    if recipe.energy_target and not recipe.energy_weight:
+        raise ConfigError(f"energy_target = {recipe.energy_target}: needs an energy_weight above 0")
+    if recipe.energy_weight and recipe.compile:
+        raise ConfigError("energy_weight: spikes cannot be counted in a compiled network; compile=false")
     for key in PROBABILITIES:
         if not 0 <= (getattr(recipe, key) or 0) <= 1:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1]")

@@ -68,7 +68,7 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: is of format version {state.get('version')!r}; this snn-energy reads version {VERSION}"
         )
-    missing = [key for key in ("recipe", "processes", "samples", "torch", "at") if key not in state]
+    missing = [key for key in ("recipe", "processes", "samples", "torch", "config", "at") if key not in state]
     if missing:
         raise CheckpointError(f"{path}: is not the state of a run: {', '.join(missing)} missing")
     return state | {"history": numbers_of(state.get("history"))}

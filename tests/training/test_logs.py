@@ -21,7 +21,7 @@ import snn_energy
 from snn_energy.checkpoints import load, read_checkpoint
 from snn_energy.data import load_data
 from snn_energy.errors import MissingDependency
-from snn_energy.training import Recipe, train
+from snn_energy.training import Recipe, Step, train
 from snn_energy.training.folder import BOARD, LAST, LOG, STATE
 from snn_energy.training.measured import cost_of
 from snn_energy.training.recipe import recipe_from_dict
@@ -113,6 +113,22 @@ def test_curves_for_tensorboard(recipe: Recipe, tmp_path: Path) -> None:
     rates = {tag: values for tag, values in curves.items() if tag.startswith("rate/")}
     assert len(rates) > 4 and all(0 <= v <= 1 for values in rates.values() for _, v in values)
     assert "energy_uj_exact" not in table(out)[0]  # the recipe does not ask for it
+
+
+def test_curves_go_on_where_the_run_does(recipe: Recipe, tmp_path: Path) -> None:
+    """What was drawn after the last state is drawn again, and shown once."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def fail(step: Step) -> None:
+        if step.done == 5:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, tmp_path / "run", device="cpu", tensorboard=True, on_step=fail)
+    train(recipe, tmp_path / "run", device="cpu", tensorboard=True, resume=True)
+    curves = EventAccumulator(str(tmp_path / "run" / BOARD)).Reload()
+    assert [event.step for event in curves.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_without_tensorboard(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

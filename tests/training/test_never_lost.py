@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 import torch
 from forks import FORKS, in_a_child, same
+from PIL import Image
+from torch import nn
 
 from snn_energy import safe_load as saving
 from snn_energy.checkpoints import read_checkpoint
 from snn_energy.errors import CheckpointError, ConfigError, FileError, Interrupted, SnnEnergyError
 from snn_energy.safe_load import safe_load
-from snn_energy.training import Recipe, Step, train
+from snn_energy.training import Recipe, Step, run, train
 from snn_energy.training.folder import BEST, LAST, LOCK, LOG, RECIPE, STATE, claimed, newest
 from snn_energy.training.recipe import recipe_from_dict
 from snn_energy.training.watch import Watch
@@ -142,6 +144,23 @@ def test_the_next_ctrl_c_ends_at_once(recipe: Recipe, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / LOCK).exists()
 
 
+def test_what_a_run_began_from_may_be_gone(recipe: Recipe, whole: Path, tmp_path: Path) -> None:
+    """The checkpoint `init` is read once: a run goes on without it, with the configuration that it gave."""
+    init = shutil.copyfile(whole / LAST, tmp_path / "init.pth")
+    tuned = replace(recipe, init=str(init), config={}, epochs=1)
+    train(tuned, tmp_path / "whole", device="cpu")
+
+    def interrupt(now: Step) -> None:
+        if now.done == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(tuned, tmp_path / "cut", device="cpu", on_step=interrupt)
+    init.unlink()
+    train(tuned, tmp_path / "cut", device="cpu", resume=True)
+    assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
 def test_a_run_is_not_overwritten_by_accident(recipe: Recipe, whole: Path, tmp_path: Path) -> None:
     out = shutil.copytree(whole, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -230,7 +249,7 @@ def test_no_space_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         (b"PK nonsense", "damaged or truncated"),
         ({"format": "snn-energy"}, "is not the state of a run"),
         ({"format": "snn-energy run", "version": 9}, "format version 9; this snn-energy reads version 1"),
-        ({"format": "snn-energy run", "version": 1}, "recipe, processes, samples, torch, at missing"),
+        ({"format": "snn-energy run", "version": 1}, "recipe, processes, samples, torch, config, at missing"),
     ],
 )
 def test_a_state_that_is_none(recipe: Recipe, content: Any, words: str, tmp_path: Path) -> None:
@@ -254,6 +273,13 @@ def test_a_state_of_other_data_or_processes(recipe: Recipe, whole: Path, tmp_pat
         saving.safe_save(out / STATE, {**state, **changed})
         with pytest.raises(SnnEnergyError, match=words):
             train(recipe, out, device="cpu", resume=True)
+
+
+def test_seeds_of_any_size_and_generators_put_back(recipe: Recipe, tmp_path: Path) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    train(replace(recipe, seed=2**63 - 1, epochs=1), tmp_path / "run", device="cpu")
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    assert torch.equal(before[0], after[0]) and (before[1] == after[1]).all() and before[2] == after[2]
 
 
 def test_the_newest_run(tmp_path: Path) -> None:
@@ -284,3 +310,69 @@ def test_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert minutes.due(1)
     minutes.saved()
     assert not minutes.due(1)
+
+
+@FORKS
+def test_workers_and_files_are_read_on_where_it_stopped(recipe: Recipe, tmp_path: Path) -> None:
+    """Pictures, varied as they are read, by two workers or none: the same from any place in an epoch."""
+    rng = np.random.default_rng(1)
+    for part, count in (("train", 7), ("val", 2)):
+        for name in ("ant", "bee", "cat"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), np.uint8))
+                picture.save(tmp_path / part / name / f"{i}.png")
+    config = {**recipe.config, "in_channels": 3, "img_size_h": 16, "img_size_w": 16}
+    pictures = replace(
+        recipe, data=f"imagenet:{tmp_path}?size=16", config=config, workers=0, val_fraction=0.0, batch_size=2,
+        epochs=1,
+    )  # fmt: skip
+    whole = train(pictures, tmp_path / "whole", device="cpu").out
+
+    def ctrl_c(now: Step) -> None:
+        if now.done == 2:
+            os.killpg(0, signal.SIGINT)  # a terminal sends it to the workers, too
+
+    def interrupted() -> None:
+        os.setsid()
+        with pytest.raises(Interrupted):
+            train(replace(pictures, workers=2), tmp_path / "cut", device="cpu", on_step=ctrl_c)
+
+    assert in_a_child(interrupted) == 0
+    train(pictures, tmp_path / "cut", device="cpu", resume=True)
+    ours, theirs = (safe_load(out / LAST)["state_dict"] for out in (whole, tmp_path / "cut"))
+    assert same(ours, theirs)
+
+
+class Grid:
+    """Stands for `quantize.Quantization`, which takes seconds: what an epoch begins with decides."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.scale = 1.0
+        model.register_forward_pre_hook(lambda _, args: (args[0] * self.scale,))
+
+    def refresh(self, model: Any, *others: nn.Module) -> None:
+        self.scale = model.head.weight.detach().abs().mean().item() * 100
+
+    def rounded(self, model: nn.Module) -> nn.Module:
+        return model
+
+
+def test_what_a_netlists_numbers_follow_from_is_kept(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "quantization", lambda recipe, model, images: Grid(model))
+    plain = replace(recipe, ema_decay=0.0)
+    whole = train(plain, tmp_path / "whole", device="cpu").out
+
+    def interrupt(now: Step) -> None:
+        if now.done == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="epoch 2 of 2 after step 2 of 4"):
+        train(plain, tmp_path / "cut", device="cpu", on_step=interrupt)
+    train(plain, tmp_path / "cut", device="cpu", resume=True)
+    assert_same(tmp_path / "cut", whole)
+    monkeypatch.setattr(Grid, "refresh", lambda self, model, *others: None)
+    train(plain, tmp_path / "other", device="cpu")
+    assert not same(safe_load(tmp_path / "other" / STATE), safe_load(whole / STATE))

@@ -25,14 +25,15 @@ from snn_energy.exporters.chip.chips import chip_names
 from snn_energy.exporters.chip.energy import gate_products, netlist_energy
 from snn_energy.exporters.chip.mapping import map_netlist
 from snn_energy.exporters.chip.parts import ChipEnergyPart, MappingPart, NetlistPart
-from snn_energy.exporters.chip.reference import accuracies, dequantized_model, fed, reference
+from snn_energy.exporters.chip.reference import accuracies, dequantized_model, fed
+from snn_energy.exporters.chip.stream import compare_streamed
 from snn_energy.exporters.kept_samples import SAMPLES_FILE, read_arrays, write_arrays
 from snn_energy.exporters.lowering.lower import Lowering
 from snn_energy.exporters.netlist.compare import NeuronDifference, compare_activities
 from snn_energy.exporters.netlist.files import load, save
 from snn_energy.exporters.netlist.listing import listing
 from snn_energy.exporters.netlist.record import OWN_PROCESSES, Netlist, neurons
-from snn_energy.exporters.netlist.simulate import Activity, encode, simulate
+from snn_energy.exporters.netlist.simulate import Activity, encode
 from snn_energy.exporters.network import samples_first, see, take
 from snn_energy.exporters.verification import Part, Verification
 from snn_energy.files import write_text
@@ -69,13 +70,14 @@ def build(
     refuse: Callable[[Netlist], None] = lambda netlist: None,
     layout: str | None = None,
     output: int | str | None = None,
+    engine: str = "auto",
 ) -> Built:
     """Lower `model`, run it in the simulator on all of `x` and hold it against the de-quantized network.
 
     `x` as the network takes it: (N, …), (N, T, …) or (T, N, …); `y` (N,); `layout` and `output`:
     see `exporters.network`.  `calibration`: the samples whose currents set the scales,
     best from the training data (default: the first of `x`); `refuse` may raise at the netlist before it is
-    run.  Raises `UnsupportedOp` by node and operation.
+    run; `engine` runs it, the same bits: `c.engine.simulator`.  Raises `UnsupportedOp` by node and operation.
     """
     taken, y = np.asarray(x, np.float32), None if y is None else np.asarray(y)
     seen = taken if calibration is None else np.asarray(calibration, np.float32)
@@ -88,14 +90,12 @@ def build(
     netlist = lowering.netlist
     refuse(netlist)
     messages = encode(netlist, x)
-    activity = simulate(netlist, messages)
-    wanted = reference(lowering.dequantized, netlist, x)
+    compared, wanted, activity = compare_streamed(netlist, lowering.dequantized, messages, x, engine)
     try:
         twin = dequantized_model(model, lowering)
     except ConfigError:  # weights or neurons that are no modules of their own
         twin = None
     accuracy, differ = accuracies(network, twin, lowering, x, y, activity)
-    compared = compare_activities(netlist, wanted, activity, messages)
     verdict = verification(
         netlist, compared, wanted, activity, accuracy=accuracy, predictions_differ=differ,
         truncated=not lowering.exact,
@@ -120,9 +120,10 @@ def export_netlist(
     calibration: Any = None,
     layout: str | None = None,
     output: int | str | None = None,
+    engine: str = "auto",
 ) -> Verification:
     """Write the netlist, its listing and its mappings into `out`, verified in the simulator: see `build`."""
-    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}
+    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration, "engine": engine}
     built = build(model, x, y, **options, layout=layout, output=output)
     return write_netlist(built, out)
 
@@ -173,7 +174,7 @@ def chip_energy(netlist: Netlist, activity: Activity) -> ChipEnergyPart:
     return ChipEnergyPart(found.millijoules, found.label, events, spikes, by_population, unpriced)
 
 
-def verify_dir(folder: str | Path, x: Any = None, y: Any = None) -> Verification:
+def verify_dir(folder: str | Path, x: Any = None, y: Any = None, *, engine: str = "auto") -> Verification:
     """Run the netlist in `folder` in the simulator again, against the de-quantized graph in PyTorch.
 
     `x`: real samples (default: those in the folder).  Raises `DataError` for a netlist that was changed.
@@ -183,9 +184,8 @@ def verify_dir(folder: str | Path, x: Any = None, y: Any = None) -> Verification
     x, y = own_samples(folder, x, y)
     x = samples_first(x, graph)
     messages = encode(netlist, x)
-    activity = simulate(netlist, messages)
-    wanted = reference(graph, netlist, x)
-    return again(netlist, wanted, activity, messages, y, truncated=is_truncated(folder))
+    compared, wanted, activity = compare_streamed(netlist, graph, messages, x, engine)
+    return again(netlist, wanted, activity, messages, y, truncated=is_truncated(folder), compared=compared)
 
 
 def messages_of(folder: Path, netlist: Netlist, x: Any) -> np.ndarray:
@@ -223,8 +223,11 @@ def again(
     held_against: str = REFERENCE,
     truncated: bool = False,
     parts: tuple[Part, ...] = (),
+    compared: NeuronDifference | None = None,
 ) -> Verification:
-    """The verdict on a second run of an exported netlist, its accuracy under the name of `form`."""
+    """The verdict on a second run of an exported netlist, its accuracy under the name of `form`.
+
+    `compared`: what both runs have in common, where that is known."""
     predicted = got.predictions()
     accuracy = {}
     if y is not None:
@@ -233,7 +236,7 @@ def again(
         accuracy = {form: float((predicted == np.asarray(y)).mean())}
     return verification(
         netlist,
-        compare_activities(netlist, wanted, got, messages),
+        compared or compare_activities(netlist, wanted, got, messages),
         wanted,
         got,
         accuracy=accuracy,

@@ -31,6 +31,7 @@ def export_lava(
     calibration: Any = None,
     layout: str | None = None,
     output: int | str | None = None,
+    engine: str = "auto",
 ) -> Verification:
     """Write the Lava package `out` and verify it: simulator against de-quantized PyTorch on all of `x`, and
     Lava against the simulator on the first `lava_samples` (0: leave that to `snn-energy verify`).
@@ -38,7 +39,7 @@ def export_lava(
     Samples and calibration are those of `chip.export.build`.  Raises `UnsupportedOp`; `VerificationError`
     where Lava differs from the simulator.
     """
-    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration}
+    options = {"bits": bits, "stock_processes": stock_processes, "calibration": calibration, "engine": engine}
     built = chip.build(model, x, y, **options, layout=layout, output=output)
     write_package(built.netlist, out, built.samples)
     verdict = chip.write_beside(built, out)
@@ -58,6 +59,7 @@ def verify_dir(
     runtime: str = "simulator",
     python: str | Path | None = None,
     timeout: float = 3600,
+    engine: str = "auto",
 ) -> Verification:
     """Verify an exported package again: `simulator` holds the integer simulator against the de-quantized
     graph in PyTorch, `lava` holds the real Lava runtime against the simulator, population by population.
@@ -67,7 +69,7 @@ def verify_dir(
     folder = Path(folder)
     netlist, _ = read_package(folder)
     if runtime == "simulator":
-        return _named(chip.verify_dir(folder, x, y))
+        return _named(chip.verify_dir(folder, x, y, engine=engine))
     if runtime != "lava":
         raise ConfigError(f"runtime {runtime!r}: must be lava or simulator")
     x, y = chip.own_samples(folder, x, y)

@@ -32,6 +32,7 @@ from snn_energy.exporters.netlist.record import (
     width,
 )
 from snn_energy.exporters.netlist.staa_bounds import staa_problems
+from snn_energy.reading import one_line
 
 THRESHOLD_MAX = (1 << 17) - 1  # 17 bits
 DECAY_MAX = 4095  # 12 bits; the current decay register holds one less than it does
@@ -43,10 +44,11 @@ WEIGHTS_EXCITATORY_MAX = 255
 WEIGHTS_INHIBITORY_MIN = -255  # Lava clips the magnitude of one-signed weights to 8 bits
 DELAY_MAX = 62  # 6 bits
 MESSAGE_BITS_MAX = 24
+SHOWN = 12  # problems in one message
 
 
 def check(netlist: Netlist) -> Netlist:
-    """Return `netlist` if it can be run, else raise `ConfigError` with every problem, one a line."""
+    """Return `netlist` if it can be run, else raise `ConfigError` with its problems."""
     netlist.order()
     problems = [f"{name}: {text}" for name, node in netlist.nodes.items() for text in node_problems(node)]
     for name in netlist.named(StaaLif):
@@ -66,7 +68,8 @@ def check(netlist: Netlist) -> Netlist:
     if not problems and (early := first_misaligned(netlist)):
         problems.append(f"{early}: its inputs carry different sample steps; call align() on the netlist")
     if problems:
-        raise ConfigError("\n".join(problems))
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise ConfigError("; ".join(map(one_line, problems[:SHOWN])) + more)
     return netlist
 
 

@@ -20,11 +20,21 @@ from snn_energy.exporters.netlist.check import check
 from snn_energy.exporters.netlist.record import NODE_KINDS, Edge, Netlist, Node, time_offsets
 from snn_energy.files import atomic_write, write_text
 from snn_energy.reading import limit, one_line, read_json, too_large
-from snn_energy.records import short
+from snn_energy.records import record_from, short
 
 FORMAT = "snn-energy netlist"
 VERSION = 1
 ARRAYS_FILE, MANIFEST_FILE = "netlist.h5", "netlist.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    """What a manifest says of the netlist as a whole."""
+
+    edges: tuple[Edge, ...]
+    time_steps: int
+    probes: tuple[str, ...]
+    origin: dict[str, Any]
 
 
 def save(netlist: Netlist, directory: str | Path) -> None:
@@ -83,9 +93,11 @@ def load(directory: str | Path) -> Netlist:
                 taken += sum(array.nbytes for array in arrays.values())
                 if taken > limit("arrays"):
                     too_large(path, taken, "arrays")
-                nodes[row["name"]] = _join(row, arrays)
-        edges = tuple(Edge(*edge) for edge in content["edges"])
-        netlist = Netlist(nodes, edges, content["time_steps"], tuple(content["probes"]), content["origin"])
+                nodes[row["name"]] = _join(row, arrays, path)
+        edges = [dict(zip(("source", "target", "port"), edge, strict=True)) for edge in content["edges"]]
+        told = {key: content[key] for key in ("time_steps", "probes", "origin")} | {"edges": edges}
+        head = record_from(_Head, told, str(directory / MANIFEST_FILE), bounds={"time_steps": 1})
+        netlist = Netlist(nodes, head.edges, head.time_steps, head.probes, head.origin)
     except SnnEnergyError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -136,7 +148,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise DataError(f"{path} is not a netlist: it does not say format {FORMAT!r}")
     if content.get("version") != VERSION:
-        raise DataError(f"{path} has version {content.get('version')}; this release reads {VERSION}")
+        raise DataError(f"{path} has version {short(content.get('version'))}; this release reads {VERSION}")
     if content.get("sha256") != content_digest(content):
         raise DataError(f"{path} was changed after export: its SHA-256 is not the one written in it")
     return content
@@ -158,20 +170,23 @@ def _split(node: Node) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return plain | derived, arrays
 
 
-def _join(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Node:
+_LEAST = dict.fromkeys(("shape", "in_shape", "kernel", "stride", "dilation", "groups", "heads", "steps"), 1)
+
+
+def _join(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> Node:
     kind = NODE_KINDS.get(row["kind"])
     if kind is None:
-        raise DataError(f"node {row['name']}: unknown kind {row['kind']!r}")
+        raise DataError(f"{path}: node {short(row['name'])}: unknown kind {short(row['kind'])}")
     values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         if item.name in row:
-            values[item.name] = tuple(row[item.name]) if isinstance(row[item.name], list) else row[item.name]
+            values[item.name] = row[item.name]
         elif item.name in arrays:
             values[item.name] = arrays[item.name]
         else:
             prefix = f"{item.name}/"
             values[item.name] = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-    node: Node = kind(**values)
+    node: Node = record_from(kind, values, f"{path}: node {short(row['name'])}", least=None, bounds=_LEAST)
     return node
 
 

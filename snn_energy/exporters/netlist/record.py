@@ -38,6 +38,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snn_energy.errors import ConfigError
+from snn_energy.reading import one_line
+from snn_energy.records import short
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -311,7 +313,8 @@ class Netlist:
         for edge in self.edges:
             if edge.source not in self.nodes or edge.target not in self.nodes:
                 missing = edge.source if edge.source not in self.nodes else edge.target
-                raise ConfigError(f"edge {edge.source} -> {edge.target}: there is no node {missing!r}")
+                where = one_line(f"edge {edge.source} -> {edge.target}")
+                raise ConfigError(f"{where}: there is no node {short(missing)}")
             waiting[edge.target] += 1
             followers[edge.source].append(edge.target)
         ready = [name for name, count in waiting.items() if count == 0]
@@ -322,7 +325,9 @@ class Netlist:
                     ready.append(follower)
         if len(ready) < len(self.nodes):
             loop = sorted(set(self.nodes) - set(ready))
-            raise ConfigError(f"recurrent netlists are not supported: {', '.join(loop)} form a loop")
+            raise ConfigError(
+                f"recurrent netlists are not supported: {one_line(', '.join(loop))} form a loop"
+            )
         return ready
 
 

@@ -245,14 +245,15 @@ class Simulator:
             self._require_below(limit, name, x, samples)
         return x
 
-    def _require_below(self, limit: int, name: str, x: Any, samples: int) -> None:
-        """Refuse a value that would wrap on the chip; say where."""
+    def _require_below(self, limit: int, name: str, x: Any, samples: int, first: int = 0) -> None:
+        """Refuse a value that would wrap on the chip; say where.  `x` begins with step `first`."""
         if float(self.xp.max(self.xp.abs(x))) < limit:
             return
-        values = _to_host(x, np.float64).reshape(samples, self.netlist.time_steps, -1)
+        values = _to_host(x, np.float64).reshape(samples, x.shape[0] // samples, -1)
         sample, step, neuron = np.argwhere(np.abs(values) >= limit)[0]
+        where = f"sample {sample}, step {first + step}, neuron {neuron}"
         raise VerificationError(
-            f"{name}: {values[sample, step, neuron]:.0f} in sample {sample}, step {step}, neuron {neuron} "
+            f"{name}: {values[sample, step, neuron]:.0f} in {where} "
             f"does not fit its register (below ±{limit}); lower the netlist with more headroom"
         )
 
@@ -274,7 +275,7 @@ class Simulator:
             added = current[:, step, ...] * 64.0
             if node.current_decay < 4096 and u is not None:
                 added = added + int_ops.decay(u, node.current_decay, xp)
-                self._require_below(VOLTAGE_LIMIT, name, added, samples)
+                self._require_below(VOLTAGE_LIMIT, name, added, samples, step)
             u = added
             v = u if v is None else int_ops.decay(v, node.voltage_decay, xp) + u
             v = v + bias if biased else v

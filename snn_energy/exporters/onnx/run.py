@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,41 @@ import numpy as np
 
 from snn_energy.errors import DataError, MissingDependency
 from snn_energy.exporters.onnx.write import TIME_STEP
+from snn_energy.reading import one_line, read_bytes
 
 
 def _is_state(name: str) -> bool:
     return name.endswith(".v") or name == TIME_STEP
+
+
+def _whole(path: Path) -> bytes:
+    """The file's bytes.  Raises `DataError` where tensors of it lie in other files, which nobody verified."""
+    import onnx
+
+    raw = read_bytes(path, "ONNX model", "arrays")
+    model = onnx.load_model_from_string(raw)
+    outside = next((t for t in _tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL), None)
+    if outside is not None:
+        where = {entry.key: entry.value for entry in outside.external_data}.get("location", "?")
+        raise DataError(
+            f"{path}: tensor {outside.name!r} lies in another file ({one_line(where)}); ours hold all"
+        )
+    return raw
+
+
+def _tensors(part: Any) -> Iterator[Any]:
+    """All tensors of a model, graph, function or node."""
+    if hasattr(part, "graph") and hasattr(part, "functions"):
+        yield from _tensors(part.graph)
+        for function in part.functions:
+            yield from _tensors(function)
+        return
+    yield from getattr(part, "initializer", ())
+    for node in part.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _tensors(graph)
 
 
 class OnnxModel:
@@ -34,7 +66,7 @@ class OnnxModel:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            model = source if isinstance(source, bytes) else str(Path(source))
+            model = source if isinstance(source, bytes) else _whole(Path(source))
             self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             meta = self.session.get_modelmeta().custom_metadata_map
             self.form, self.meta = meta["form"], meta
@@ -43,6 +75,8 @@ class OnnxModel:
             self.batch_axis = int(meta.get("batch_axis", 0))
             self.answers_steps: int | None = json.loads(meta.get("answers_steps", "null"))
             self.class_names: list[str] | None = json.loads(meta.get("class_names", "null"))
+        except DataError:
+            raise
         except Exception as error:
             name = "the ONNX model" if isinstance(source, bytes) else str(source)
             first = str(error).splitlines()[0] if str(error) else type(error).__name__

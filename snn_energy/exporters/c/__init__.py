@@ -1,0 +1,1 @@
+"""A netlist as C11 source: written, built, run, and used as the fast simulator."""

@@ -1,0 +1,1 @@
+"""`--target c`: a network as C source, proven on the host and on emulated microcontrollers."""
