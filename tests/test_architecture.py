@@ -68,7 +68,8 @@ INSIDE_EXPORTERS = {
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-NETLIST_FILES = ("exporters/netlist", "exporters/c", "exporters/mcu/parts.py", "exporters/verification.py", "exporters/kept_samples.py",
+NETLIST_FILES = ("exporters/netlist", "exporters/c", "exporters/mcu/parts.py",
+                 "exporters/verification.py", "exporters/kept_samples.py",
                  *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
                                                             "pack", "parts")))  # fmt: skip
 WITHOUT_TORCH = (
