@@ -14,6 +14,8 @@ def main() -> None:
     """
     from snn_energy.errors import SnnEnergyError
 
+    # threads that wait for work sleep: on a busy machine spinning ones take the time of those that have some
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     try:
         _run()
     except SnnEnergyError as error:

@@ -82,7 +82,7 @@ NETLIST_FILES = (
     "exporters/kept_samples.py",
     *(
         f"exporters/chip/{name}.py"
-        for name in ("answer", "chips", "demand", "energy", "mapping", "pack", "parts")
+        for name in ("answer", "cards", "chips", "demand", "energy", "mapping", "pack", "parts")
     ),
 )
 WITHOUT_TORCH = (

@@ -47,7 +47,7 @@ def show(
     from snn_energy.exporters.chip.answer import require_fit as require
     from snn_energy.exporters.chip.answer import table
     from snn_energy.exporters.chip.export import MAPPING_PAGE
-    from snn_energy.exporters.chip.parts import MappingPart
+    from snn_energy.exporters.chip.parts import ChipEnergyPart, MappingPart
     from snn_energy.exporters.mcu.parts import BoardPart, CPart
     from snn_energy.exporters.mcu.parts import require_fit as require_part
     from snn_energy.exporters.sanafe.export import SanafePart
@@ -65,6 +65,9 @@ def show(
         echo(verdict.summary())
         for who, share in verdict.accuracy.items():
             echo(f"accuracy ({who}): {share:.2%}")
+        if chip := verdict.part(ChipEnergyPart):
+            beside = "".join(f", without {what}" for what in chip.unpriced)
+            echo(f"chip energy ({chip.label}): {chip.total_mj * 1e3:.4g} µJ per inference{beside}")
         if ran := verdict.part(SanafePart):
             figures = f"{ran.joules_per_inference * 1e6:.4g} µJ and {ran.seconds_per_inference * 1e6:.4g} µs"
             echo(f"{ran.architecture}: {figures} per inference; {ran.error}")

@@ -99,7 +99,7 @@ def _load_ours(
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
         echo(f"note: {note}", err=True)
-    history = tuple(dict(row) for row in getattr(stored, "history", ()))
+    history = tuple(dict(row) for row in stored.history)
     return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()), history=history)
 
 

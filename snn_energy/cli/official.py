@@ -20,6 +20,7 @@ FLAGS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "config": (Path, ("-c", "--config"), "An official YAML file, run as it is, in place of RECIPE."),
     "data_dir": (str, ("--data-dir", "-data-dir"), "Where the data lies; also of a RECIPE's data."),
     "attention_mode": (str, ("--attention-mode", "--attention_mode"), "STAtten or SDT; obeyed here."),
+    "model": (str, ("--model",), "sdt, the only one there is."),
     "dataset": (str, ("--dataset", "-d"), "torch/cifar10, imagenet, cifar10-dvs …"),
     "time_steps": (int, ("--time-steps",), "Time steps."),
     "chunk_size": (int, ("--chunk-size",), "Time steps that attend jointly."),

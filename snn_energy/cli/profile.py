@@ -23,7 +23,7 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
-from snn_energy.cli.origin import origin
+from snn_energy.cli.origin import Fingerprint, origin
 from snn_energy.cli.out import echo, echo_json
 from snn_energy.cli.tables import print_profile, profile_record
 from snn_energy.cli.waiting import import_torch, waiting
@@ -124,10 +124,11 @@ def profile(
         input_kind=input_kind,
     )
     replaced = () if overwrite else replacing(folder, loaded)
+    passed = Fingerprint(chosen.axis)
     with running(loaded), progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             loaded.model,
-            chosen.batches(batch_size),
+            passed.passing(chosen.batches(batch_size)),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
             input_kind="events" if input_kind == "events" else "",
@@ -146,7 +147,7 @@ def profile(
         environment={
             **measured.environment,
             **loaded.origin,
-            **origin(choose_device(device), input_file, loaded.recipe),
+            **origin(choose_device(device), passed, input_file, loaded.recipe),
         },
         history=loaded.history,
     )
