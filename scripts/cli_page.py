@@ -78,7 +78,7 @@ def _help(param: Any) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """Called by mkdocs: pages that mkdocs.yml does not name stand under "More", so that none is out of reach."""
+    """Called by mkdocs: pages that mkdocs.yml does not name stand under "More", so none is out of reach."""
     listed = set(re.findall(r"[\w./-]+\.md", str(config.nav)))
     folder = Path(config.docs_dir)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
