@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snn_energy.cli.options import Command, _with_flags
+from snn_energy.cli.out import echo
 from snn_energy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,5 +77,5 @@ def official_recipe(
         raise ConfigError(f"-c {file}: is run in place of a recipe; {words[0]!r} is one too many")
     found = read_official(file, flags, words)
     for note in () if quiet else found.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     return found.recipe
