@@ -1,4 +1,4 @@
-"""The same checkpoint and samples give the same profile, however they are cut into batches, on any threads."""
+"""The same checkpoint and samples give the same profile, in whatever batches, on any number of threads."""
 
 from __future__ import annotations
 
