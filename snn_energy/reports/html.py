@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from snn_energy.profiling.profile import Profile
 
 __all__ = ["count", "percent", "picojoules", "render_page", "report"]
-SCRIPTS = ("format.js", "evaluate.js", "shared.js", "analysis.js", "switch.js", "table.js")
+SCRIPTS = ("format.js", "evaluate.js", "shared.js", "analysis.js", "switch.js", "table.js", "own.js")
 
 
 def report(
@@ -75,6 +75,7 @@ def _environment() -> Any:
 def page_content(profile: Profile, energies: Sequence[Energy], exports: Sequence[Card]) -> dict[str, Any]:
     """What the template shows, under the names that it uses."""
     from snn_energy.energy import analysis
+    from snn_energy.energy.conventions import CHOICES
     from snn_energy.energy.quantised import compare_with_quantised
     from snn_energy.reports.network import block_diagram
 
@@ -130,6 +131,7 @@ def page_content(profile: Profile, energies: Sequence[Energy], exports: Sequence
                 "convention": convention.name,
                 "prices": costs.name,
                 "small": view.SMALL,
+                "choices": {name: list(words) for name, words in CHOICES.items()},
             }
         ),
         "download": embed.profile_link(profile),
