@@ -9,6 +9,7 @@ import pytest
 from browser import PHONE, Browser
 from energy_builders import profile as pencil
 from many_rows import any_profile
+from saved import with_history
 
 from snn_energy.energy import estimate
 from snn_energy.reports.compare import Side, compare_page, lines, ratio, ratio_words
@@ -18,7 +19,8 @@ from snn_energy.reports.words import picojoules
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three networks, two of them with labels."""
-    given = [dataclasses.replace(any_profile(8, count=40), correct=1), any_profile(9, count=35), pencil()]
+    first = with_history(dataclasses.replace(any_profile(8, count=40), correct=1))
+    given = [first, any_profile(9, count=35), pencil()]
     sides = [Side(p.model, p, estimate(p)) for p in given]
     return compare_page(sides, tmp_path_factory.mktemp("compared") / "cmp.html")
 
@@ -49,7 +51,7 @@ def test_the_comparison_computes_what_python_computes(browser: Browser, compared
 def test_python_and_the_comparison_draw_the_same(browser: Browser, compared: Path) -> None:
     script = """document.querySelectorAll('details').forEach((e) => { e.open = true });
         document.querySelectorAll('.switch').forEach((e) => { e.hidden = true });
-        return [document.getElementById('main').innerText, document.querySelector('.pareto').outerHTML]"""
+        return [document.getElementById('main').innerText, document.getElementById('front').outerHTML]"""
     browser.open(compared, scripts="off")
     before = browser.run(script)
     browser.open(compared)
