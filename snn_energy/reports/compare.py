@@ -149,15 +149,8 @@ def _content(sides: Sequence[Side]) -> dict[str, Any]:
         "ratio": ratio,
         "ratio_words": ratio_words,
         "offered": known,
-        "data": embed.script_json(
-            {
-                "profiles": [embed.embedded_profile(side.profile, known[1]) for side in sides],
-                "labels": [side.label for side in sides],
-                "conventions": [embed.embedded_convention(c) for c in known[0]],
-                "costs": [embed.embedded_costs(c) for c in known[1]],
-                "convention": convention.name,
-                "prices": costs.name,
-            }
+        "data": embed.page_data(
+            [side.profile for side in sides], known, energies[0], labels=[side.label for side in sides]
         ),
     }
 
