@@ -24,6 +24,7 @@ from snn_energy.models.flags import flag_of
 from snn_energy.models.nir import NirNetwork, arrays, is_nir, read_nir
 from snn_energy.models.zoo import ZOO, construct, make_config
 from snn_energy.own import fit_weights, load_own, names_own, with_way_out
+from snn_energy.packaged import checkpoint_path
 from snn_energy.safe_load import beginning, numbers_of, safe_load, safe_save
 
 FORMAT, VERSION = "snn-energy", 1
@@ -69,6 +70,8 @@ def load(
 ) -> nn.Module:
     """The model that a checkpoint holds, in evaluation mode, with its configuration as `.config`.
 
+    `path` may be the name of a packaged network (`snn-energy list trained`), if there is no such file.
+
     `overrides` are configuration fields (`T=6`, `attention_mode="SDT"`), `model=` (a registry name) and
     `config=` (an official YAML file); they win over what the file says, and None means "as the file says".
     `ema` takes the averaged weights, `weights_key` those at a dotted path in the file.  A NIR file gives a
@@ -80,7 +83,7 @@ def load(
     Warns of what was inferred or not as stored; raises `CheckpointError`, and `ConfigError` for code that
     builds no network.
     """
-    wanted = overrides.get("model")
+    wanted, path = overrides.get("model"), checkpoint_path(path)
     if isinstance(wanted, nn.Module):
         model, notes = wanted.eval(), fit_weights(wanted, path, weights_key)
     elif names_own(wanted):
@@ -111,7 +114,7 @@ def read_checkpoint(
 
     `weights_key`: the dotted path to the weights in the file, which are then taken for a bare state dict.
     """
-    path = Path(path)
+    path = checkpoint_path(path)
     if is_nir(path, beginning(path)):
         return _read_nir(path, ema, allow_nonfinite)
     content = safe_load(path)

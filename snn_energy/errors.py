@@ -9,14 +9,15 @@
     ├── UncountedError       strict profiling met an operation that no rule counts
     ├── VerificationError    an export that disagrees with its model
     ├── DoesNotFit           a network that a chip which must hold it cannot hold
+    ├── BoundExceeded        a profile that does not keep the bounds of `snn-energy check`
     ├── FileError            what the operating system refused: a path, a disk, a permission (an `OSError`)
     ├── Interrupted          Ctrl-C, or not enough memory: the work was given up
     ├── MissingTool          a compiler or an emulator that is not installed
     └── MissingDependency    an optional package that is not installed
 
 A message is one line: what was wrong, the value, what would be right.  The command line prints it
-without a traceback and exits with code 2 (code 1 for `VerificationError` and `DoesNotFit`: the input was
-fine, the answer is no).
+without a traceback and exits with code 2 (code 1 for `VerificationError`, `DoesNotFit` and `BoundExceeded`:
+the input was fine, the answer is no).
 """
 
 from __future__ import annotations
@@ -82,6 +83,12 @@ class VerificationError(SnnEnergyError):
 
 class DoesNotFit(SnnEnergyError):
     """A network that a chip which must hold it cannot hold."""
+
+    exit_code = 1
+
+
+class BoundExceeded(SnnEnergyError):
+    """A profile that does not keep a bound: of energy, of firing, of accuracy, of completeness."""
 
     exit_code = 1
 

@@ -38,14 +38,16 @@ MAY_IMPORT = {
     "compat": set(),
     "weights": {"safe_load"},
     "own": {"weights", "safe_load", "compat", "models", "frameworks"},  # which buffers hold neurons' state
-    "checkpoints": {"models", "safe_load", "weights", "own"},
+    "checkpoints": {"models", "safe_load", "weights", "own", "packaged"},
+    "packaged": set(),
     "samples": {"data"},
-    # graph, exporters: quantize = loihi; profiling: what an epoch's network costs
+    # graph, exporters: quantize = loihi; profiling: what an epoch's network costs, energy_weight
     "training": {"models", "data", "checkpoints", "safe_load", "graph", "exporters", "profiling"},
+    "sweep": {"training", "models", "checkpoints", "data", "profiling", "energy"},
     "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
     "evaluation": {"profiling", "models"},
     "energy": {"profiling"},
-    "graph": {"models"},
+    "graph": {"models", "frameworks"},  # neurons whose equation a framework knows
     "exporters": {"graph", "models", "profiling", "energy"},
     "reports": {"energy", "profiling", "exporters"},
 }
@@ -58,20 +60,30 @@ INSIDE_EXPORTERS = {
     "lowering": {"netlist"},
     "c": {"netlist"},  # C source of a netlist, built and run: also the simulator's fast engine
     "chip": {"c", "lowering", "netlist", "verification", "kept_samples", "network"},
-    "network": set(),
+    "equations": {"verification"},
+    "in_time": {"verification"},
+    "network": {"equations"},
     "onnx": {"verification", "kept_samples", "network"},
     "nir": {"lowering", "netlist", "verification", "kept_samples", "network"},
     "lava": {"chip", "lowering", "netlist", "verification", "kept_samples", "network"},
     "sanafe": {"chip", "lowering", "netlist", "verification", "network"},
     "mcu": {"c", "chip", "lowering", "netlist", "verification", "kept_samples", "network"},
-    "targets": {"verification", "kept_samples", "folder"},  # runtimes by name only, when one is asked for
+    # runtimes by name only, when one is asked for
+    "targets": {"verification", "kept_samples", "folder", "in_time", "equations", "network"},
 }
 EVERYTHING = {"cli", "__init__", "__main__"}
 RECORD_FILES = ("profiling/profile.py", "graph/graph.py")
-NETLIST_FILES = ("exporters/netlist", "exporters/c", "exporters/mcu/parts.py",
-                 "exporters/verification.py", "exporters/kept_samples.py",
-                 *(f"exporters/chip/{name}.py" for name in ("answer", "chips", "demand", "energy", "mapping",
-                                                            "pack", "parts")))  # fmt: skip
+NETLIST_FILES = (
+    "exporters/netlist",
+    "exporters/c",
+    "exporters/mcu/parts.py",
+    "exporters/verification.py",
+    "exporters/kept_samples.py",
+    *(
+        f"exporters/chip/{name}.py"
+        for name in ("answer", "chips", "demand", "energy", "mapping", "pack", "parts")
+    ),
+)
 WITHOUT_TORCH = (
     "energy",
     "reports",

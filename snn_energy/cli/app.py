@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from snn_energy import __version__
-from snn_energy.cli import energy, evaluate, export, profile, train
+from snn_energy.cli import check, diff, energy, evaluate, export, profile, report, sweep, train
 from snn_energy.cli.guard import guarded
 from snn_energy.reading import limits
 
@@ -42,11 +42,14 @@ def main(
 
 for command in (
     train.train,
+    sweep.sweep,
     profile.profile,
     evaluate.evaluate,
     export.export,
     export.verify,
-    profile.report,
+    report.report,
+    diff.diff,
+    check.check,
     energy.reproduce,
     energy.audit,
 ):

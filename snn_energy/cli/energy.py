@@ -9,7 +9,7 @@ import typer
 
 from snn_energy.errors import ConfigError, suggest
 
-WHAT = ("models", "recipes", "data", "conventions", "costs", "targets")
+WHAT = ("models", "trained", "recipes", "data", "conventions", "costs", "targets")
 
 
 def reproduce(
@@ -45,7 +45,7 @@ def audit(
 
 
 def list_names(what: Annotated[str, typer.Argument(help=", ".join(WHAT))]) -> None:
-    """List models, recipes, data, conventions, costs or export targets."""
+    """List models, trained networks, recipes, data, conventions, costs or export targets."""
     if what not in WHAT:
         raise ConfigError(f"cannot list {what!r}; {suggest(what, WHAT)}")
     for name, text in _names(what):
@@ -58,6 +58,10 @@ def _names(what: str) -> list[tuple[str, str]]:
 
         names = [(name, entry.summary) for name, entry in sorted(ZOO.items())]
         return names + [(name, f"the official name of {ours}") for name, ours in sorted(ZOO.aliases.items())]
+    if what == "trained":
+        from snn_energy.packaged import packaged
+
+        return [(name, trained.words) for name, trained in packaged().items()]
     if what == "recipes":
         from snn_energy.training.recipe import about_recipe, list_recipes
 

@@ -189,13 +189,13 @@ def _declared(target: str, declared: dict[str, Any], loaded: Loaded) -> dict[str
     """
     from snn_energy.exporters.targets import options as options_of
 
-    told = {**declared, **given(time_steps=loaded.time_steps)}
     taken = options_of(target)
-    for name in told:
+    for name in declared:
         if name not in taken and name not in ("layout", "check"):
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag}: target {target} reads it off the network itself; leave it out")
-    return {name: value for name, value in told.items() if name in taken}
+    told = {name: value for name, value in declared.items() if name in taken}
+    return told | given(time_steps=loaded.time_steps)
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from snn_energy.cli.options import prints_aside
 from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
+from snn_energy.packaged import checkpoint_path
 from snn_energy.values import parse_settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Loaded:
     """A network, its registered `name` or None, and what its checkpoint says of data and classes.
 
     `notes`: what a profile should say of it; `origin`: where it came from, for the record; `time_steps`: T as
-    declared for a network of the user's own (those of the registry are built for it).
+    declared for a network of the user's own (those of the registry are built for it); `history`: of its
+    training, a row per epoch.
     """
 
     model: nn.Module
@@ -37,6 +39,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
     time_steps: int | None = None
+    history: tuple[dict[str, Any], ...] = ()
 
 
 def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite: bool = False) -> Loaded:
@@ -47,6 +50,7 @@ def load_model(path: Path | None, overrides: dict[str, Any], *, allow_nonfinite:
     """
     from snn_energy.own import names_own
 
+    path = None if path is None else checkpoint_path(path)
     overrides = dict(overrides)
     settings = parse_settings(overrides.pop("settings", ()))
     weights_key = overrides.pop("weights_key", None)
@@ -95,7 +99,8 @@ def _load_ours(
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
         typer.echo(f"note: {note}", err=True)
-    return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()))
+    history = tuple(dict(row) for row in getattr(stored, "history", ()))
+    return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()), history=history)
 
 
 def _untrained(overrides: dict[str, Any], settings: dict[str, Any]) -> Loaded:

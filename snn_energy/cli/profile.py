@@ -1,4 +1,4 @@
-"""`snn-energy profile` and `snn-energy report`."""
+"""`snn-energy profile`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from snn_energy.cli.loading import prepare, running
+from snn_energy.cli.loading import Loaded, prepare, running
 from snn_energy.cli.options import (
     AllowNonfinite,
     BatchSize,
@@ -23,13 +23,15 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.origin import origin
 from snn_energy.errors import ConfigError
-from snn_energy.files import try_file, try_folder, write_text
+from snn_energy.files import try_folder, write_text
 from snn_energy.text import csv_cell, plain
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
+    from snn_energy.profiling.maps import SampleMaps
     from snn_energy.samples import Samples
 
 Conventions = Annotated[
@@ -45,6 +47,9 @@ Format = Annotated[
     Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
 ]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
+Maps = Annotated[
+    int, typer.Option("--maps", min=0, help="Show spike maps and Grad-CAM of the first N samples.")
+]
 
 
 @with_contract_flags
@@ -66,6 +71,7 @@ def profile(
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any operation is not counted.")] = False,
     allow_nonfinite: AllowNonfinite = False,
     input_kind: InputKind = None,
+    maps: Maps = 0,
 ) -> None:
     """Count what one inference does and price it; write profile.json, layers.csv and report.html."""
     names = convention_names(convention)  # before the work, so that a typo costs no time
@@ -107,39 +113,33 @@ def profile(
         measured,
         model=loaded.name or measured.model,
         notes=(*loaded.notes, *chosen.notes, *measured.notes),
-        environment={**measured.environment, **loaded.origin},
+        environment={
+            **measured.environment,
+            **loaded.origin,
+            **origin(choose_device(device), input_file, loaded.recipe),
+        },
+        history=loaded.history,
     )
     energies = [measured.energy(name, costs) for name in names]
     measured.save(folder / "profile.json")
     write_text(folder / "layers.csv", measured.ops.map(csv_cell).to_csv(index=False))
-    write_report(measured, folder / "report.html", energies=energies)
+    shown = maps_of(loaded, chosen, contract, min(maps, len(chosen.images)))
+    write_report(measured, folder / "report.html", energies=energies, maps=shown)
     print_tables(measured, energies, by, format)
     typer.echo(str(folder / "report.html"), err=format != "text")
 
 
-def report(
-    profile: Annotated[Path, typer.Argument(help="A profile.json, or the folder that holds it.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Default: report.html beside the profile.")
-    ] = None,
-    verification: Annotated[
-        list[Path] | None,
-        typer.Option("--verification", help="An exported folder whose verdict the report shows."),
-    ] = None,
-    convention: Conventions = "exact",
-    costs: Costs = "45nm-fp32",
-) -> None:
-    """Write the HTML report of a saved profile again; needs neither the model nor torch."""
-    from snn_energy.profiling.profile import Profile
-    from snn_energy.reports import report as write
+def maps_of(loaded: Loaded, chosen: Samples, contract: dict[str, Any], count: int) -> tuple[SampleMaps, ...]:
+    """Spike maps and Grad-CAM of the first `count` samples."""
+    if not count:
+        return ()
+    from snn_energy.profiling.maps import sample_maps
 
-    path = profile / "profile.json" if profile.is_dir() else profile
-    try_file(out or path.parent / "report.html")
-    measured = Profile.load(path)
-    energies = [measured.energy(name, costs) for name in convention_names(convention)]
-    target = out or path.parent / "report.html"
-    write(measured, target, energies=energies, verifications=tuple(verification or ()))
-    typer.echo(str(target))
+    x, y = next(chosen.first(count).batches(count))
+    if contract.get("layout") is None:
+        contract = contract | {"batch_dim": chosen.axis}
+    with running(loaded), prints_aside():
+        return sample_maps(loaded.model, x, y, **contract)
 
 
 def crosschecked(model: Any, chosen: Samples, measured: Profile, contract: dict[str, Any]) -> Profile:

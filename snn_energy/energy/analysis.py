@@ -213,12 +213,17 @@ def _at_rate(row: OpRow, rate: float) -> OpRow:
     )
 
 
-def _driven(row: OpRow, convention: Convention) -> bool:
-    """Does the row's charge follow spikes?  Not the encoder's, whose input is the sample itself."""
+def follows_spikes(row: OpRow) -> bool:
+    """Can the row's charge follow spikes?  Not the encoder's, whose input is the sample itself."""
     event = is_event_kind(row.input_kind)
     if row.op == "matmul" and row.right_kind is not None:
         event = event or is_event_kind(row.right_kind)
-    return event and row.role != "encoder" and (row.op not in SYNAPTIC or is_event(row, convention))
+    return event and row.role != "encoder"
+
+
+def _driven(row: OpRow, convention: Convention) -> bool:
+    """Does it, under `convention`?"""
+    return follows_spikes(row) and (row.op not in SYNAPTIC or is_event(row, convention))
 
 
 @dataclass(frozen=True)

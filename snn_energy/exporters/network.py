@@ -15,14 +15,19 @@ import torch
 from torch import nn
 
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp
+from snn_energy.exporters.equations import check_equations
 from snn_energy.graph.answer import answer
 from snn_energy.graph.capture import capture
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import WrongAxis
+from snn_energy.graph.opaque import Knowledge
 from snn_energy.models.at_rest import Rest
 from snn_energy.profiling.contract import LAYOUTS, Scores
+from snn_energy.profiling.neurons import equation_of, facts_of
 
-KNOWN = "TB for (T, B, …), BT for (B, T, …), BT-last for (B, …, T), B for (B, …)"
+KNOWN = Knowledge(facts_of, equation_of)
+CHECKED = 4  # samples on which a neuron's equation is held against the neuron itself
+AXES = "TB for (T, B, …), BT for (B, T, …), BT-last for (B, …, T), B for (B, …)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def see(
     INDEX:mean-T.  Raises `UnsupportedOp` by node, `ConfigError` for an unknown layout.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(f"layout {layout!r}: must be {KNOWN}")
+        raise ConfigError(f"layout {layout!r}: must be {AXES}")
     axes = (0, 1) if layout is None else (LAYOUTS[layout][1],)
     place = place_of(output)
     first: WrongAxis | None = None
@@ -66,7 +71,9 @@ def see(
             continue
         example = take(x, slice(1), axis)
         try:
-            return Network(model, capture(model, example, meta=meta, batch_axis=axis, output=place), place)
+            graph = capture(model, example, meta=meta, batch_axis=axis, output=place, known=KNOWN)
+            check_equations(model, take(x, slice(CHECKED), axis), KNOWN)
+            return Network(model, graph, place)
         except WrongAxis as error:
             first = first or error
         except UnsupportedOp as error:
@@ -74,7 +81,7 @@ def see(
                 raise
             raise WrongAxis(f"{first}. Read as (T, B, …): {error}") from error
     if first is None:
-        raise DataError(f"samples of shape {x.shape}: must be {KNOWN}")
+        raise DataError(f"samples of shape {x.shape}: must be {AXES}")
     raise first
 
 

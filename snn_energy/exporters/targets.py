@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snn_energy.errors import ConfigError, DataError, SnnEnergyError, suggest
+from snn_energy.errors import ConfigError, DataError, SnnEnergyError, UnsupportedOp, suggest
 from snn_energy.exporters.folder import filled
 from snn_energy.exporters.kept_samples import KEPT, SAMPLES_FILE, kept, read_arrays, write_arrays
 from snn_energy.exporters.verification import (
     VERIFICATION_FILE,
     Source,
+    TimePart,
     Verification,
     check_files,
     exported_files,
@@ -114,13 +115,15 @@ def export(
     y: Any = None,
     overwrite: bool = False,
     source: Source | None = None,
+    time_steps: int | None = None,
     **options: Any,
 ) -> Verification:
     """Write `model` for `target` into the folder `out` and verify it there on the samples `x`.
 
     `x` are images (N, C, H, W) or event frames (N, T, C, H, W); `y` (N,) are classes, for accuracies.
     `options` are those of the target's own function (`exporters.onnx.export.export_onnx`, …); `source` names
-    network and samples in the record.  A folder that holds another export is refused, unless `overwrite`.
+    network and samples in the record.  A network that makes one step per call is called `time_steps` times,
+    or as often as its samples have steps.  A folder that holds another export is refused, unless `overwrite`.
 
     The folder is filled at the end, all at once: an export that fails leaves nothing, one that differs from
     its model leaves its files with the verdict.  Returns what the verification found: `ok`, or "vacuous"
@@ -130,15 +133,35 @@ def export(
     entry = _target(target, ConfigError)
     run = _function(entry.export)
     _check_options(run, target, options)
-    with filled(Path(out), overwrite=overwrite, alone=entry.alone) as folder:
-        verdict = _checked(run(model, folder, x, y, **options), target)
-        if source is not None:
-            verdict = verdict.with_parts(source)
+    from snn_energy.exporters.in_time import in_time
+
+    with (
+        filled(Path(out), overwrite=overwrite, alone=entry.alone) as folder,
+        in_time(model, x, layout=options.get("layout"), time_steps=time_steps) as given,
+    ):
+        if given.layout is not None and "layout" in _keywords(run):
+            options["layout"] = given.layout
+        verdict = _checked(_run(run, model, folder, given.x, y, given.also(options)), target)
+        verdict = verdict.with_parts(*(part for part in (source, given.part) if part is not None))
         if not (folder / SAMPLES_FILE).exists():
-            write_arrays(folder, kept(np.asarray(x)[:KEPT], y))
+            write_arrays(folder, kept(np.asarray(given.x)[:KEPT], y))
         verdict = dataclasses.replace(verdict, files=exported_files(folder))
         verdict.save(folder / VERIFICATION_FILE)
     return _unless_different(verdict)
+
+
+def _run(function: Any, model: nn.Module, folder: Path, x: Any, y: Any, options: dict[str, Any]) -> Any:
+    """What a target's function returns; its refusals in words of the neuron that they are about."""
+    try:
+        return function(model, folder, x, y, **options)
+    except UnsupportedOp as error:
+        from snn_energy.exporters.equations import explained
+        from snn_energy.exporters.network import KNOWN
+
+        told = explained(error, model, KNOWN)
+        if told is error:
+            raise
+        raise told from error
 
 
 def verify(folder: str | os.PathLike[str], *, x: Any = None, y: Any = None, **options: Any) -> Verification:
@@ -157,6 +180,10 @@ def verify(folder: str | os.PathLike[str], *, x: Any = None, y: Any = None, **op
         if "real" not in arrays:
             raise DataError(f"{folder} has no samples of its own: name some with --data or --input")
         x, y = arrays["real"], arrays.get("y") if y is None else y
+    elif steps := record["parts"].get(TimePart.key, {}).get("folded"):
+        from snn_energy.exporters.in_time import unfolded
+
+        x = unfolded(x, steps)
     return _unless_different(_checked(run(folder, x, y, **options), name))
 
 

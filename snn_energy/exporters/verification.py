@@ -99,6 +99,16 @@ class Source(Part):
     origin: Mapping[str, str] = field(default_factory=dict)  # the checkpoint, the code that built the network
 
 
+@dataclass(frozen=True)
+class TimePart(Part):
+    """A network that knows nothing of time: how often it was called (T, where a call is one step), and T
+    where samples and steps shared the first axis of its input, which in the export are two."""
+
+    key: ClassVar[str] = "time"
+    calls: int = 1
+    folded: int | None = None
+
+
 P = TypeVar("P", bound=Part)
 
 

@@ -15,9 +15,18 @@ from torch import nn
 
 from snn_energy import plugins
 from snn_energy.errors import ConfigError
-from snn_energy.frameworks.records import Framework, Neuron, TimeAxis, Update
+from snn_energy.frameworks.records import Equation, Framework, Neuron, TimeAxis, Update
 
-__all__ = ["Framework", "Neuron", "TimeAxis", "Update", "imported", "known_neuron"]
+__all__ = [
+    "Equation",
+    "Framework",
+    "Neuron",
+    "TimeAxis",
+    "Update",
+    "imported",
+    "known_equation",
+    "known_neuron",
+]
 
 GROUP = "snn_energy.frameworks"
 MANNER = "spikingjelly"  # its names for things (v_threshold, surrogate_function) are others' too
@@ -57,3 +66,9 @@ def known_neuron(module: nn.Module) -> tuple[Framework, Neuron] | None:
         if neuron is not None:
             return framework, neuron
     return None
+
+
+def known_equation(module: nn.Module) -> Equation | str | None:
+    """What the framework that knows a module as its neuron says of its equation: see `Framework`."""
+    known = known_neuron(module)
+    return None if known is None else known[0].equation(module)

@@ -13,11 +13,13 @@ from torch import nn
 
 from snn_energy.frameworks.records import (
     ASSUMED,
+    Equation,
     Framework,
     Neuron,
     Update,
     comes_from,
     family,
+    one_number,
 )
 
 PACKAGE = "norse"
@@ -86,8 +88,36 @@ def _nonzero(value: Any) -> bool:
     return value is not None and bool((value != 0).any() if hasattr(value, "any") else value != 0)
 
 
+def _equation(module: Any) -> Equation | str | None:
+    """Of IAF, LIFBox and LIF, whose current i = (1 - Δt/τ_s) i + x enters the membrane before it decays."""
+    name, p, dt = _plain(type(module).__name__), module.p, float(module.dt)
+    recurrent = "recurrent_weights" in module._parameters or "Recurrent" in type(module).__name__
+    if recurrent or name not in ("IAF", "LIFBox", "LIF"):
+        return f"{type(module).__name__}: only IAF, LIFBox and LIF have the equation of one"
+    wanted = {"IAF": (), "LIFBox": ("tau_mem_inv",), "LIF": ("tau_mem_inv", "tau_syn_inv")}[name]
+    leak = () if name == "IAF" else ("v_leak",)
+    numbers = {field: one_number(getattr(p, field)) for field in (*wanted, *leak, "v_th", "v_reset")}
+    if (missing := next((field for field, number in numbers.items() if number is None), None)) is not None:
+        return f"{missing} is not one number for all of the layer"
+    given = {field: number for field, number in numbers.items() if number is not None}
+    subtracts = getattr(getattr(p, "reset_method", None), "__name__", "") == "reset_subtract"
+    rest = given.get("v_leak", given["v_reset"])
+    if not subtracts and given["v_reset"] != rest:
+        return f"v_reset = {given['v_reset']:g} is not v_leak = {rest:g}"
+    if given["v_th"] <= rest:
+        return f"v_th = {given['v_th']:g} is not above v_leak = {rest:g}"
+    if subtracts and rest:
+        return f"v_leak = {rest:g} with a reset by subtraction"
+    gain = dt * given.get("tau_mem_inv", 1 / dt)
+    current = 1 - dt * given["tau_syn_inv"] if name == "LIF" else 0.0
+    if not 0 < gain <= 1 or not 0 <= current < 1:
+        return f"dt = {dt:g} is longer than a time constant"
+    keep, taken = (1.0 if name == "IAF" else 1 - gain), given["v_th"] if subtracts else None
+    return Equation(keep, gain, given["v_th"], rest, taken, strict=True, current_keep=current)
+
+
 def _reset(model: nn.Module) -> None:
     """Nothing: whoever passes no state gets neurons at rest."""
 
 
-FRAMEWORK = Framework("Norse", PACKAGE, _neuron, _reset, "passing no state")
+FRAMEWORK = Framework("Norse", PACKAGE, _neuron, _reset, "passing no state", equation=_equation)

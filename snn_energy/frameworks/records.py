@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+
+from snn_energy.errors import ConfigError
 
 TimeAxis = int | Literal["by shape"] | None
 Synapses = Literal["in layers", "in forward"] | None
@@ -82,6 +86,48 @@ class Neuron:
 
 
 @dataclass(frozen=True)
+class Equation:
+    """A neuron as one node of an exported network; all numbers hold for each of its elements.
+
+    i ← `current_keep`·i + `current_gain`·x, where x enters through a synaptic current, else i = x;
+    v ← rest + `keep`·(v - rest) + `gain`·i, from v = rest and i = 0;
+    a spike where v ≥ `threshold`, or v > threshold if `strict`;
+    v ← rest where it fired, or v ← v - `taken` where `taken` is a number (soft reset).
+    """
+
+    keep: float = 1.0
+    gain: float = 1.0
+    threshold: float = 1.0
+    rest: float = 0.0
+    taken: float | None = None
+    strict: bool = False
+    current_keep: float = 0.0
+    current_gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number and f.name != "strict" and not (f.name == "taken" and value is None):
+                raise ConfigError(f"equation of a neuron: {f.name} = {value!r}: must be a number")
+        wrong = {
+            "keep": (not 0 <= self.keep <= 1, "must be from 0 to 1"),
+            "gain": (self.gain <= 0, "must be above 0"),
+            "threshold": (self.threshold <= self.rest, f"must be above rest = {self.rest:g}"),
+            "taken": (
+                self.taken is not None and self.taken <= 0,
+                "must be above 0, or None for a reset to rest",
+            ),
+            "rest": (self.taken is not None and self.rest != 0, "must be 0 with a soft reset"),
+            "current_keep": (not 0 <= self.current_keep < 1, "must be from 0 to below 1"),
+            "current_gain": (self.current_gain <= 0, "must be above 0"),
+        }
+        for name, (bad, must) in wrong.items():
+            if bad:
+                raise ConfigError(f"equation of a neuron: {name} = {getattr(self, name):g}: {must}")
+
+
+@dataclass(frozen=True)
 class Framework:
     """A framework of spiking networks.
 
@@ -89,6 +135,8 @@ class Framework:
     else None; `reset(model)`: bring all of its neurons in `model` to rest; `reset_name`: what a user would
     write for that; `state(module)`: names of the attributes in which a neuron keeps its state, for messages;
     `called(module)`: a neuron's class in words, left out where that is the package and the class's name.
+    `equation(module)`: of a neuron that steps through all of time in a call, the equation that it computes
+    exactly; else, in words, which of its settings keeps it from being one; None where nobody looked.
     """
 
     name: str
@@ -98,6 +146,7 @@ class Framework:
     reset_name: str
     state: Callable[[nn.Module], tuple[str, ...]] = field(default=lambda module: ())
     called: Callable[[nn.Module], str] | None = None
+    equation: Callable[[nn.Module], Equation | str | None] = field(default=lambda module: None)
 
 
 ASSUMED = Update("neuron", 1, 1, graded=True, note="unknown neuron: the update of an LIF is assumed")
@@ -128,6 +177,15 @@ def nearest(module: nn.Module, known: Mapping[str, Update]) -> Update:
 def noted(update: Update, *notes: str) -> Update:
     """The same update with more to say."""
     return replace(update, note="; ".join(note for note in (update.note, *notes) if note))
+
+
+def one_number(value: Any) -> float | None:
+    """The number that a setting is for all elements alike; None where they differ or there is none."""
+    if value is None or isinstance(value, bool):
+        return None
+    values = torch.as_tensor(value).detach().double().flatten()
+    alike = values.numel() and bool((values == values[0]).all())
+    return float(values[0]) if alike and math.isfinite(float(values[0])) else None
 
 
 def every(model: nn.Module) -> Iterator[nn.Module]:

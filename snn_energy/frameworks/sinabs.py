@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from snn_energy.frameworks.records import (
+    Equation,
     Framework,
     Neuron,
     Update,
@@ -19,6 +20,7 @@ from snn_energy.frameworks.records import (
     every,
     family,
     nearest,
+    one_number,
 )
 
 PACKAGE = "sinabs"
@@ -76,6 +78,43 @@ def _update(module: nn.Module, fires: Any) -> Update:
     return replace(update, multiplies=multiplies, adds=adds, compares=compares, graded=graded)
 
 
+def _equation(module: Any) -> Equation | str | None:
+    """Of LIF and IAF.  A synaptic current is i = α_s (i + x)."""
+    kind = next((name for name in family(module) if name in UPDATES), "")
+    fires, resets = getattr(module, "spike_fn", None), getattr(module, "reset_fn", None)
+    fires_as = getattr(fires, "__name__", type(fires).__name__)
+    zero, subtracts = (type(resets).__name__ == name for name in ("MembraneReset", "MembraneSubtract"))
+    refused = {
+        f"{type(module).__name__}: only LIF and IAF have the equation of one": kind not in ("LIF", "IAF"),
+        f"spike_fn = {fires_as}: several spikes in a step": fires_as != "SingleSpike",
+        f"reset_fn = {type(resets).__name__}": not zero and not subtracts,
+        "reset_fn: a reset_value other than 0": zero and getattr(resets, "reset_value", 0.0) != 0,
+        "min_v_mem: a floor under the membrane": getattr(module, "min_v_mem", None) is not None,
+    }
+    if reason := next((words for words, true in refused.items() if true), None):
+        return reason
+    synapse = "i_syn" in _state(module)
+    numbers = {
+        "tau_mem": one_number(module.alpha_mem_calculated),
+        "tau_syn": one_number(module.alpha_syn_calculated) if synapse else 0.0,
+        "spike_threshold": one_number(module.spike_threshold),
+    }
+    keep, current, threshold = numbers.values()
+    if keep is None or current is None or threshold is None:
+        name = next(name for name, number in numbers.items() if number is None)
+        return f"{name} is not one number for all of the layer"
+    stated = getattr(resets, "subtract_value", None)
+    taken = threshold if stated is None else float(stated)
+    return Equation(
+        keep,
+        1 - keep if module.norm_input else 1.0,
+        threshold,
+        taken=None if zero else taken,
+        current_keep=current,
+        current_gain=current if synapse else 1.0,
+    )
+
+
 def _reset(model: nn.Module) -> None:
     """State as in a new layer: another number of samples would draw from the state of the last ones."""
     for module in every(model):
@@ -90,4 +129,6 @@ def _state(module: nn.Module) -> tuple[str, ...]:
     return tuple(module._buffers)
 
 
-FRAMEWORK = Framework("sinabs", PACKAGE, _neuron, _reset, "sinabs.utils.reset_states", _state)
+FRAMEWORK = Framework(
+    "sinabs", PACKAGE, _neuron, _reset, "sinabs.utils.reset_states", _state, equation=_equation
+)

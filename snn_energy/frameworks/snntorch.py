@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from snn_energy.frameworks.records import (
+    Equation,
     Framework,
     Neuron,
     Update,
@@ -22,6 +23,7 @@ from snn_energy.frameworks.records import (
     family,
     nearest,
     noted,
+    one_number,
 )
 
 PACKAGE = "snntorch"
@@ -84,6 +86,28 @@ def _update(module: nn.Module, names: list[str]) -> Update:
     )
 
 
+def _equation(module: Any) -> Equation | str | None:
+    """Of `Leaky`: a reset to zero is taken before the next leak, one by subtraction after it."""
+    if next((name for name in family(module) if name in UPDATES), None) != "Leaky":
+        return f"{type(module).__name__}: only Leaky has the equation of an LIF neuron"
+    refused = {
+        "reset_mechanism = 'none': it is never reset": module.reset_mechanism == "none",
+        "reset_delay = False": not getattr(module, "reset_delay", True),
+        "inhibition = True": bool(getattr(module, "inhibition", False)),
+        "state_quant": bool(getattr(module, "state_quant", False)),
+        "graded_spikes_factor is not 1": one_number(module.graded_spikes_factor) != 1,
+    }
+    if reason := next((words for words, true in refused.items() if true), None):
+        return reason
+    beta, threshold = one_number(module.beta), one_number(module.threshold)
+    if beta is None or threshold is None:
+        return f"{'beta' if beta is None else 'threshold'} is not one number for all of the layer"
+    beta, soft = min(max(beta, 0.0), 1.0), module.reset_mechanism == "subtract"
+    if soft and not beta:
+        return "beta = 0 with reset_mechanism = 'subtract'"
+    return Equation(keep=beta, threshold=threshold, strict=True, taken=threshold / beta if soft else None)
+
+
 def _reset(model: nn.Module) -> None:
     """Zeros, as `utils.reset(net)` writes them, which clears every network in the process.
 
@@ -110,4 +134,6 @@ def _state(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in STATES if name in module._buffers or name in vars(module))
 
 
-FRAMEWORK = Framework("snnTorch", PACKAGE, _neuron, _reset, "snntorch.utils.reset", _state)
+FRAMEWORK = Framework(
+    "snnTorch", PACKAGE, _neuron, _reset, "snntorch.utils.reset", _state, equation=_equation
+)

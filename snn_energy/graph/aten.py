@@ -7,9 +7,10 @@ Shapes here have B as a symbol and T as a number; `layout` finds the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -93,7 +94,8 @@ class Builder:
     """Collects nodes under free names; what a `Call` appends to.
 
     `equations`: the fields of a `Neuron` node for a neuron module and the shape of its currents; `arrays`:
-    the weights met so far, which graphs of one capture share.
+    the weights met so far, which graphs of one capture share; `integrators`: by path, the modules whose
+    equation is known.
     """
 
     def __init__(
@@ -101,8 +103,10 @@ class Builder:
         model: nn.Module,
         equations: Callable[[nn.Module, tuple[int, ...]], dict[str, Any]],
         arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]],
+        integrators: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.model, self.equations, self.arrays = model, equations, arrays
+        self.integrators = integrators
         self.nodes: list[Node] = []
         self.names: dict[str, Node] = {}
         self.constants: dict[int, tuple[torch.Tensor, str]] = {}

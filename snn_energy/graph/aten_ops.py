@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 
 from snn_energy.graph import nodes as n
 from snn_energy.graph.aten import Call, Filled, array, handles
+from snn_energy.graph.integrator import nodes_of
 
 
 def each(value: Any, rank: int) -> tuple[int, ...]:
@@ -107,6 +109,8 @@ def layer_norm(call: Call) -> str:
 
 @handles("sj_lif.forward")
 def lif(call: Call) -> tuple[Any, ...]:
+    if _goes_on(call):
+        return _step(call, 1 / float(call["tau"]), bool(call["decay_input"]))
     _from_rest(call)
     spikes = call.emit(
         n.Lif,
@@ -121,9 +125,11 @@ def lif(call: Call) -> tuple[Any, ...]:
 
 @handles("sj_plif.forward")
 def plif(call: Call) -> tuple[Any, ...]:
-    _from_rest(call)
     if not isinstance(call["w"], torch.Tensor):
         raise call.unsupported("whose time constant is computed from the input")
+    if _goes_on(call):
+        return _step(call, float(call["w"].sigmoid()), bool(call["decay_input"]))
+    _from_rest(call)
     spikes = call.emit(
         n.Lif,
         call["x"],
@@ -138,9 +144,42 @@ def plif(call: Call) -> tuple[Any, ...]:
 
 @handles("sj_if.forward")
 def integrate_and_fire(call: Call) -> tuple[Any, ...]:
+    if _goes_on(call):
+        return _step(call, 0.0, False)
     _from_rest(call)
     threshold, reset = float(call["threshold"]), call["reset"]
     return call.emit(n.If, call["x"], v_threshold=threshold, v_reset=reset), None, None
+
+
+def _goes_on(call: Call) -> bool:
+    """Is it one step of several calls: is its membrane that of the call before, or taken by the next one?"""
+    used = any(user.target is operator.getitem and user.args[1] == 1 for user in call.node.users)
+    return call.input_shape("x")[0] == 1 and (used or isinstance(call["v"], str))
+
+
+def _step(call: Call, leak: float, decays: bool) -> tuple[Any, ...]:
+    """Charge, fire and reset of one step, written out: `reroll` finds the neuron that all steps are."""
+    shape = call.input_shape("x")[1:]
+    x, v = call.emit(n.Reshape, call["x"], shape=shape), call["v"]
+    threshold, reset = float(call["threshold"]), call["reset"]
+    above = v if not reset else call.emit(n.Scale, v, shape=shape, offset=-float(reset))
+    if leak == 0:
+        h = call.emit(n.Add, v, x, shape=shape)
+    elif decays:
+        drive = call.emit(n.Sub, x, above, shape=shape)
+        h = call.emit(n.Add, v, call.emit(n.Scale, drive, shape=shape, factor=leak), shape=shape)
+    else:
+        kept = call.emit(n.Sub, v, call.emit(n.Scale, above, shape=shape, factor=leak), shape=shape)
+        h = call.emit(n.Add, kept, x, shape=shape)
+    spikes = call.emit(n.Heaviside, h, shape=shape, threshold=threshold)
+    if reset is None:
+        fall = call.emit(n.Scale, spikes, shape=shape, factor=threshold)
+    else:
+        fall = call.emit(n.Mul, spikes, h, shape=shape)
+    after = call.emit(n.Sub, h, fall, shape=shape)
+    if reset:
+        after = call.emit(n.Add, after, call.emit(n.Scale, spikes, shape=shape, factor=reset), shape=shape)
+    return call.emit(n.Reshape, spikes, shape=(1, *shape)), after, None
 
 
 @handles("snn_energy.neuron")
@@ -152,6 +191,21 @@ def neuron(call: Call) -> str:
     inputs, fields = (call.name(call["x"]),), call.converter.equations(module, sizes)
     kind, shape = type(module).__name__, call.shape
     return call.converter.append(n.Neuron, path, name=path, inputs=inputs, shape=shape, kind=kind, **fields)
+
+
+@handles("snn_energy.integrator")
+def known_neuron(call: Call) -> str:
+    """A neuron whose equation is known: its node, behind one for its synaptic current if it has that."""
+    path, current, shape = call["path"], call.name(call["x"]), call.shape
+    one = call.converter.integrators[path]
+    if path in call.converter.names and not one.facts.passed:
+        raise call.unsupported("twice in a pass: its membrane would go on from the first call")
+    kinds = list(nodes_of(one.equation))
+    for kind, attributes in kinds:
+        name = path if kind is kinds[-1][0] else f"{path}.synapse"
+        inputs = (current,)
+        current = call.converter.append(kind, path, name=name, inputs=inputs, shape=shape, **attributes)
+    return current
 
 
 def _from_rest(call: Call) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Mapping
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,9 +21,10 @@ from snn_energy.graph.aten import array
 from snn_energy.graph.convert import EVERYTHING, Converter
 from snn_energy.graph.graph import Graph
 from snn_energy.graph.layout import WrongAxis, canonical
-from snn_energy.graph.opaque import OneStep, opaque_neurons
+from snn_energy.graph.opaque import Integrator, Knowledge, OneStep, integrators, opaque_neurons
 from snn_energy.graph.reroll import rolled
 from snn_energy.graph.simplify import prune
+from snn_energy.graph.turned import time_in_front
 from snn_energy.models.at_rest import at_rest
 
 
@@ -32,28 +35,33 @@ def capture(
     meta: dict[str, Any] | None = None,
     batch_axis: int = 0,
     output: int | str | None = None,
+    known: Knowledge | None = None,
 ) -> Graph:
     """The static network that `model` is in evaluation, as a `Graph` with free batch size.
 
     `example`: an input tensor or array (or a tuple of them) of the shape to be exported, samples along
     `batch_axis`; only its shape and type matter.  `output`: which output is the answer (`graph.answer`).
-    `meta` is stored with the graph.  The model's mode and neuron states are as before afterwards.  Raises
-    `UnsupportedOp`, naming the module, for an operation that no node stands for; `WrongAxis`, which is one,
-    where the forward ties that axis to a number.
+    `known`: what is known of neurons, by default by their frameworks.  `meta` is stored with the graph.  The
+    model's mode and neuron states are as before afterwards.  Raises `UnsupportedOp`, naming the module, for
+    an operation that no node stands for; `WrongAxis`, which is one, where the forward ties that axis to a
+    number.
     """
     inputs = _examples(example, batch_axis)
     with at_rest(model, torch.device("cpu")) as rest, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch.export reports each neuron's membrane
         rest.fresh()
         axes = (batch_axis,) * len(inputs)
-        return _Capture(output).graph(model, inputs, axes, dict(meta or {}))
+        capturing = _Capture(output, integrators(model, known or Knowledge()))
+        return capturing.graph(model, inputs, axes, dict(meta or {}))
 
 
 class _Capture:
     """One capture: of the network, and of each of its neurons that has equations of its own."""
 
-    def __init__(self, output: int | str | None = None) -> None:
-        self.output = output
+    def __init__(
+        self, output: int | str | None = None, known: Mapping[str, Integrator] = MappingProxyType({})
+    ) -> None:
+        self.output, self.known = output, known
         self.arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]] = {}
 
     def graph(
@@ -64,12 +72,14 @@ class _Capture:
         meta: dict[str, Any] | None = None,
     ) -> Graph:
         """`batch_axes`: the axis of each input that is the batch; by default the first."""
-        with opaque_neurons(model):
+        with opaque_neurons(model, self.known):
             program = _export(model, inputs, batch_axes or (0,) * len(inputs))
-        nodes, outputs = Converter(program, model, self.equations, self.arrays).run(self.output)
-        if self.output != EVERYTHING:
-            nodes, outputs = rolled(nodes, outputs)
-        return prune(canonical(nodes, outputs, meta or {}))
+        converter = Converter(program, model, self.equations, self.arrays, self.known)
+        nodes, outputs = converter.run(self.output)
+        if self.output == EVERYTHING:
+            return prune(canonical(nodes, outputs, meta or {}))
+        nodes, outputs = rolled(nodes, outputs)
+        return prune(time_in_front(prune(canonical(nodes, outputs, meta or {}))))
 
     def equations(self, module: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
         """`body`, `step` and `table` of a `Neuron` for currents (T, B, ...)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,9 +28,11 @@ class Converter(Builder):
         model: nn.Module,
         equations: Callable[[nn.Module, tuple[int, ...]], dict[str, Any]],
         arrays: dict[tuple[Any, ...], tuple[torch.Tensor, Any]],
+        integrators: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        super().__init__(model, equations, arrays)
+        super().__init__(model, equations, arrays, integrators)
         self.program = program
+        program.graph.eliminate_dead_code()  # what a neuron computes that stands as its equation
 
     def run(self, output: int | str | None = None) -> tuple[list[Node], tuple[str, ...]]:
         """All nodes, dead ones included, and the name of the answer (`EVERYTHING`: of every output)."""

@@ -169,8 +169,16 @@ def _neuron(node: n.Lif | n.If, inputs: list[Tensor], shape: tuple[int, ...]) ->
     return torch.stack(spikes)
 
 
+def _filter(node: n.Filter, inputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    y, steps = torch.zeros_like(inputs[0][0]), []
+    for x in inputs[0]:
+        y = y * node.keep + (x if node.gain == 1 else x * node.gain)
+        steps.append(y)
+    return torch.stack(steps)
+
+
 def _after(node: n.Lif | n.If, h: Tensor, s: Tensor, rest: float) -> Tensor:
-    return h - s * node.v_threshold if node.v_reset is None else torch.where(s > 0, rest, h)
+    return h - s * n.falls_by(node) if node.v_reset is None else torch.where(s > 0, rest, h)
 
 
 def _charge(node: n.Lif | n.If, x: Tensor, v: Tensor, rest: float) -> Tensor:
@@ -240,6 +248,7 @@ RULES: dict[type[Node], Callable[[Any, list[Tensor], tuple[int, ...]], Tensor]] 
     n.LayerNorm: _layer_norm,
     n.Lif: _neuron,
     n.If: _neuron,
+    n.Filter: _filter,
     n.Neuron: lambda node, inputs, shape: run(node.body, inputs[0], dtype=inputs[0].dtype)[
         node.body.outputs[0]
     ],

@@ -44,7 +44,7 @@ def canonical(raw: list[Node], outputs: tuple[str, ...], meta: dict[str, Any]) -
         axes[node.name] = propagate(node, [axes[name] for name in node.inputs])
     time: Axis = []
     for node in raw:
-        if isinstance(node, NEURONS):
+        if isinstance(node, (*NEURONS, n.Filter)):
             if not time:
                 time = axes[node.name][0]
             elif size(time) != size(axes[node.name][0]):
@@ -184,6 +184,7 @@ RULES: dict[type[Node], Callable[[Any, list[Axes]], Axes]] = {
             n.LayerNorm,
             n.Lif,
             n.If,
+            n.Filter,
             n.Neuron,
             n.Heaviside,
             n.Threshold,

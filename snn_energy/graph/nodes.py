@@ -172,7 +172,7 @@ class Lif(Node):
     not decay_input:  H[t] = V[t-1] - (V[t-1] - r) / τ + X[t]
     S[t] = 1 where H[t] ≥ v_threshold;  V[-1] = r
     hard reset (v_reset a number):  V[t] = v_reset where S[t], else H[t]
-    soft reset (v_reset None):      V[t] = H[t] - v_threshold·S[t]
+    soft reset (v_reset None):      V[t] = H[t] - v_threshold·S[t], or `taken` where that is a number
 
     `learned`: τ was a parameter (PLIF); the charge multiplies by float32(1/τ) instead of dividing by τ.
     """
@@ -182,6 +182,7 @@ class Lif(Node):
     v_reset: float | None = 0.0
     decay_input: bool = True
     learned: bool = False
+    taken: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,6 +191,15 @@ class If(Node):
 
     v_threshold: float = 1.0
     v_reset: float | None = 0.0
+    taken: float | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Filter(Node):
+    """A current that fades, x (T, B, ...) -> the same shape: Y[t] = keep·Y[t-1] + gain·X[t], Y[-1] = 0."""
+
+    keep: float
+    gain: float = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -369,6 +379,11 @@ class Pad(Node):
     before: tuple[int, ...]
     after: tuple[int, ...]
     value: float = 0.0
+
+
+def falls_by(node: Lif | If) -> float:
+    """What a soft reset takes from the membrane."""
+    return node.v_threshold if node.taken is None else node.taken
 
 
 def node_types() -> dict[str, type[Node]]:

@@ -2,7 +2,8 @@
 
 `rolled` finds spikes whose membranes follow from one another, v ← a·v + b·x with a hard reset to 0 or a soft
 one, T steps of each neuron, and then computes every layer for all steps at once.  Where anything of the
-network cannot be rolled up, all of it stays as it is: nothing is guessed.
+network cannot be rolled up, all of it stays as it is: nothing is guessed.  Beside neurons that take all steps
+in a call, only layers are left to be rolled up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from snn_energy.graph import nodes as n
 from snn_energy.graph.forms import Form, Forms
+from snn_energy.graph.integrator import integrator
 from snn_energy.graph.nodes import NEURONS, Node
 
 # what has no axis among its attributes: one more in front changes nothing
@@ -35,7 +37,8 @@ class Chain:
     keep: float  # a
     gain: float  # b
     threshold: float
-    soft: bool
+    taken: float | None  # by a soft reset
+    fades: float = 0.0  # what a synaptic current keeps of itself
 
 
 class CannotRoll(Exception):
@@ -44,24 +47,29 @@ class CannotRoll(Exception):
 
 def rolled(nodes: list[Node], outputs: tuple[str, ...]) -> tuple[list[Node], tuple[str, ...]]:
     """`nodes` and `outputs` with the loops over time rolled up, or as they are."""
-    if any(isinstance(node, NEURONS) for node in nodes) or not any(isinstance(x, n.Heaviside) for x in nodes):
-        return nodes, outputs
     table = {node.name: node for node in nodes}
-    forms = Forms(table)
-    for node in nodes:
-        if isinstance(node, n.Heaviside):
-            forms.of(node.name)
+    forms, chains, steps = Forms(table), [], 1
+    known = next((node for node in nodes if isinstance(node, NEURONS)), None)
     try:
-        return Roller(table, forms, _chains(forms)).run(outputs)
-    except CannotRoll:
+        if known is not None:
+            stacks = [len(node.inputs) for node in nodes if isinstance(node, n.Stack)]
+            steps = next((count for count in stacks if count == known.shape[0]), 1)
+        else:
+            for node in nodes:
+                if isinstance(node, n.Heaviside):
+                    forms.of(node.name)
+            chains = _chains(forms)
+            steps = len(chains[0].spikes) if chains else 1
+        return Roller(table, forms, chains, steps).run(outputs) if steps > 1 else (nodes, outputs)
+    except (CannotRoll, RecursionError):
         return nodes, outputs
 
 
 def _chains(forms: Forms) -> list[Chain]:
     """Every neuron.  Raises `CannotRoll` where a spike belongs to none, or steps are not as many for all."""
     links = {spike: _link(forms, spike) for spike in forms.fires}
-    heads = [spike for spike, link in links.items() if link[0] is None]
-    after = {link[0]: spike for spike, link in links.items() if link[0] is not None}
+    heads = [spike for spike, link in links.items() if link.before is None]
+    after = {link.before: spike for spike, link in links.items() if link.before is not None}
     chains, seen = [], 0
     for head in heads:
         spikes = [head]
@@ -75,7 +83,16 @@ def _chains(forms: Forms) -> list[Chain]:
     return chains
 
 
-Link = tuple[str | None, str, float, float, float, bool]  # before, current, a, b, threshold, soft
+@dataclass(frozen=True)
+class Link:
+    """A step of a neuron: the spike before, what of the membrane before is kept, the current that enters as a
+    form, the threshold, and what a soft reset takes."""
+
+    before: str | None
+    keep: float
+    current: Form
+    threshold: float
+    taken: float | None
 
 
 def _link(forms: Forms, spike: str) -> Link:
@@ -86,12 +103,11 @@ def _link(forms: Forms, spike: str) -> Link:
         raise CannotRoll("two membranes in one")
     if gates:
         before, behind = forms.gates[gates[0]]
-        keep = fires.terms[gates[0]]
-        rest = Form(fires.constant, {k: v for k, v in fires.terms.items() if k != gates[0]})
+        rest = Form(terms={k: v for k, v in fires.terms.items() if k != gates[0]})
         charged = forms.fires[before].plus(Form(behind.constant - forms.fires[before].constant))
         if charged.key != behind.key or behind.constant:
             raise CannotRoll("a reset of something else than the membrane")
-        return before, *_current(rest), keep, *_level(rest, rest.constant), False
+        return Link(before, fires.terms[gates[0]], rest, -fires.constant, None)
     for before in reversed([atom for atom in fires.terms if atom in forms.fires and fires.terms[atom] < 0]):
         earlier = forms.fires[before]
         shared = next(
@@ -104,42 +120,48 @@ def _link(forms: Forms, spike: str) -> Link:
         rest = fires.plus(earlier.plus(Form(level)), -keep)
         taken = rest.terms.get(before, 0.0)
         rest = rest.plus(Form(terms={before: taken}), -1.0)
-        if math.isclose(-taken, keep * level, rel_tol=1e-9):
-            return before, *_current(rest), keep, *_level(rest, rest.constant), True
-    return None, *_current(fires), 0.0, *_level(fires, fires.constant), False
-
-
-def _current(rest: Form) -> tuple[str]:
-    if len(rest.terms) != 1:
-        raise CannotRoll("a current that is a sum")
-    return (next(iter(rest.terms)),)
-
-
-def _level(rest: Form, constant: float) -> tuple[float, float]:
-    """b and the threshold."""
-    return next(iter(rest.terms.values())), -constant
+        if taken < 0 < keep:
+            fall = -taken / keep
+            fall = level if math.isclose(fall, level, rel_tol=1e-9) else fall
+            return Link(before, keep, Form(terms=rest.terms), -rest.constant, fall)
+    return Link(None, 0.0, Form(terms=fires.terms), -fires.constant, None)
 
 
 def _chain(spikes: tuple[str, ...], links: list[Link]) -> Chain:
     """One neuron, whose steps must all follow one equation."""
-    later = links[1:] or links
-    keep, gain, threshold, soft = later[0][2], links[0][3], links[0][4], later[0][5]
-    for i, (_, _, a, b, level, how) in enumerate(links):
-        same = math.isclose(b, gain, rel_tol=1e-9) and math.isclose(level, threshold, rel_tol=1e-9)
-        if not same or (i and (not math.isclose(a, keep, rel_tol=1e-9) or how != soft)):
+    keep, taken = (links[1] if len(links) > 1 else links[0]).keep, links[-1].taken
+    threshold, currents, gain, fades = links[0].threshold, [], 0.0, None
+    before = Form()
+    for step, link in enumerate(links):
+        new = [atom for atom in link.current.terms if atom not in before.terms]
+        if len(new) != 1:
+            raise CannotRoll("a current that is a sum")
+        currents.append(new[0])
+        gain = gain or link.current.terms[new[0]]
+        old = next(iter(before.terms), None)
+        if fades is None and old is not None:
+            fades = link.current.terms.get(old, 0.0) / before.terms[old]
+        expected = before.times(fades or 0.0).plus(Form(terms={new[0]: gain}))
+        same = expected.key == link.current.key and math.isclose(link.threshold, threshold, rel_tol=1e-9)
+        if not same or (step and not (_equal(link.keep, keep) and _equal(link.taken, taken))):
             raise CannotRoll("steps of different equations")
-    if gain <= 0 or threshold <= 0 or not 0 <= keep <= 1 or (keep == 0 and len(links) > 1 and links[1][0]):
+        before = link.current
+    leaks = 0 <= keep <= 1 and not (keep == 0 and len(links) > 1 and links[1].before)
+    if gain <= 0 or threshold <= 0 or not leaks or not 0 <= (fades or 0.0) < 1:
         raise CannotRoll("no leaky integrator")
-    return Chain(spikes, tuple(link[1] for link in links), keep, gain, threshold, soft)
+    return Chain(spikes, tuple(currents), keep, gain, threshold, taken, fades or 0.0)
+
+
+def _equal(a: float | None, b: float | None) -> bool:
+    return a is b if a is None or b is None else math.isclose(a, b, rel_tol=1e-9)
 
 
 class Roller:
     """Writes the network anew, every layer for all steps at once."""
 
-    def __init__(self, nodes: dict[str, Node], forms: Forms, chains: list[Chain]) -> None:
-        self.nodes, self.forms = nodes, forms
+    def __init__(self, nodes: dict[str, Node], forms: Forms, chains: list[Chain], steps: int) -> None:
+        self.nodes, self.forms, self.steps = nodes, forms, steps
         self.chains = {chain.spikes: chain for chain in chains}
-        self.steps = len(chains[0].spikes)
         self.stepped = {name for chain in chains for name in chain.spikes}
         self.made: list[Node] = []
         self.names: set[str] = set()
@@ -230,7 +252,7 @@ class Roller:
             return self.add(n.Expand(name="expand", inputs=(self.one(first.name),), shape=shape))
         if any(type(node) is not type(first) or node.shape != first.shape for node in group):
             raise CannotRoll("steps of different kinds")
-        if isinstance(first, n.Select):
+        if isinstance(first, n.Select) and len({node.inputs for node in group}) == 1:
             return self.taken(group)
         if any(not _alike(first, node) or len(node.inputs) != len(first.inputs) for node in group):
             raise CannotRoll("steps with different weights")
@@ -257,22 +279,18 @@ class Roller:
 
     def neuron(self, chain: Chain) -> str:
         """The node of a neuron.  With b = 1 - a it decays its input, too; else θ counts in units of b."""
-        first = self.nodes[chain.spikes[0]]
-        where: dict[str, Any] = {
-            "name": first.module or "neuron",
-            "module": first.module,
-            "inputs": (self.all(chain.currents),),
-            "shape": (self.steps, *first.shape),
-            "v_reset": None if chain.soft else 0.0,
-        }
-        threshold = chain.threshold
-        if isinstance(first, n.Heaviside) and first.strict:
-            threshold = float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
-        if chain.keep == 1:
-            return self.add(n.If(**where, v_threshold=threshold / chain.gain))
-        tau, decays = 1 / (1 - chain.keep), math.isclose(chain.gain, 1 - chain.keep, rel_tol=1e-9)
-        scaled = threshold if decays else threshold / chain.gain
-        return self.add(n.Lif(**where, tau=tau, v_threshold=scaled, decay_input=decays))
+        first, current = self.nodes[chain.spikes[0]], self.all(chain.currents)
+        where: dict[str, Any] = {"module": first.module, "shape": (self.steps, *first.shape)}
+        name = first.module or "neuron"
+        if chain.fades:
+            faded = n.Filter(name=f"{name}.synapse", inputs=(current,), keep=chain.fades, **where)
+            current = self.add(faded)
+        where |= {"name": name, "inputs": (current,)}
+        strict = isinstance(first, n.Heaviside) and first.strict
+        kind, attributes = integrator(
+            chain.keep, chain.gain, chain.threshold, taken=chain.taken, strict=strict
+        )
+        return self.add(kind(**where, **attributes))
 
 
 def _alike(a: Node, b: Node) -> bool:
@@ -289,7 +307,7 @@ def _shifted(node: Node) -> Node:
     """The node with one more axis in front.  Raises `CannotRoll` for one that cannot have it."""
     if isinstance(node, PLAIN):
         return node
-    if isinstance(node, n.Norm | n.Concat | n.Stack | n.Slice):
+    if isinstance(node, n.Norm | n.Concat | n.Stack | n.Slice | n.Select):
         return dataclasses.replace(node, axis=node.axis + 1)
     if isinstance(node, n.Permute):
         return dataclasses.replace(node, order=(0, *(i + 1 for i in node.order)))

@@ -26,7 +26,7 @@ def rebuild(graph: Graph, nodes: Iterable[Node], outputs: tuple[str, ...] | None
 
 
 def prune(graph: Graph) -> Graph:
-    """Without dead nodes, reshapes of reshapes, and reshapes that an `Expand` makes needless."""
+    """Without dead nodes, factors of 1, reshapes of reshapes, and those that an `Expand` makes needless."""
     made: dict[str, Node] = {}
     alias: dict[str, str] = {}
     for node in graph:
@@ -37,7 +37,11 @@ def prune(graph: Graph) -> Graph:
             if isinstance(node, n.Reshape) or _strip(source.shape) == _strip(before.shape):
                 node = dataclasses.replace(node, inputs=source.inputs)
                 source = before
-        if isinstance(node, n.Reshape | n.Expand) and source is not None and node.shape == source.shape:
+        same = source is not None and node.shape == source.shape
+        idle = isinstance(node, n.Reshape | n.Expand) or (
+            isinstance(node, n.Scale) and (node.factor, node.offset) == (1.0, 0.0)
+        )
+        if source is not None and same and idle:
             alias[node.name] = source.name
             continue
         made[node.name] = node

@@ -102,6 +102,7 @@ MIXES: dict[type[Node], Callable[[Any, int, int], set[int]]] = {
         i for i, (b, a) in enumerate(zip(node.before, node.after, strict=True)) if b or a
     },
     n.Repeat: lambda node, position, rank: {i for i, count in enumerate(node.repeats) if count != 1},
+    n.Filter: lambda node, position, rank: {0},
     **dict.fromkeys((n.Norm, n.Slice, n.Select, n.Concat), _along),
     **dict.fromkeys(
         (

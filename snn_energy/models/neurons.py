@@ -6,11 +6,19 @@ All are multi-step: input and output are (T, B, ...), time first.  Models reset 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import nn
+
+from snn_energy.models import native
+
+ALPHA = 4.0
+"""Of the surrogate, sigmoid(ALPHA · x), in the official releases."""
+window = torch.ops.aten.hardtanh_backward
+"""window(grad, v, low, high): grad where low < v < high, else 0."""
 
 
 class LIF(neuron.LIFNode):
@@ -21,7 +29,7 @@ class LIF(neuron.LIFNode):
     sigmoid(4·x), as in the official STAtten and Spike-driven Transformer releases.
 
     SpikingJelly's kernels run it, except while training on a CPU from a fresh membrane: there
-    `LIFSequence` takes the same steps with the same result in fewer operations (`benchmarks/lif_step.py`).
+    `LIFSequence` takes the same steps with the same result in one pass (`benchmarks/lif_step.py`).
     """
 
     def __init__(self, v_threshold: float = 1.0, tau: float = 2.0) -> None:
@@ -30,7 +38,7 @@ class LIF(neuron.LIFNode):
             v_threshold=v_threshold,
             v_reset=0.0,
             detach_reset=True,
-            surrogate_function=surrogate.Sigmoid(alpha=4.0),
+            surrogate_function=surrogate.Sigmoid(alpha=ALPHA),
             step_mode="m",
         )
 
@@ -39,8 +47,9 @@ class LIF(neuron.LIFNode):
     def multi_step_forward(self, x_seq: torch.Tensor) -> torch.Tensor:
         fresh = isinstance(self.v, float)
         if self.training and fresh and x_seq.device.type == "cpu" and not self.store_v_seq:
-            spikes, self.v = LIFSequence.apply(x_seq, self.tau, self.v_threshold)
-            return spikes
+            whole = x_seq.float() if x_seq.dtype in (torch.bfloat16, torch.float16) else x_seq
+            spikes, self.v = LIFSequence.apply(whole, self.tau, self.v_threshold)
+            return spikes.to(x_seq.dtype)
         return super().multi_step_forward(x_seq)
 
 
@@ -50,19 +59,17 @@ class LIFSequence(torch.autograd.Function):
     (T, B, ...) currents, τ, threshold -> spikes (T, B, ...), last membrane (B, ...), not differentiable.
     With σ = sigmoid(4 (H - v_threshold)) and gradients G of the spikes, backward in time:
     ∂H[t] = 4 σ[t] (1 - σ[t]) G[t] + (1 - S[t]) (1 - 1/τ) ∂H[t+1],  ∂X[t] = ∂H[t] / τ.
+
+    Backward needs H alone: where it is below the threshold, S is 0.  `native` has both directions as C.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x_seq: torch.Tensor, tau: float, v_threshold: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        spikes, charged = torch.empty_like(x_seq), torch.empty_like(x_seq)
-        v = torch.zeros_like(x_seq[0])
-        for x, h, s in zip(x_seq, charged, spikes, strict=True):
-            torch.sub(x, v, out=h).div_(tau).add_(v)
-            torch.ge(h, v_threshold, out=s)
-            v = torch.addcmul(h, h, s, value=-1)
-        ctx.save_for_backward(charged, spikes)
+        found = native.lif_forward(x_seq, tau, v_threshold)
+        charged, spikes, v = found or charge_and_fire(x_seq, tau, v_threshold)
+        ctx.save_for_backward(charged)
         ctx.tau, ctx.v_threshold = tau, v_threshold
         ctx.mark_non_differentiable(v)
         return spikes, v
@@ -70,16 +77,37 @@ class LIFSequence(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_spikes: torch.Tensor, _: Any) -> tuple[torch.Tensor, None, None]:
-        charged, spikes = ctx.saved_tensors
-        sigma = torch.sigmoid((charged - ctx.v_threshold).mul_(4))
-        grad = torch.addcmul(sigma, sigma, sigma, value=-1).mul_(4).mul_(grad_spikes)
-        carry = torch.zeros_like(grad[0])
-        for t in reversed(range(len(grad))):
-            grad[t].add_(carry).addcmul_(carry, spikes[t], value=-1)
-            scaled = grad[t] / ctx.tau
-            carry = grad[t] - scaled
-            grad[t] = scaled
+        (charged,) = ctx.saved_tensors
+        grad = native.lif_backward(charged, grad_spikes, ctx.tau, ctx.v_threshold, ALPHA)
+        if grad is None:
+            grad = currents_grad(charged, grad_spikes, ctx.tau, ctx.v_threshold)
         return grad, None, None
+
+
+def charge_and_fire(
+    x_seq: torch.Tensor, tau: float, v_threshold: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Currents (T, B, ...) -> charged membranes, spikes, last membrane (B, ...), as SpikingJelly rounds."""
+    charged = torch.empty_like(x_seq)
+    v = torch.zeros_like(x_seq[0])
+    for t, (x, h) in enumerate(zip(x_seq, charged, strict=True)):
+        if t == 0:
+            torch.div(x, tau, out=h)
+        else:
+            torch.sub(x, v, out=h).div_(tau).add_(v)
+        v = window(h, h, -math.inf, v_threshold)
+    return charged, torch.ge(charged, v_threshold, out=torch.empty_like(charged)), v
+
+
+def currents_grad(
+    charged: torch.Tensor, grad_spikes: torch.Tensor, tau: float, v_threshold: float
+) -> torch.Tensor:
+    """Gradient of the currents from that of the spikes, (T, B, ...) both; see `LIFSequence`."""
+    sigma = (charged - v_threshold).mul_(ALPHA).sigmoid_()
+    grad = torch.ops.aten.sigmoid_backward(grad_spikes, sigma).mul_(ALPHA / tau)
+    for t in reversed(range(len(grad) - 1)):
+        grad[t].add_(window(grad[t + 1], charged[t], -math.inf, v_threshold), alpha=1 - 1 / tau)
+    return grad
 
 
 class PLIF(neuron.ParametricLIFNode):
@@ -91,7 +119,7 @@ class PLIF(neuron.ParametricLIFNode):
             v_threshold=v_threshold,
             v_reset=0.0,
             detach_reset=True,
-            surrogate_function=surrogate.Sigmoid(alpha=4.0),
+            surrogate_function=surrogate.Sigmoid(alpha=ALPHA),
             step_mode="m",
         )
 

@@ -150,6 +150,14 @@ class SpikingPatchEmbedding(nn.Module):
         return conv_bn(self.proj_lif3(x), self.rpe_conv, self.rpe_bn) + x
 
 
+def has_channels_last(x: torch.Tensor) -> bool:
+    """Whether the channels of (T, B, C, H, W) are neighbours in memory.
+
+    The same numbers either way; what is made of it then keeps that order, forwards and backwards.
+    """
+    return x.dim() == 5 and x.stride(2) == 1 != x.stride(4)
+
+
 def spatial_temporal(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, chunk_size: int, scale: float
 ) -> torch.Tensor:
@@ -160,14 +168,21 @@ def spatial_temporal(
     """
     shape = q.shape
     t, b, c = shape[:3]
+    channels_last = has_channels_last(q)
 
     def to_tokens(s: torch.Tensor) -> torch.Tensor:  # -> (T/chunk, B, heads, chunk·tokens, C/heads)
+        if channels_last:
+            s = s.movedim(2, -1).reshape(t // chunk_size, chunk_size, b, -1, heads, c // heads)
+            return s.permute(0, 2, 4, 1, 3, 5).flatten(3, 4)
         s = s.reshape(t // chunk_size, chunk_size, b, heads, c // heads, -1)
         return s.permute(0, 2, 3, 1, 5, 4).flatten(3, 4)
 
     q, k, v = to_tokens(q), to_tokens(k), to_tokens(v)
     out = q @ (k.transpose(-2, -1) @ v * scale)
-    return out.unflatten(3, (chunk_size, -1)).permute(0, 3, 1, 2, 5, 4).reshape(shape)
+    out = out.unflatten(3, (chunk_size, -1))
+    if channels_last:  # as the convolution behind it wants them
+        return out.permute(0, 3, 1, 4, 2, 5).reshape(t, b, *shape[3:], c).movedim(-1, 2)
+    return out.permute(0, 3, 1, 2, 5, 4).reshape(shape)
 
 
 class SpikingAttention(nn.Module):
@@ -329,7 +344,8 @@ class STAtten(nn.Module):
         x = self.patch_embed(to_sequence(x, self.config.T))
         for block in self.block:
             x = block(x)
-        logits = self.head(self.head_lif(x.flatten(3).mean(3)))
+        pooled = x.movedim(2, -1).flatten(2, 3).mean(2) if has_channels_last(x) else x.flatten(3).mean(3)
+        logits = self.head(self.head_lif(pooled))
         return logits if self.config.TET and self.training else logits.mean(0)
 
 

@@ -14,13 +14,14 @@ from snn_energy.profiling.profile import Count, OpRow, Profile
 if TYPE_CHECKING:
     import torch
 
-    from snn_energy.frameworks.records import Update
+    from snn_energy.frameworks.records import Equation, Update
     from snn_energy.profiling.call import Call, Rule
     from snn_energy.profiling.neurons import register_neuron
 
 __all__ = [
     "Call",
     "Count",
+    "Equation",
     "OpRow",
     "Profile",
     "Rule",
@@ -34,6 +35,7 @@ __all__ = [
 _HOME = {
     "Call": "profiling.call",
     "Rule": "profiling.call",
+    "Equation": "frameworks.records",
     "Update": "frameworks.records",
     "register_neuron": "profiling.neurons",
 }

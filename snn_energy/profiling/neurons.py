@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import nn
 
 from snn_energy import plugins
 from snn_energy.errors import ConfigError, suggest
-from snn_energy.frameworks import Neuron, TimeAxis, Update, known_neuron
+from snn_energy.frameworks import Equation, Neuron, TimeAxis, Update, known_equation, known_neuron
 from snn_energy.frameworks.spikingjelly import PARALLEL, UPDATES
 from snn_energy.models.at_rest import Rest, at_rest
 from snn_energy.models.walk import named_modules
@@ -34,10 +34,12 @@ NAMED = {update.op: update for update in reversed(UPDATES.values())}
 
 @dataclass(frozen=True)
 class Registered:
-    """A class that a user, or an installed package, says to be a neuron, and the method that resets it."""
+    """A class that a user, or an installed package, says to be a neuron, the method that resets it, and what
+    gives a module's equation."""
 
     neuron: Neuron
     reset: str | None = None
+    to_node: Callable[[Any], Equation] | None = None
 
 
 _REGISTERED: dict[type, Registered] = {}
@@ -52,6 +54,7 @@ def register_neuron(
     time_axis: TimeAxis = "by shape",
     spikes: int = 0,
     reset: str | None = None,
+    to_node: Callable[[Any], Equation] | None = None,
 ) -> None:
     """Count modules of `cls`, and of its subclasses, as single operations: spiking neurons.
 
@@ -59,14 +62,16 @@ def register_neuron(
     per element.  `time_axis`: the axis of time in what `forward` returns, None where a call is one step;
     left out, it is told by the shape.  `forward` returns the spikes, or a tuple whose tensor number `spikes`
     they are.  `reset`: the name of the method that brings the neuron to rest; left out, what the neuron holds
-    is put back before each batch.  A class that was registered before gets the new entry.  Raises
-    `ConfigError` for no class of modules, no update of one, or both of `update` and `op`.
+    is put back before each batch.  `to_node` gives, for a module whose forward takes all steps, the
+    `Equation` that it computes: in an export it is then one node, and is held against the module.  A class
+    that was registered before gets the new entry.  Raises `ConfigError` for no class of modules, no update of
+    one, or both of `update` and `op`.
     """
     if (update is None) == (op is None):
         raise ConfigError(f'neuron {_name(cls)}: give an update or the name of one, such as op="lif"')
     entry = _accept(cls, named_update(op) if op is not None else update, "neuron", named=op is not None)
-    _check(cls, time_axis, spikes, reset)
-    _REGISTERED[cls] = Registered(Neuron(entry, time_axis=time_axis, spikes=spikes), reset)
+    _check(cls, time_axis, spikes, reset, to_node)
+    _REGISTERED[cls] = Registered(Neuron(entry, time_axis=time_axis, spikes=spikes), reset, to_node)
     _NEAREST.clear()
 
 
@@ -81,8 +86,12 @@ def _name(cls: Any) -> str:
     return cls.__name__ if isinstance(cls, type) else repr(cls)
 
 
-def _check(cls: type, time_axis: Any, spikes: Any, reset: Any) -> None:
+def _check(cls: type, time_axis: Any, spikes: Any, reset: Any, to_node: Any) -> None:
     where = f"neuron {cls.__name__}"
+    if to_node is not None and not callable(to_node):
+        raise ConfigError(f"{where}: to_node = {to_node!r}: must be a function from a module to its Equation")
+    if to_node is not None and time_axis not in (0, 1):
+        raise ConfigError(f"{where}: to_node needs time_axis=0 or 1, that of what forward takes and returns")
     if time_axis not in (None, 0, 1, -1, "by shape") or isinstance(time_axis, bool):
         raise ConfigError(f"{where}: time_axis = {time_axis!r}: must be 0, 1, -1, None or 'by shape'")
     if type(spikes) is not int or spikes < 0:
@@ -184,6 +193,20 @@ def facts_of(module: nn.Module) -> Neuron | None:
         return registered.neuron
     known = known_neuron(module)
     return None if known is None else known[1]
+
+
+def equation_of(module: nn.Module) -> Equation | str | None:
+    """The equation that a module computes, of those that are one node of a graph; else what is known of why
+    not.  Raises `ConfigError` where a registered `to_node` gives something else."""
+    registered = _registered(type(module))
+    if registered is None or registered.to_node is None:
+        return known_equation(module) if registered is None else None
+    found = registered.to_node(module)
+    if not isinstance(found, Equation):
+        raise ConfigError(
+            f"neuron {type(module).__name__}: to_node returned {found!r}, must return an Equation"
+        )
+    return found
 
 
 def is_neuron(module: nn.Module) -> bool:

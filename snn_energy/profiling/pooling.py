@@ -21,7 +21,7 @@ def avg_pool(call: Call) -> Tag:
     With a divisor of 1 it is a sum, which multiplies nothing.
     """
     x, out, row = call["input"], call.run(), call.row("avg_pool")
-    fan, axes = _windows(call, out)
+    fan, axes = windows(call, out)
     values = call.values(x, row.left)
     row.see_left(values)
     maps_in = x if x.dim() > axes + 1 else x.unsqueeze(0)
@@ -43,7 +43,7 @@ def max_pool(call: Call) -> Tag | tuple[Tag, ...]:
     """max_pool1d/2d/3d, adaptive or not: one comparison less than elements in the window, per output."""
     x, out, row = call["input"], call.run(), call.row("max_pool")
     pooled = out[0] if isinstance(out, tuple) else out
-    fan, axes = _windows(call, pooled)
+    fan, axes = windows(call, pooled)
     channels = x.numel() // math.prod(x.shape[-axes:])
     row.add(pool_cmp=fan.total * channels - pooled.numel())
     row.add(input_elements=x.numel(), output_elements=pooled.numel())
@@ -56,7 +56,7 @@ def max_pool(call: Call) -> Tag | tuple[Tag, ...]:
     return known if pooled is out else (known, call.known(row=row, event=True))  # and their places
 
 
-def _windows(call: Call, out: torch.Tensor) -> tuple[FanOut, int]:
+def windows(call: Call, out: torch.Tensor) -> tuple[FanOut, int]:
     """The windows of a pooling call: how many outputs each input position goes into; spatial axes."""
     name, x = call.name, call["input"]
     axes = int(name.removesuffix("_with_indices").rstrip("d")[-1])
@@ -66,5 +66,5 @@ def _windows(call: Call, out: torch.Tensor) -> tuple[FanOut, int]:
     kernel = per_axis(call["kernel_size"], axes)
     stride = per_axis(call.get("stride") or kernel, axes)
     padding, dilation = per_axis(call.get("padding", 0), axes), per_axis(call.get("dilation", 1), axes)
-    windows = zip(sizes, kernel, stride, padding, dilation, outputs, strict=True)
-    return FanOut(tuple(taps(Window(*w)) for w in windows), 1), axes
+    axis_windows = zip(sizes, kernel, stride, padding, dilation, outputs, strict=True)
+    return FanOut(tuple(taps(Window(*w)) for w in axis_windows), 1), axes

@@ -31,8 +31,8 @@ def contract(
     indices that both share: nothing of the size of the product is built.  `left` overrules the values of a.
     """
     (ai, bi, oi), tags = letters, (call.tag(a), call.tag(b))
-    a, ai = _squeeze(a, ai, b, bi)
-    b, bi = _squeeze(b, bi, a, ai)
+    a, ai = squeeze(a, ai, b, bi)
+    b, bi = squeeze(b, bi, a, ai)
     row, call.rec.looked = call.row("matmul", variant), True
     left = left or call.rec.values(a, tags[0], row.left)
     right = call.rec.values(b, tags[1], row.right)
@@ -115,7 +115,7 @@ def _by_shape(
     return {"valid": valid}, sums, dense
 
 
-def _squeeze(x: torch.Tensor, xi: str, other: torch.Tensor, oi: str) -> tuple[torch.Tensor, str]:
+def squeeze(x: torch.Tensor, xi: str, other: torch.Tensor, oi: str) -> tuple[torch.Tensor, str]:
     """Drop dimensions of size 1 that the other operand broadcasts over."""
     for i in reversed(range(x.dim())):
         if x.shape[i] == 1 and xi[i] in oi and other.shape[oi.index(xi[i])] > 1:

@@ -163,6 +163,7 @@ class Profile:
     contract: str = ""  # how the network was run, and how that is known: docs/your-network.md
     notes: tuple[str, ...] = ()  # remarks on the measurement as a whole, one sentence each
     crosscheck: tuple[dict[str, Any], ...] = ()  # dense MACs beside another tool's: see `crosscheck.fvcore`
+    history: tuple[dict[str, Any], ...] = ()  # of the training, a row of numbers per epoch: the checkpoint's
 
     @property
     def accuracy(self) -> float | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 from collections import deque
 from collections.abc import Iterable
-from itertools import chain, count, pairwise
-from types import CodeType, FrameType
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -18,26 +16,24 @@ from snn_energy.profiling.kinds import REAL, ValueSet
 from snn_energy.profiling.layout import Layout
 from snn_energy.profiling.measure import counts_of, ones_where_nonzero, units, values_of, without_zeros
 from snn_energy.profiling.memory import Constants
+from snn_energy.profiling.places import Places
 from snn_energy.profiling.provenance import ATTRIBUTE, COUNTED, TIME_MAJOR, Measured, Tag
 from snn_energy.profiling.settled import Settled
 from snn_energy.profiling.tally import Reading, Tally, located
 
 _PASSES = count(1)  # of all profiles: a tensor may outlive the one that tagged it
-_CALL = nn.Module._call_impl.__code__
 VARIANTS = 4  # of a call at one place that are remembered: a first step often differs from the others
 
 
-class Recorder:
+class Recorder(Places):
     """Collects tallies while a model runs; `flush` closes each forward pass."""
 
     def __init__(self, model: nn.Module, neurons: Iterable[nn.Module] = ()) -> None:
+        super().__init__()
         self.tallies: dict[tuple[str, str, Any], Tally] = {}  # by row, variant and place
         self.sites: dict[tuple[str, str], int] = {}
         self.layout = Layout(1, None)
         self.epoch = self.first = 0  # this pass, and the session's first
-        self.paths: list[str] = [""]
-        self.codes: dict[int, tuple[CodeType, dict[int, int]]] = {}  # kept: the id of each stays its own
-        self.place: Any = ()  # that calls the function that runs now
         self.touched: list[Tally] = []  # rows of the call that runs now
         self.looked = False  # has this call depended on values?
         self.settled: dict[Any, deque[Settled]] = {}  # by place: calls that count the same each time
@@ -97,19 +93,6 @@ class Recorder:
             tally.flush(self.layout, known)
 
     # -- sites ----------------------------------------------------------------------------------------------
-
-    def enter(self, frame: FrameType | None) -> Any:
-        """The place that calls a function now: the module, and the lines from its `forward` inwards."""
-        where: list[Any] = [self.paths[-1]]
-        while frame is not None and frame.f_code is not _CALL:
-            code, at = frame.f_code, frame.f_lasti
-            known = self.codes.get(id(code))
-            if known is None:
-                known = self.codes[id(code)] = code, _calls(code)
-            where += (id(code), known[1].get(at, at))
-            frame = frame.f_back
-        self.place = tuple(where)
-        return self.place
 
     def tally(self, op: str, variant: str = "") -> Tally:
         """The tally of the operation that runs now, told apart from others by the line that called it."""
@@ -345,16 +328,6 @@ class Recorder:
         if x.is_contiguous():
             x.__dict__[COUNTED] = fresh
         return fresh
-
-
-def _calls(code: CodeType) -> dict[int, int]:
-    """Offsets in `code` that stand for another: {PRECALL: its CALL}.
-
-    Python 3.11 makes a call of a builtin at its CALL at first, and at the PRECALL before it once it has seen
-    the line a few times.  Other versions have one instruction.
-    """
-    listed = list(dis.get_instructions(code)) if "PRECALL" in dis.opmap else []
-    return {one.offset: call.offset for one, call in pairwise(listed) if one.opname == "PRECALL"}
 
 
 @functools.lru_cache(maxsize=256)

@@ -80,6 +80,27 @@ def profile(
     `allow_nonfinite`: then the profile's `notes` say what was found where.
     """
     declared = Declared(layout, batch_dim, checked_steps(time_steps), output, neurons or {}, check)
+    options: dict[str, Any] = {"strict": strict, "device": device, "progress": progress, "rules": rules}
+    options |= {"max_samples": max_samples, "allow_nonfinite": allow_nonfinite, "input_kind": input_kind}
+    about = {"data": data, "class_names": tuple(class_names)}
+    return counted(model, batches, declared, about, **options)[0]
+
+
+def counted(
+    model: nn.Module,
+    batches: Iterable[Any],
+    declared: Declared,
+    about: Mapping[str, Any],
+    *,
+    strict: bool = False,
+    device: str | torch.device | None = None,
+    progress: Callable[[int], None] | None = None,
+    max_samples: int | None = None,
+    allow_nonfinite: bool = False,
+    rules: Mapping[str, Rule] | None = None,
+    input_kind: str = "",
+) -> tuple[Profile, Recorder]:
+    """`profile`, with fields `about` the data, and what recorded it: it knows the place of every row."""
     if input_kind not in INPUT_KINDS:
         raise ConfigError(f"input_kind = {input_kind!r}: must be one of {', '.join(map(repr, INPUT_KINDS))}")
     place = device_of(model) if device is None else torch.device(device)
@@ -107,17 +128,17 @@ def profile(
                     progress(session.samples)
         for tally in recorder.tallies.values():
             tally.fixed.update(shapes.get((tally.name, tally.op, tally.site), {}))
-        return summary(
+        found = summary(
             model,
             recorder,
             contract.steps,
             samples=session.samples,
             correct=session.correct if session.labelled else None,
-            data=data,
-            class_names=tuple(class_names),
             contract=contract.line,
             notes=(*contract.remarks, *_left_behind(rest), *guard.notes),
+            **about,
         )
+        return found, recorder
 
 
 class _Session:

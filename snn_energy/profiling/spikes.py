@@ -96,7 +96,9 @@ def _keep(recorded: dict[str, list[torch.Tensor]], path: str, facts: Neuron) -> 
 def stacked(
     path: str, calls: list[torch.Tensor], layout: Layout, facts: Neuron, sample_first: bool
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Calls of one step each become one (T, B, …) tensor; calls of all steps stay apart, time first."""
+    """What a neuron put out in its calls, as (T, B, …) by path.
+
+    Calls of one step each become one (T, B, …) tensor; calls of all steps stay apart, time first."""
     steps = layout.steps or 1
     if _one_step(calls, layout, facts) and not len(calls) % steps:
         repeats = len(calls) // steps

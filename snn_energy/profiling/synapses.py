@@ -35,15 +35,20 @@ def per_axis(value: Any, axes: int) -> tuple[int, ...]:
 def conv(call: Call) -> Tag:
     """conv1d/2d/3d: every event costs one accumulate per existing tap and output channel of its group."""
     given, out = call.arguments(), call.run()
+    return weighted(call, convolution(call), given["weight"], given.get("bias"), given["input"], out)
+
+
+def convolution(call: Call) -> Layer:
+    """The shapes of the convolution that a call makes."""
+    given, out = call.arguments(), call.run()
     x, weight = given["input"], given["weight"]
     axes = weight.dim() - 2
-    layer = _convolution_layer(
+    return _convolution_layer(
         x.shape[-axes:],
         out.shape[-axes:],
         weight.shape,
         *[_hashable(given.get(name, default)) for name, default in _ATTRIBUTES],
     )
-    return weighted(call, layer, weight, given.get("bias"), x, out)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -78,6 +83,12 @@ def _hashable(value: Any) -> Any:
 
 def conv_transpose(call: Call) -> Tag:
     """conv_transpose1d/2d/3d: an event reaches kernel taps that padding does not crop away."""
+    layer = transposed_convolution(call)
+    return weighted(call, layer, call["weight"], call.get("bias"), call["input"], call.run())
+
+
+def transposed_convolution(call: Call) -> Layer:
+    """The shapes of the transposed convolution that a call makes."""
     x, weight, out = call["input"], call["weight"], call.run()
     axes = weight.dim() - 2
     name, extra = f"conv_transpose{axes}d", call.get("output_padding", 0)
@@ -89,8 +100,7 @@ def conv_transpose(call: Call) -> Tag:
     def again(counts: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         return getattr(F, name)(counts, kept, None, stride, before, extra, groups, dilation)
 
-    layer = Layer(name, shape.fan, shape.dense, shape.details, again)
-    return weighted(call, layer, weight, call.get("bias"), x, out)
+    return Layer(name, shape.fan, shape.dense, shape.details, again)
 
 
 def linear(call: Call) -> Tag:

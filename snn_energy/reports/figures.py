@@ -1,13 +1,13 @@
-"""The report's figures, as inline SVG (matplotlib): text stays text, colours differ in lightness too."""
+"""Figures for papers, as SVG and PDF files (matplotlib): text stays text, colours differ in lightness too."""
 
 from __future__ import annotations
 
-import functools
-import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_energy.energy.estimate import PJ_PER_MJ
+from snn_energy.files import atomic_write
 from snn_energy.profiling.tables import by_step
 from snn_energy.text import plain
 
@@ -16,26 +16,58 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from snn_energy.energy import Energy
+    from snn_energy.energy.analysis import BreakEven
     from snn_energy.profiling.profile import OpRow, Profile
 
-AC, MAC, OTHER, INK, GRID = "#1f6f8b", "#d1793a", "#9aa3a8", "#22303a", "#d8dde0"
+AC, MAC, OTHER, INK, GRID, WIN = "#1f6f8b", "#d1793a", "#9aa3a8", "#22303a", "#d8dde0", "#8fc7a5"
 MOST_ROWS = 60
+ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16  # inches
+STYLE: Any = {
+    "text.parse_math": False,  # `$` in a name is a character and no formula
+    "text.usetex": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "snn-energy",
+    "pdf.fonttype": 42,
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+}
 
 
-def _drawn(draw: Callable[..., Figure]) -> Callable[..., str]:
-    """A function that draws, as one that gives the SVG: `$` in a name is a character and no formula."""
+def write_figures(profile: Profile, energies: Sequence[Energy], folder: Path) -> list[Path]:
+    """Every figure of a profile in `folder`, each as .svg and .pdf; the first of `energies` is drawn.
 
-    @functools.wraps(draw)
-    def drawn(*arguments: Any) -> str:
-        import matplotlib
+    The same profile gives the same bytes.  Figures that would be empty (rates without neurons) are left out.
+    """
+    import matplotlib
 
-        with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
-            return _svg(draw(*arguments))
+    from snn_energy.energy.analysis import break_even, spread
 
-    return drawn
+    first = energies[0]
+    beside = [*energies, *(e for e in spread(profile, costs=first.costs) if e not in energies)]
+    drawn: dict[str, Callable[[], Figure]] = {
+        "energy_by_layer": lambda: energy_by_layer(first),
+        "conventions": lambda: conventions(beside),
+    }
+    if profile.neurons:
+        drawn["firing_rates"] = lambda: firing_rates(profile)
+    layers = [b for b in break_even(profile, first.convention, first.costs) if b.break_even is not None]
+    if layers:
+        drawn["break_even"] = lambda: break_even_rates(layers)
+    written = []
+    with matplotlib.rc_context(STYLE):
+        for name, draw in drawn.items():
+            figure = draw()
+            for ending, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
+                path = Path(folder) / f"{name}.{ending}"
+                with atomic_write(path) as temporary:
+                    figure.savefig(temporary, format=ending, metadata=metadata, transparent=True)
+                written.append(path)
+    return written
 
 
-@_drawn
 def energy_by_layer(energy: Energy) -> Figure:
     """Horizontal bars, one per charged row in network order, split into what ACs, MACs and the rest cost."""
     rows = [row for row in energy.rows if row.pj > 0]
@@ -60,7 +92,6 @@ def energy_by_layer(energy: Energy) -> Figure:
     return figure
 
 
-@_drawn
 def firing_rates(profile: Profile) -> Figure:
     """A map of firing rates: spiking layers in network order down, steps across, the mean at the right."""
     neurons = profile.neurons
@@ -81,7 +112,6 @@ def firing_rates(profile: Profile) -> Figure:
     return figure
 
 
-@_drawn
 def conventions(energies: Sequence[Energy]) -> Figure:
     """One bar per convention: the same measurement, told by each."""
     figure, axes = _canvas(len(energies))
@@ -100,6 +130,20 @@ def conventions(energies: Sequence[Energy]) -> Figure:
     return figure
 
 
+def break_even_rates(layers: Sequence[BreakEven]) -> Figure:
+    """Per layer a line from rate 0 to 1: green where spiking costs less, a mark at the measured rate."""
+    figure, axes = _canvas(len(layers))
+    for y, layer in enumerate(layers):
+        even = min(max(layer.break_even or 0.0, 0.0), 1.0)
+        axes.barh(y, 1.0, color=GRID, height=0.5)
+        axes.barh(y, even, color=WIN, height=0.5)
+        axes.plot(min(layer.rate, 1.0), y, marker="o", color=INK, markersize=4, linestyle="none")
+    _label_rows(axes, [layer.name or "whole model" for layer in layers])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("rate: measured (dot), and where the spiking layer costs less (green)")
+    return figure
+
+
 def _rates(row: OpRow, steps: int) -> list[float]:
     """Firing rate of a neuron layer at each step."""
     rates = by_step(row.output_nonzero_by_step, row.output_elements)
@@ -113,7 +157,7 @@ def _row_name(name: str, op: str, site: int) -> str:
     )
 
 
-def _canvas(rows: int, width: float = 7.2) -> tuple[Figure, Axes]:
+def _canvas(rows: int, width: float = TWO_COLUMNS) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, 0.9 + 0.22 * max(rows, 1)), layout="constrained")
@@ -128,19 +172,3 @@ def _canvas(rows: int, width: float = 7.2) -> tuple[Figure, Axes]:
 def _label_rows(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element: no XML prologue, no date, ids that depend on its content only."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    settings: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "snn-energy",
-        "font.family": "sans-serif",
-    }
-    with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_energy.files import write_text
 from snn_energy.reports.render import FORMATS, Column, Table, render
 
 if TYPE_CHECKING:
@@ -22,7 +24,27 @@ __all__ = [
     "render",
     "reproduction_table",
     "step_table",
+    "write_tables",
 ]
+
+
+def write_tables(profile: Profile, energies: Sequence[Energy], folder: Path) -> list[Path]:
+    """Layers, blocks, steps and conventions in `folder`, each for LaTeX (booktabs) and as Markdown."""
+    from snn_energy.energy.analysis import spread
+
+    beside = [*energies, *(e for e in spread(profile, costs=energies[0].costs) if e not in energies)]
+    made = {
+        "layers": layer_table(profile, energies),
+        "blocks": block_table(energies),
+        "steps": step_table(profile, energies),
+        "conventions": convention_table(beside),
+    }
+    written = []
+    for name, table in made.items():
+        for ending, format in (("tex", "latex"), ("md", "markdown")):
+            written.append(Path(folder) / f"{name}.{ending}")
+            write_text(written[-1], render(table, format))
+    return written
 
 
 def layer_table(profile: Profile, energies: Sequence[Energy]) -> Table:

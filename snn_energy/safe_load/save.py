@@ -22,8 +22,9 @@ HEADER, WEIGHTS = "snn_energy", "state_dict"
 def safe_save(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write `content` to `path` whole or not at all, so that `safe_load` reads it, also after a power cut.
 
-    A path that ends in .safetensors gives a file in that format.  Raises `CheckpointError` for a value that is
-    of no plain type, `FileError` for what the system refuses.
+    A path that ends in .safetensors gives a file in that format.
+
+    Raises `CheckpointError` for a value of no plain type, `FileError` for what the system refuses.
     """
     stored = {key: plain(value, key) for key, value in content.items()}
     if Path(path).suffix == ".safetensors":

@@ -30,6 +30,11 @@ def make_penalties(recipe: Recipe, model: nn.Module) -> list[Penalty]:
     found: list[Penalty] = []
     if recipe.regularization:
         found.append(lambda: recipe.regularization * model.regularization())  # type: ignore[operator]
+    if recipe.energy_weight:
+        from snn_energy.profiling.accumulates import Accumulates
+
+        counter = Accumulates(model)
+        found.append(lambda: recipe.energy_weight * counter.share(above=recipe.energy_target))
     return found
 
 

@@ -26,6 +26,7 @@ from snn_energy.exporters.netlist.record import Readout
 from snn_energy.graph import nodes as gn
 from snn_energy.graph.capture import capture
 from snn_energy.graph.simplify import fold_norms
+from snn_energy.models.at_rest import at_rest
 from snn_energy.models.neurons import reset
 
 BIAS_LEVELS = 1 << 20
@@ -139,18 +140,16 @@ class Quantization:
 
     def _filled(self, model: nn.Module, *, rounded: bool) -> nn.Module:
         """`self.plain` with the weights of `model`, as they are trained or as they are rounded."""
-        was_training = model.training
-        model.eval()
-        state = model.state_dict()
         values = {}
-        for name in self.plain.state_dict():
-            path, _, leaf = name.rpartition(".")
-            original = f"{path}.{ORIGINAL.format(leaf)}"
-            if original in state and rounded:
-                values[name] = getattr(model.get_submodule(path), leaf).detach()
-            else:
-                values[name] = state.get(original, state.get(name))
-        model.train(was_training)
+        with at_rest(model):
+            state = model.state_dict()
+            for name in self.plain.state_dict():
+                path, _, leaf = name.rpartition(".")
+                original = f"{path}.{ORIGINAL.format(leaf)}"
+                if original in state and rounded:
+                    values[name] = getattr(model.get_submodule(path), leaf).detach()
+                else:
+                    values[name] = state.get(original, state.get(name))
         self.plain.cpu().load_state_dict(values)
         return self.plain
 

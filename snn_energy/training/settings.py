@@ -58,7 +58,8 @@ class Optimization:
     None: four times `batch_size`.  A step of the optimizer is made of `accumulate` batches of `batch_size`
     samples in each process; `sync_bn` lets batch norms see those of all processes (GPUs only).  With
     `ema_decay` above 0 the network that is tested and saved is the exponential moving average of the weights
-    over steps.
+    over steps.  `energy_weight` times the share of synapses that events reach (`profiling.accumulates`) is
+    added to the loss, as far as an inference takes more than `energy_target` accumulates.
     """
 
     epochs: int = 10
@@ -88,6 +89,8 @@ class Optimization:
     tet_means: float = 1.0
     tet_lamb: float = 1e-3
     regularization: float = 0.0
+    energy_weight: float = 0.0
+    energy_target: float = 0.0
     ema_decay: float = 0.0
 
     @property
@@ -168,7 +171,8 @@ LEAST = {
 }  # fmt: skip
 NOT_NEGATIVE = (
     "lr", "min_lr", "warmup_lr", "warmup_epochs", "cooldown_epochs", "weight_decay", "opt_eps",
-    "regularization", "tet_lamb", "random_affine", "crop_padding", "color_jitter", "cutout", "event_roll",
+    "regularization", "energy_weight", "energy_target", "tet_lamb", "random_affine", "crop_padding",
+    "color_jitter", "cutout", "event_roll",
     "event_rotate", "event_shear", "event_cutout", "mixup", "cutmix", "mix_off_epoch",
 )  # fmt: skip
 BELOW_ONE = ("label_smoothing", "ema_decay", "momentum", "val_fraction")
@@ -198,6 +202,10 @@ def check(recipe: Any) -> None:
     for key in BELOW_ONE:
         if not 0 <= getattr(recipe, key) < 1:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1)")
+    if recipe.energy_target and not recipe.energy_weight:
+        raise ConfigError(f"energy_target = {recipe.energy_target}: needs an energy_weight above 0")
+    if recipe.energy_weight and recipe.compile:
+        raise ConfigError("energy_weight: spikes cannot be counted in a compiled network; compile=false")
     for key in PROBABILITIES:
         if not 0 <= (getattr(recipe, key) or 0) <= 1:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1]")

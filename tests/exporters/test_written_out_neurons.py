@@ -67,3 +67,18 @@ def test_another_neuron_goes_to_onnx_step_by_step_and_nowhere_else(tmp_path: Pat
     for target in ("nir", "netlist"):
         with pytest.raises(UnsupportedOp, match=r"its neurons are written out, but .*onnx, which takes any"):
             snn_energy.export(network(late=True), target, tmp_path / target, x=X, output="last")
+
+
+def test_a_reset_after_the_next_decay_is_one_by_more_than_the_threshold(tmp_path: Path) -> None:
+    class Scores(Loop):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x)["logits"]
+
+    model = network(late=True)
+    model.__class__ = Scores
+    for target in ("onnx", "nir"):
+        verdict = snn_energy.export(model, target, tmp_path / target, x=X)
+        (check,) = verdict.neurons
+        assert verdict.verdict == "identical" and 0 < check.spikes < check.compared == 3 * T * 9
+    with pytest.raises(UnsupportedOp, match="soft reset does not exist there"):
+        snn_energy.export(model, "netlist", tmp_path / "netlist", x=X)

@@ -55,6 +55,19 @@ def soft(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
     return s, h - 1.25 * s
 
 
+def late(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
+    """snnTorch's: what a spike takes is subtracted after the next decay."""
+    h = 0.5 * v + x - (0.0 if s is None else s)
+    return (h > 1).to(x.dtype), h
+
+
+def partly(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A soft reset by something else than the threshold, of an input with a gain."""
+    h = 0.75 * v + 0.5 * x
+    s = (h >= 1).to(x.dtype)
+    return s, h - 0.25 * s
+
+
 def selected(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
     h = v + x
     fire = h >= 1.0
@@ -72,6 +85,8 @@ UPDATES: dict[str, tuple[Update, type[n.Node], dict[str, Any]]] = {
     "1 - s": (multiplied, n.Lif, {"tau": 2.0, "v_threshold": 0.75, "v_reset": 0.0, "decay_input": True}),
     "v - s v": (subtracted, n.Lif, {"tau": 4.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": False}),
     "soft": (soft, n.Lif, {"tau": 2.0, "v_threshold": 1.25, "v_reset": None, "decay_input": False}),
+    "soft, late": (late, n.Lif, {"tau": 2.0, "taken": 2.0, "v_reset": None, "decay_input": False}),
+    "soft, in part": (partly, n.Lif, {"tau": 4.0, "v_threshold": 2.0, "taken": 0.5, "v_reset": None}),
     "where": (selected, n.If, {"v_threshold": 1.0, "v_reset": 0.0}),
     "gain of a half": (filled, n.Lif, {"tau": 2.0, "v_threshold": 0.5, "v_reset": 0.0, "decay_input": True}),
 }
@@ -177,12 +192,6 @@ def test_own_neuron_modules_keep_their_names(name: str) -> None:
     assert [node.name for node in capture(model.float(), x).neurons] == ["lif", "lif2"]
 
 
-def late(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
-    """snnTorch's: what a spike takes is subtracted after the next decay."""
-    h = 0.5 * v + x - (0.0 if s is None else s)
-    return (h > 1).to(x.dtype), h
-
-
 def adaptive(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
     """The threshold rises with the last spike."""
     h = 0.5 * v + x
@@ -190,14 +199,21 @@ def adaptive(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
     return s, h * (1 - s)
 
 
-def partly(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A soft reset by something else than the threshold."""
+def halved(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A reset to half of the membrane."""
     h = 0.5 * v + x
     s = (h >= 1).to(x.dtype)
-    return s, h - 0.5 * s
+    return s, h * (1 - 0.5 * s)
 
 
-@pytest.mark.parametrize("update", [late, adaptive, partly])
+def raised(x: Tensor, v: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A spike adds to the membrane."""
+    h = 0.5 * v + x
+    s = (h >= 1).to(x.dtype)
+    return s, h + 0.25 * s
+
+
+@pytest.mark.parametrize("update", [adaptive, halved, raised])
 def test_what_is_no_lif_stays_as_it_is_written(update: Update) -> None:
     model, x = alive(Layers(update, REDUCTIONS["mean"])), torch.randn(3, T, 7)
     graph = capture(model, x)
@@ -206,6 +222,40 @@ def test_what_is_no_lif_stays_as_it_is_written(update: Update) -> None:
         wanted = model.double()(x.double())
     found = run(graph, x, dtype=torch.float64)[graph.outputs[0]]
     torch.testing.assert_close(found, wanted, atol=1e-9, rtol=1e-9)
+
+
+class Fading(nn.Module):
+    """A neuron with a synaptic current over (T, B, N), `keep` of the membrane and `fades` of the current."""
+
+    def __init__(self, keep: float, fades: float, gain: float) -> None:
+        super().__init__()
+        self.keep, self.fades, self.gain = keep, fades, gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, i, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for now in x:
+            i = self.fades * i + now
+            v = self.keep * v + self.gain * i
+            out.append((v >= 0.75).to(x.dtype))
+            v = v * (1 - out[-1])
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize(("keep", "fades", "gain"), [(0.75, 0.5, 0.25), (0.5, 0.25, 1.0), (1.0, 0.75, 0.5)])
+def test_a_synaptic_current_is_a_node_of_its_own(keep: float, fades: float, gain: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(7, 9), Fading(keep, fades, gain), nn.Linear(9, 5)).eval()
+    x = 3 * torch.rand(T, 4, 7)
+    graph = capture(model, x, batch_axis=1)
+    (current,), (neuron,) = graph.of_type(n.Filter), graph.neurons
+    assert (current.keep, current.gain, neuron.inputs) == (fades, 1.0, (current.name,))
+    assert isinstance(neuron, n.If if keep == 1 else n.Lif)
+    held = run(graph, x, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = model.double()(x.double())
+        spikes = model[:2](x.double())
+    torch.testing.assert_close(held[graph.outputs[0]], wanted, atol=1e-6, rtol=1e-6)
+    assert torch.equal(held[neuron.name], spikes) and 0 < spikes.mean() < 1
 
 
 class Odd(Layers):

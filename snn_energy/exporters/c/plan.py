@@ -40,8 +40,8 @@ C_TYPES = {
 }  # fmt: skip
 BYTES = {"u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "i64": 8}
 INDEX_MAX = (1 << 31) - 1
-BREAK_EVEN = 0.5
-"""Share of messages above which dense loops are chosen; see benchmarks/c_runtime.py."""
+BREAK_EVEN = 0.9
+"""Share of messages above which dense loops are chosen: benchmarks/c_engines.py, on x86-64 and Cortex-M4."""
 
 
 @dataclass(frozen=True)

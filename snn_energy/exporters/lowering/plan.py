@@ -85,7 +85,8 @@ Term = Synapse | Pool | Attention
 class Neuron:
     """A LIF: the terms and the bias (C,) it hears, and its equation in one form.
 
-    v ← v·(1 − 1/τ) + gain·x, fires where v ≥ threshold, resets to 0.  `tau` None: no leak.
+    v ← v·(1 − 1/τ) + gain·x, fires where v ≥ threshold, resets to 0.  `tau` None: no leak.  `current` (keep,
+    entry): it hears i ← keep·i + entry·x in place of x.
     """
 
     terms: tuple[str, ...]
@@ -95,6 +96,7 @@ class Neuron:
     gain: float
     threshold: float
     rest: float = 0.0
+    current: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,15 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Faded:
+    """A stream behind a synaptic current, i ← keep·i + gain·x: what a neuron hears."""
+
+    stream: Stream
+    keep: float
+    gain: float
+
+
+@dataclass(frozen=True)
 class Product:
     """Half of an attention: left @ right, times `scale`."""
 
@@ -184,7 +195,7 @@ class Logits:
     stream: Stream
 
 
-Value = View | Averaged | TimeMean | Stream | Product | Logits
+Value = View | Averaged | TimeMean | Stream | Faded | Product | Logits
 
 
 def whole(time_steps: int, shape: Shape) -> Array:

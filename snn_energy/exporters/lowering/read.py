@@ -11,6 +11,7 @@ from snn_energy.exporters.lowering.base import as_chw, pair
 from snn_energy.exporters.lowering.plan import (
     Attention,
     Averaged,
+    Faded,
     Logits,
     Neuron,
     Output,
@@ -63,13 +64,34 @@ class Reader(PoolReader):
         return self.plan
 
     def finish(self, node: n.Node) -> None:
+        """The answer: a current, or spikes, or the mean over steps of either."""
         value = self.held[node.name]
         stream = value.stream if isinstance(value, Logits) else value
+        inner = value.view if isinstance(value, TimeMean) else value
+        if isinstance(inner, View):
+            stream = self.counted(node, inner)
+            self.plan.outputs[f"{node.name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
+            return
         if not isinstance(stream, Stream):
-            self.refuse(node, "the network must end in a linear layer on spikes, or in its mean over steps")
+            way_out = (
+                "the network must end in a linear layer on spikes, in spikes, or in their mean over steps"
+            )
+            self.refuse(node, way_out)
         assert isinstance(stream, Stream)
         name = node.inputs[0] if isinstance(value, Logits) and len(stream.terms) != 1 else stream.terms[0]
         self.plan.outputs[f"{name}.readout"] = Output(stream.terms, stream.bias, stream.shape)
+
+    def counted(self, node: n.Node, view: View) -> Stream:
+        """Spikes as a current of 1 each, in the order in which the network puts them out."""
+        timed = [i for i, dim in enumerate(node.shape) if str(dim) == "T"]
+        index = np.moveaxis(view.index, timed[0], 0) if timed else view.index
+        order = self.step_index(node, View(view.base, index)).ravel()
+        shape = self.base_shape(view)
+        if not np.array_equal(order, np.arange(int(np.prod(shape)))):
+            shape = (order.size, 1, 1)
+        name = self.gather(f"{node.name}.spikes", view.base, shape, order, np.arange(order.size))
+        self.plan.biases[name] = np.zeros(shape[0])
+        return Stream((name,), self.plan.biases[name], shape, whole(self.t, shape))
 
     # ------------------------------------------------------------------------- sources and rearrangement
 
@@ -226,19 +248,25 @@ class Reader(PoolReader):
 
     # --------------------------------------------------------------------------------------------- neurons
 
+    def filter(self, node: n.Filter, value: Value) -> Value:
+        """A current that fades."""
+        self.refuse(node, "use neurons without a synaptic current, or export to onnx or nir")
+        raise AssertionError
+
     def neuron(self, node: n.Lif | n.If, value: Value) -> Value:
         if node.v_reset is None:
             self.refuse(
                 node, "a chip resets to a value (soft reset does not exist there): train with v_reset=0.0"
             )
         rest = float(node.v_reset or 0.0)
-        stream = self.as_stream(node, value)
+        fades = (value.keep, value.gain) if isinstance(value, Faded) else None
+        stream = self.as_stream(node, value.stream if isinstance(value, Faded) else value)
         if not self.is_whole(stream):
             self.refuse(node, "its input must lie as the layer before it made it")
         tau = node.tau if isinstance(node, n.Lif) else None
         gain = 1 / node.tau if isinstance(node, n.Lif) and node.decay_input else 1.0
         self.plan.neurons[node.name] = Neuron(
-            stream.terms, stream.bias, stream.shape, tau, gain, node.v_threshold - rest, rest
+            stream.terms, stream.bias, stream.shape, tau, gain, node.v_threshold - rest, rest, fades
         )
         self.add_source(node.name, "lif", stream.shape)
         return View(node.name, whole(self.t, stream.shape).reshape(self.shape(node)))
@@ -315,6 +343,7 @@ HANDLERS: dict[type[n.Node], Callable[..., Any]] = {
     n.Scale: Reader.scale,
     n.Lif: Reader.neuron,
     n.If: Reader.neuron,
+    n.Filter: Reader.filter,
     n.Neuron: Reader.staa_neuron,
     n.MaxPool: Reader.max_pool,
     n.AvgPool: Reader.avg_pool,

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from snn_energy.errors import DataError
 from snn_energy.exporters.nir.write import DT, MARK
 
-STATEFUL = ("IF", "LIF", "I", "LI")
+STATEFUL = ("IF", "LIF", "CubaLIF", "I", "LI")
 
 
 class NirRun:
     """What a graph puts out for `frames` (T, B, …).
 
-    `held`: every node's output (T, B, …); `heard`: the summed input of nodes with a membrane; `blocked`:
+    `held`: every node's output (T, B, …); `heard`: what charges each membrane (T, B, …); `blocked`:
     names that hang on a marked part and cannot be run.
     """
 
@@ -38,6 +38,7 @@ class NirRun:
         steps: dict[str, list[Tensor]] = {name: [] for name in self.order if name not in self.blocked}
         heard: dict[str, list[Tensor]] = {name: [] for name in steps if self.kind(name) in STATEFUL}
         self.membranes: dict[str, Tensor] = {}
+        self.currents: dict[str, Tensor] = {}
         with torch.no_grad():
             for frame in frames.double():
                 now: dict[str, Tensor] = {}
@@ -48,6 +49,7 @@ class NirRun:
                         total = self._total(name, now, steps)
                         now[name] = self._step(name, total, frame)
                         if name in heard:
+                            total = self.currents.get(name, total)
                             heard[name].append(torch.as_tensor(total).expand_as(now[name]))
                     steps[name].append(now[name])
         self.held = {name: torch.stack(values) for name, values in steps.items()}
@@ -105,8 +107,11 @@ class NirRun:
         if v is None:
             shape = (len(frame), *_array(node.r).shape)
             v = rest.expand(shape).clone().double()
-        if hasattr(node, "tau"):
-            tau = torch.round(_array(node.tau) / self.dt * 1e6) / 1e6  # float32 in the file: 2e-4 / 1e-4 is 2
+        if self.kind(name) == "CubaLIF":
+            i = self.currents.get(name, torch.zeros_like(v))
+            x = self.currents[name] = i + (_array(node.w_in) * x - i) / self._steps(node.tau_syn)
+        if hasattr(node, "tau") or hasattr(node, "tau_mem"):
+            tau = self._steps(node.tau if hasattr(node, "tau") else node.tau_mem)
             v = v + (_array(node.v_leak) - v + _array(node.r) * x) / tau
         else:
             v = v + self.dt * _array(node.r) * x
@@ -116,6 +121,10 @@ class NirRun:
         s = (v > _array(node.v_threshold)).double()
         self.membranes[name] = torch.where(s > 0, rest.double(), v)
         return s
+
+    def _steps(self, seconds: Any) -> Tensor:
+        """A time constant in steps; float32 in the file: 2e-4 / 1e-4 is 2."""
+        return torch.round(_array(seconds) / self.dt * 1e6) / 1e6
 
 
 def execute(node: Any, x: Tensor) -> Tensor:

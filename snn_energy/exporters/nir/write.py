@@ -4,6 +4,7 @@ What NIR has is written as it is: convolutions in one and two dimensions (norms 
 and IF, average pools; edges that meet are summed, which is a shortcut, of currents or of spikes.  A max pool
 of spikes becomes SumPool2d and Threshold, an AND a Threshold.  A soft reset, which NIR's neurons do not have,
 is an integrator (I, LI) whose spikes, found by a Threshold, come back to it one step later through a Scale.
+A synaptic current makes an LIF a CubaLIF; other neurons get it from an LI in front.
 What NIR has no word for, attention and max pools of currents, is refused by name, or, with
 `unsupported="mark"`, stands as a subgraph of its name with nothing between its input and its output.
 
@@ -193,7 +194,19 @@ class Writer:
         r = full(1 / self.dt if neuron.tau is None else neuron.gain * neuron.tau)  # τ where only v decays
         tau = None if neuron.tau is None else full(neuron.tau * self.dt)
         threshold, reset = just_below(full(neuron.threshold + neuron.rest)), full(neuron.rest)
-        if name in self.plan.meta["soft"]:
+        soft = name in self.plan.meta["soft"]
+        if neuron.current is not None:
+            keep, entry = neuron.current
+            tau_syn, w_in = full(self.dt / (1 - keep)), full(entry / (1 - keep))
+            if tau is not None and not soft:
+                node = self.nir.CubaLIF(tau_syn, tau, r, reset, threshold, reset, w_in)
+                at = self.put(name, node, shape)
+                self.wire(heard, at)
+                return at
+            fading = self.put(f"{name}_current", self.nir.LI(tau_syn, w_in, full(0.0)), shape)
+            self.wire(heard, fading)
+            heard = [fading]
+        if soft:
             return self.soft(name, neuron, heard, shape, (r, tau))
         if tau is None:
             at = self.put(name, self.nir.IF(r=r, v_threshold=threshold, v_reset=reset), shape)
@@ -206,10 +219,11 @@ class Writer:
         """v ← v − θ·s as a current one step later: the integrator hears −θ·s, by what it keeps of v."""
         r, tau = registers
         full = lambda value: np.full(shape, value, np.float32)  # noqa: E731
+        falls = self.plan.meta["soft"][name]
         if neuron.tau is None:
-            membrane, back = self.nir.I(r=r), -neuron.threshold
+            membrane, back = self.nir.I(r=r), -falls
         else:
-            membrane, back = self.nir.LI(tau, r, full(0.0)), -neuron.threshold * (neuron.tau - 1)
+            membrane, back = self.nir.LI(tau, r, full(0.0)), -falls * (neuron.tau - 1)
             back /= neuron.gain * neuron.tau
         held = self.put(f"{name}_membrane", membrane, shape)
         at = self.put(name, self.nir.Threshold(just_below(full(neuron.threshold))), shape)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from snn_energy.graph.nodes import If, Lif
+from snn_energy.graph.nodes import If, Lif, falls_by
 
 DOMAIN = "snn_energy"
 OPSET = 20
@@ -41,8 +41,8 @@ class Variant:
     @property
     def attributes(self) -> list[str]:
         """The attributes that its functions take."""
-        below = ["below"] if self.reset == "zero" else []
-        return ["v_threshold", "v_reset", *below] + ([] if self.leak == "none" else ["tau"])
+        more = {"zero": ["below"], "soft": ["taken"], "value": []}[self.reset]
+        return ["v_threshold", "v_reset", *more] + ([] if self.leak == "none" else ["tau"])
 
 
 def variant_of(node: Lif | If) -> Variant:
@@ -63,7 +63,7 @@ def attributes(node: Lif | If) -> dict[str, float]:
     """What a call of the function states about its layer."""
     variant = variant_of(node)
     values = {"v_threshold": node.v_threshold, "v_reset": node.v_reset or 0.0}
-    values["below"] = just_below(node.v_threshold)
+    values |= {"below": just_below(node.v_threshold), "taken": falls_by(node)}
     if isinstance(node, Lif):
         values["tau"] = 1 / node.tau if variant.leak == "multiply" else node.tau
     return {name: values[name] for name in variant.attributes}
@@ -100,8 +100,8 @@ def reset_function(variant: Variant) -> Any:
 
     make = helper.make_node
     if variant.reset == "soft":
-        nodes = [_parameter("threshold", "v_threshold"), make("Cast", ["fires"], ["s"], to=TensorProto.FLOAT)]
-        nodes += [make("Mul", ["s", "threshold"], ["fall"]), make("Sub", ["h", "fall"], ["v"])]
+        nodes = [_parameter("taken", "taken"), make("Cast", ["fires"], ["s"], to=TensorProto.FLOAT)]
+        nodes += [make("Mul", ["s", "taken"], ["fall"]), make("Sub", ["h", "fall"], ["v"])]
     elif variant.reset == "value":
         nodes = [_parameter("rest", "v_reset"), make("Where", ["fires", "rest", "h"], ["v"])]
     else:
@@ -152,6 +152,29 @@ def sequence_function(variant: Variant, steps: int, *, held: bool, stateful: boo
     nodes.append(make("Cast", ["fires"], ["spikes"], to=TensorProto.FLOAT))
     inputs, outputs = (["x", "v"], ["spikes", "v_next"]) if stateful else (["x"], ["spikes"])
     return _function(sequence_name(variant, held=held, stateful=stateful), inputs, outputs, nodes, variant)
+
+
+def filter_function(steps: int) -> Any:
+    """`Filter(x) -> y`: over x (T·B, ...), y[t] = keep · y[t-1] + gain · x[t], from 0."""
+    from onnx import helper
+
+    make = helper.make_node
+    nodes = [
+        _parameter("kept", "keep"),
+        _parameter("scale", "gain"),
+        make("Mul", ["x", "scale"], ["entered"]),
+    ]
+    parts = [f"x{t}" for t in range(steps)] if steps > 1 else ["entered"]
+    if steps > 1:
+        nodes.append(make("Split", ["entered"], parts, axis=0, num_outputs=steps))
+    held = parts[:1]
+    for t, part in enumerate(parts[1:], 1):
+        nodes.append(make("Mul", [held[-1], "kept"], [f"faded{t}"]))
+        nodes.append(make("Add", [f"faded{t}", part], [f"y{t}"]))
+        held.append(f"y{t}")
+    nodes.append(make("Concat", held, ["y"], axis=0))
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_function(DOMAIN, "Filter", ["x"], ["y"], nodes, opsets, ["keep", "gain"])
 
 
 def _call(variant: Variant, part: str, inputs: list[str], output: str) -> Any:

@@ -226,6 +226,7 @@ RULES: Rules = {
     n.LayerNorm: _layer_norm,
     n.Lif: Writer.neuron,
     n.If: Writer.neuron,
+    n.Filter: Writer.filter,
     n.Neuron: Writer.body,
     n.Heaviside: _heaviside,
     n.Threshold: _threshold,

@@ -19,6 +19,7 @@ from snn_energy.exporters.onnx.lif import (
     attributes,
     body_function,
     charge_function,
+    filter_function,
     reset_function,
     sequence_function,
     sequence_name,
@@ -217,6 +218,12 @@ class Writer:
             inputs.append(self.state(self.inputs, node, "v"))
             results.append(self.state(self.outputs, node, "v_next"))
         self.op(name, inputs, results, domain=DOMAIN, **attributes(node))
+
+    def filter(self, node: n.Filter) -> None:
+        """A call of the one function that all fading currents share."""
+        self.functions.setdefault("Filter", filter_function(self.steps))
+        source, result = self.get(node.inputs[0], "flat"), self.put(node, "flat")
+        self.op("Filter", [source], [result], domain=DOMAIN, keep=node.keep, gain=node.gain)
 
     def body(self, node: n.Neuron) -> None:
         """A call of a function made from the neuron's own graph; its weights are arguments."""
