@@ -22,6 +22,7 @@ from snn_energy.exporters.mcu.export import held
 from snn_energy.exporters.netlist.record import SpikeAttention, StaaLif
 from snn_energy.exporters.netlist.simulate import encode, simulate
 from snn_energy.exporters.verification import read_verification
+from snn_energy.files import sha256
 
 
 def needs(*tools: str) -> None:
@@ -68,7 +69,8 @@ def test_an_export_is_proven_here_and_on_two_microcontrollers(exported: tuple[Pa
 
 def test_all_sources_compile_together_and_print_classes(exported: tuple[Path, dict], tmp_path: Path) -> None:
     out, _ = exported
-    binary = compile_folder(out, tmp_path / "network")
+    binary = tmp_path / "network"
+    call(["gcc", "-std=c11", "-O1", *map(str, sorted(out.glob("*.c"))), "-o", str(binary)], "gcc")
     printed = call([str(binary), str(out / "samples.bin")], "the program").decode().split()
     samples = np.load(out / "samples.npz")
     correct = np.array(printed, int) == samples["y"]
@@ -91,6 +93,10 @@ def test_a_changed_source_is_refused(exported: tuple[Path, dict], tmp_path: Path
     shutil.copytree(exported[0], out)
     (out / "network.c").write_text((out / "network.c").read_text() + "\n")
     assert "network.c: corrupted or replaced" in refused("verify", out)
+    record = json.loads((out / "verification.json").read_text())
+    record["files"]["network.c"]["sha256"] = sha256(out / "network.c")
+    (out / "verification.json").write_text(json.dumps(record))
+    assert "network.c is not what snn-energy" in refused("verify", out)  # a stranger's C is not run
 
 
 @pytest.mark.parametrize("kind", ["SDT", "STAA"])
