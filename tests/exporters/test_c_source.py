@@ -207,6 +207,11 @@ def test_names_are_module_paths_and_never_clash() -> None:
         names("é", "_w"),
     ]
     assert found == ["a_b", "a_b_2", "a_b_3", "n2", "int_2", "memcpy_2", "node_w"]
+    assert [names(n) for n in ("INT32_MAX", "uint8_t", "scratch_u8")] == [
+        "nINT32_MAX",
+        "nuint8_t",
+        "nscratch_u8",
+    ]
     text = program(everything(np.random.default_rng(0))).files["network.c"]
     assert "/* or_lif: spikes 6x3x5, threshold 1 of current" in text
     assert "q: messages" not in text and "uint8_t *const or_lif = " in text

@@ -42,6 +42,16 @@ def compile_folder(folder: Path, out: Path, *, cc: str | None = None, flags: Seq
     return out
 
 
+def can_build(flags: Sequence[str], place: Path) -> bool:
+    """Whether this machine's compiler makes programs with these flags; tried in the folder `place`."""
+    (place / "empty.c").write_text("int main(void) { return 0; }\n", encoding="utf-8")
+    try:
+        call([compiler(), *flags, str(place / "empty.c"), "-o", str(place / "empty")], "the C compiler")
+    except DataError:
+        return False
+    return True
+
+
 def call(command: Sequence[str], who: str, *, given: bytes | None = None, cwd: Path | None = None) -> bytes:
     """What a program prints; `DataError` with its first complaint where it fails."""
     try:

@@ -21,6 +21,7 @@ from snn_energy.exporters.c.build import (
     SPIKES,
     STRICT,
     as_file,
+    can_build,
     compile_folder,
     compiler,
     frames_of,
@@ -151,17 +152,20 @@ def _builds(written: Program, folder: Path, messages: Array, place: Path) -> dic
     """(compiler, flags) -> the program that it made of the folder."""
     made: dict[tuple[str, str], Path] = {}
     frames = f"-DFRAMES={frames_of(written, messages)}"
-    for number, (cc, extra) in enumerate(_compilers()):
+    for number, (cc, extra) in enumerate(_compilers(place)):
         flags = (*STRICT, *extra)
         binary = compile_folder(folder, place / f"network{number}", cc=cc, flags=(*flags, *SPIKES, frames))
         made[version(cc), " ".join(flags)] = binary
     return made
 
 
-def _compilers() -> list[tuple[str, tuple[str, ...]]]:
-    """Compilers to build with, and the flags that each adds: the usual one twice, and clang."""
+def _compilers(place: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Compilers to build with, and the flags that each adds: the usual one, with sanitizers if it has their
+    libraries, and clang."""
     first = compiler()
-    found: list[tuple[str, tuple[str, ...]]] = [(first, ()), (first, SANITIZED)]
+    found: list[tuple[str, tuple[str, ...]]] = [(first, ())]
+    if can_build(SANITIZED, place):
+        found.append((first, SANITIZED))
     try:
         second = compiler("clang")
     except MissingTool:
