@@ -15,6 +15,7 @@ from torch import nn
 
 from snn_energy.data import Data, Part
 from snn_energy.errors import ConfigError, SnnEnergyError
+from snn_energy.models.recompute import recompute_blocks
 from snn_energy.training.augment import augment
 from snn_energy.training.diverged import first_nonfinite, nonfinite_weights
 from snn_energy.training.losses import Loss, Penalty, make_loss, make_penalties, right_answers
@@ -22,6 +23,7 @@ from snn_energy.training.optim import batches_per_epoch, clip_gradients, make_op
 from snn_energy.training.processes import Group
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import evaluate
+from snn_energy.training.speed import precision, training_layout
 from snn_energy.training.state import FORMAT, VERSION, Position, generators, set_generators
 from snn_energy.training.watch import Stopped, Watch
 
@@ -63,12 +65,14 @@ class Objective(nn.Module):
     One module, so that where several processes train, all that takes part in the loss is seen there.
     """
 
-    def __init__(self, network: nn.Module, loss: Loss, penalties: list[Penalty], amp: bool) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Loss, penalties: list[Penalty], precision: torch.dtype | None
+    ) -> None:
         super().__init__()
-        self.network, self.loss, self.penalties, self.amp = network, loss, penalties, amp
+        self.network, self.loss, self.penalties, self.precision = network, loss, penalties, precision
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(x.device.type, enabled=self.amp):
+        with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None):
             logits = self.network(x)
         logits = logits.float()
         loss = self.loss(logits, y)
@@ -98,6 +102,9 @@ class Run:
             self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.quantization = quantization(recipe, model, data.train)
         self.refreshed = self._weights()
+        self.precision = precision(recipe.amp, device)
+        if recipe.recompute:
+            recompute_blocks(model)
         self.batches = batches_per_epoch(recipe, len(data.train), group.size)
         self.samples = min(len(data.train), self.batches * recipe.batch_size * group.size)  # of an epoch
         self.classes = getattr(model.config, "num_classes", None) or len(data.class_names)
@@ -105,7 +112,7 @@ class Run:
         self.optimizer = make_optimizer(recipe, model)
         self.schedule = make_schedule(recipe, self.optimizer, self.steps)
         self.average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp and device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         self.objective = self._objective()
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.varying = self.generator  # what augmentation draws from: each process its own
@@ -118,7 +125,7 @@ class Run:
     def _objective(self) -> nn.Module:
         recipe = self.recipe
         network: Any = torch.compile(self.model) if recipe.compile else self.model
-        whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), recipe.amp)
+        whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), self.precision)
         if self.group.size == 1:
             return whole
         # a network may hold parameters that its configuration leaves unused; where all are used torch warns
@@ -178,7 +185,11 @@ class Run:
             at.order = self.generator.get_state()
             self._refresh()
         self.model.train()
-        batches = self._batches()
+        with training_layout(self.model, self.device, self.group.size):
+            self._rest_of_epoch(watch, save, on_step)
+
+    def _rest_of_epoch(self, watch: Watch, save: Callable[[], None], on_step: Callable[[Step], None]) -> None:
+        at, batches = self.at, self._batches()
         while at.batch < self.batches:
             x, y = self.group.each(lambda: next(batches))
             stop, due = self.batch(x, y, watch)
@@ -266,7 +277,7 @@ class Run:
         """Raise the error of a loss that is not finite, with the layer where that began."""
         own = ""
         if not math.isfinite(loss):
-            own = first_nonfinite(self.model, x, self.recipe.amp) or "what the network puts out is finite"
+            own = first_nonfinite(self.model, x, self.precision) or "what the network puts out is finite"
         where = next((one for one in self.group.all(own) if one), "")
         raise self._divergence(f"loss became {total}", self.updates, where)
 
