@@ -77,7 +77,12 @@ def test_all_sources_compile_together_and_print_classes(exported: tuple[Path, di
     accuracy = read_verification(out / "verification.json")["accuracy"]["netlist"]
     assert len(printed) == 12 and correct.mean() == accuracy
     readme = (out / "README.md").read_text()
-    assert "network_infer(x, 1)" in readme and "`block.0.attn.q_conv` | events" in readme
+    constants = exported[1]["c"]["constant_bytes"]
+    assert (
+        f"| constants (flash) | {constants:,} |" in readme
+        and "network_infer(x, 1)" in readme
+        and "`block.0.attn.q_conv` | events" in readme
+    )
 
 
 @pytest.mark.parametrize("runtime", ["c", "simulator", "cortex-m7"])

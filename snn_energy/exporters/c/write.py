@@ -116,6 +116,7 @@ def _facts(e: Emitter, frames: int, rates: Mapping[str, float]) -> dict[str, Any
     functions = [e.functions[lag] for lag in sorted(e.functions)]
     groups, needed = _groups(e, functions)
     readouts = netlist.named(Readout)
+    logit = _logit(e, readouts[0]) if len(readouts) == 1 else None
     return {
         "title": comment(str(netlist.origin.get("model") or "A spiking network")),
         "summary": f"{len(netlist.populations())} populations, {neurons(netlist):,} neurons, "
@@ -141,7 +142,7 @@ def _facts(e: Emitter, frames: int, rates: Mapping[str, float]) -> dict[str, Any
         "readouts": len(readouts),
         "readout_lines": [comment(_readout_line(e, n)) for n in readouts],
         "sum_type": C_TYPES[e.sum_type],
-        "logit": _logit(e, readouts[0]) if len(readouts) == 1 else None,
+        "logit": logit,
         "lag": e.plan.lag,
         "ring": e.plan.ring,
         "index_type": "uint16_t" if e.list_size < 1 << 16 else "uint32_t",

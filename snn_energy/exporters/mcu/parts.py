@@ -114,6 +114,8 @@ class BoardRun:
 
     def answers(self) -> str:
         """Its classes beside PyTorch's."""
+        if len(self.pytorch) != len(self.classes):
+            return f"{self.board} answers {' '.join(map(str, self.classes))}"
         said, wanted = (" ".join(map(str, which)) for which in (self.classes, self.pytorch))
         equal = sum(a == b for a, b in zip(self.classes, self.pytorch, strict=True))
         return f"{self.board} answers {said}; PyTorch {wanted}: {equal} of {len(self.classes)} equal"
