@@ -35,7 +35,7 @@ def _run() -> None:
     try:
         import typer  # noqa: F401
     except ModuleNotFoundError:
-        sys.exit("snn-energy: the command line needs typer: pip install snn-energy")
+        sys.exit("snn-energy: the command line needs typer: pip install typer")
     from snn_energy.cli import app
     from snn_energy.cli.guard import one_line_errors
 

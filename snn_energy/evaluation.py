@@ -165,8 +165,8 @@ def evaluate(
                 if progress is not None:
                     progress(score.samples)
     return score.result(
-        model=type(model).__name__, data=data, contract=contract.line, notes=contract.remarks,
-        rates=firing.rates, class_names=tuple(class_names),
+        model=type(model).__name__, data=data, contract=contract.line, rates=firing.rates,
+        notes=(*contract.remarks, *firing.notes), class_names=tuple(class_names),
     )  # fmt: skip
 
 

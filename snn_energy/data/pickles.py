@@ -115,7 +115,7 @@ def read_pickle(path: Path) -> Any:
 def _check_memory(raw: bytes) -> None:
     """Raise `Refused` for places of the memo so far behind that the unpickler would take gigabytes for it."""
     for opcode, argument, _ in pickletools.genops(raw):
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(raw):
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(raw):
             raise Refused(f"place {argument:,} of its memo, in {len(raw):,} bytes")
 
 

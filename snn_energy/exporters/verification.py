@@ -13,6 +13,7 @@ any numbers, such samples are compared again a little louder (`LOUDER`) before i
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -112,7 +113,7 @@ class TimePart(Part):
 P = TypeVar("P", bound=Part)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """What was compared and what came out; `verification.json` is this record.
 
@@ -137,6 +138,12 @@ class Verification:
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Verification of {self.target} ({self.form}): {self.verdict}, {self.samples} samples>"
+
+    def __str__(self) -> str:
+        return f"{self.target} ({self.form}) against {self.reference}: {self.summary()}"
 
     @property
     def mismatches(self) -> int:
@@ -229,6 +236,7 @@ class Verification:
             "differences": [plain(d) for d in self.differences],
             "first_difference": None if first is None else plain(first),
             "parts": {part.key: dataclasses.asdict(part) for part in self.parts},
+            "listed": _seal(self.files),
         }
         head = {"schema": SCHEMA, "verdict": self.verdict, "summary": self.summary()}
         return head | dataclasses.asdict(self) | derived
@@ -267,7 +275,7 @@ def read_verification(path: str | os.PathLike[str]) -> dict[str, Any]:
     return record
 
 
-_DERIVED = ("schema", "verdict", "summary", "first_difference", "parts")
+_DERIVED = ("schema", "verdict", "summary", "first_difference", "parts", "listed")
 _ANY_NUMBER = dict.fromkeys(("logits_difference", "membrane", "threshold", "current_error"))
 
 
@@ -288,9 +296,19 @@ def exported_files(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: file_record(path) for name, path in names.items() if name != VERIFICATION_FILE}
 
 
+def _seal(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 over names and hashes of a list of files."""
+    names = sorted((name, entry["sha256"]) for name, entry in files.items())
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
 def check_files(folder: Path) -> dict[str, Any]:
-    """The record of an export; `DataError` where one of its files is missing or is not what was exported."""
+    """The record of an export; `DataError` where one of its files is missing or is not what was exported, and
+    where its list of files is empty or is not the one that was written."""
     record = read_verification(folder / VERIFICATION_FILE)
+    if not record["files"] or record.get("listed") != _seal(record["files"]):
+        what = "was changed" if record["files"] else "is empty"
+        raise DataError(f"{folder / VERIFICATION_FILE}: its list of files {what}: export again")
     for name, expected in record["files"].items():
         path = folder / name
         if not path.is_file():

@@ -56,7 +56,7 @@ def mix(
     if not even:
         return x, shares
     images = (x.flatten(1, 2) if x.dim() == 5 else x).clone()
-    with seeded(seed):
+    with seeded(seed, devices=False):
         mixed, mixed_shares = mixer(images[:even], y[:even])
     images[:even], shares[:even] = mixed, mixed_shares
     return images.reshape(x.shape), shares

@@ -204,6 +204,10 @@ def check(recipe: Any) -> None:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must not be negative")
     if recipe.clip_grad is not None and recipe.clip_grad <= 0:
         raise ConfigError(f"clip_grad = {recipe.clip_grad}: must be above 0, or null for no clipping")
+    if recipe.energy_target and not recipe.energy_weight:
+        raise ConfigError(f"energy_target = {recipe.energy_target}: needs an energy_weight above 0")
+    if recipe.energy_weight and recipe.compile:
+        raise ConfigError("energy_weight: spikes cannot be counted in a compiled network; compile=false")
     for key in BELOW_ONE:
         if not 0 <= getattr(recipe, key) < 1:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1)")

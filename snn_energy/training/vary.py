@@ -103,15 +103,14 @@ class Vary:
     size: tuple[int, ...]
 
     def __getitem__(self, key: str) -> Any:
-        return dict(self.fields)[key]
+        return next(value for name, value in self.fields if name == key)
 
     def picture(self, image: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
         """A PIL picture -> normalised (C, H, W)."""
         from torchvision.transforms import functional as F
 
         x = F.pil_to_tensor(_pictures(self, mean)(image)).float() / RANGE
-        x = (x - torch.tensor(mean).reshape(-1, 1, 1)) / torch.tensor(std).reshape(-1, 1, 1)
-        return self.erased(x)
+        return self.erased((x - _channels(mean)) / _channels(std))
 
     def tensor(self, x: torch.Tensor) -> torch.Tensor:
         """A normalised sample (C, H, W), or frames (T, C, H, W), which move together."""
@@ -131,6 +130,11 @@ class Vary:
             )
             x = erase(x.flatten(0, -3).clone()).reshape(x.shape)
         return cut_out(x, self["cutout"]) if self["cutout"] else x
+
+
+@functools.lru_cache(maxsize=8)
+def _channels(values: tuple[float, ...]) -> torch.Tensor:
+    return torch.tensor(values).reshape(-1, 1, 1)
 
 
 @functools.lru_cache(maxsize=8)

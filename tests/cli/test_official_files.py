@@ -27,7 +27,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("flag", ["--attention-mode", "--attention_mode"])
 def test_an_official_file_runs_with_the_flags_of_its_command_line(folder: Path, flag: str) -> None:
-    flags = ("--data-dir", "data", flag, "SDT", "-b", 8, "-vb", 2, "--epochs", 1, "--lr", "2e-3")
+    flags = (
+        "--data-dir",
+        "data",
+        "--model",
+        "sdt",
+        "--spike-mode",
+        "plif",
+        flag,
+        "SDT",
+        "-b",
+        8,
+        "-vb",
+        2,
+        "--epochs",
+        1,
+        "--lr",
+        "2e-3",
+    )
     done = run("train", "-c", "small.yml", *flags, *TINY)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("official keys without effect") == 1
@@ -37,6 +54,7 @@ def test_an_official_file_runs_with_the_flags_of_its_command_line(folder: Path, 
     stored = read_checkpoint(folder / "runs" / "small" / "best.pth")
     assert stored.config is not None and stored.recipe is not None
     assert stored.config["attention_mode"] == "SDT", "what the official trainer ignores is obeyed"
+    assert stored.config["spike_mode"] == "plif"
     kept = {key: stored.recipe[key] for key in ("batch_size", "val_batch_size", "epochs", "lr", "mixup")}
     assert kept == {"batch_size": 8, "val_batch_size": 2, "epochs": 1, "lr": 2e-3, "mixup": 0.5}
     again = run("train", "-c", "small.yml", "--resume", *flags, *TINY)

@@ -15,6 +15,8 @@ from torch import nn
 
 import snn_energy
 from snn_energy.errors import ConfigError, DataError, UnsupportedOp, VerificationError
+from snn_energy.exporters.chip.cards import ChipCards, chip_cards
+from snn_energy.exporters.chip.parts import ChipEnergyPart, MappingPart
 from snn_energy.exporters.targets import TARGETS, Target
 from snn_energy.exporters.verification import NeuronCheck, Source, Verification, read_verification
 
@@ -53,6 +55,35 @@ def test_an_export_is_replaced_only_when_asked(target: str, tmp_path: Path) -> N
     verdict = snn_energy.export(net(), target, out, x=X[:2], overwrite=True)
     assert verdict.samples == 2 and snn_energy.verify(out).samples == 2
     assert {path.name for path in tmp_path.iterdir()} == {"out"}  # nothing half-done lies beside it
+
+
+def test_the_chips_answers_are_read_from_the_folder_alone(tmp_path: Path) -> None:
+    verdict = snn_energy.export(net(), "netlist", tmp_path / "chip", x=X)
+    cards = chip_cards(tmp_path / "chip")
+    mapping = verdict.part(MappingPart)
+    assert mapping is not None and cards.answers == mapping.answers and len(cards.answers) > 1
+    assert cards.page == tmp_path / "chip" / "mapping.html" and cards.page.is_file()
+    assert cards.energy == verdict.part(ChipEnergyPart) and cards == chip_cards(
+        tmp_path / "chip" / "verification.json"
+    )
+    snn_energy.export(net(), "onnx", tmp_path / "file", x=X)
+    assert chip_cards(tmp_path / "file") == ChipCards(())
+    with pytest.raises(DataError, match="a verification record was expected"):
+        chip_cards(tmp_path / "nothing")
+
+
+def test_a_list_of_files_that_is_not_the_one_written_is_refused(tmp_path: Path) -> None:
+    snn_energy.export(net(), "onnx", tmp_path, x=X)
+    record = json.loads((tmp_path / "verification.json").read_text())
+    files = record["files"]
+    shorter = {name: entry for name, entry in files.items() if name != "graph.npz"}
+    other = files | {"graph.npz": {**files["graph.npz"], "sha256": "0" * 64}}
+    for changed, words in (({}, "is empty"), (shorter, "was changed"), (other, "was changed")):
+        (tmp_path / "verification.json").write_text(json.dumps(record | {"files": changed}))
+        with pytest.raises(DataError, match=f"its list of files {words}: export again"):
+            snn_energy.verify(tmp_path)
+    (tmp_path / "verification.json").write_text(json.dumps(record))
+    assert snn_energy.verify(tmp_path).ok
 
 
 def test_what_another_target_left_goes_with_it(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from forks import FORKS, in_a_child, same
 from PIL import Image
 from torch import nn
 
-from snn_energy import safe_load as saving
 from snn_energy.checkpoints import read_checkpoint
 from snn_energy.errors import CheckpointError, ConfigError, FileError, Interrupted, SnnEnergyError
 from snn_energy.safe_load import safe_load
+from snn_energy.safe_load import save as saving
 from snn_energy.training import Recipe, Step, run, train
 from snn_energy.training.folder import BEST, LAST, LOCK, LOG, RECIPE, STATE, claimed, newest
 from snn_energy.training.recipe import recipe_from_dict
@@ -277,7 +277,9 @@ def test_a_state_of_other_data_or_processes(recipe: Recipe, whole: Path, tmp_pat
 
 def test_seeds_of_any_size_and_generators_put_back(recipe: Recipe, tmp_path: Path) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
-    train(replace(recipe, seed=2**63 - 1, epochs=1), tmp_path / "run", device="cpu")
+    large = replace(recipe, seed=2**63 - 1, epochs=1)
+    train(large, tmp_path / "run", device="cpu")
+    train(large, tmp_path / "run", device="cpu", resume=True)
     after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
     assert torch.equal(before[0], after[0]) and (before[1] == after[1]).all() and before[2] == after[2]
 

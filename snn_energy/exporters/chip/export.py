@@ -155,7 +155,7 @@ def write_mappings(netlist: Netlist, out: Path) -> MappingPart:
     for report in reports:
         report.save(out / f"mapping-{report.chip.name}.json")
     write_text(out / MAPPING_PAGE, page(reports))
-    return MappingPart(tuple(report.answer() for report in reports))
+    return MappingPart(tuple(report.answer() for report in reports), MAPPING_PAGE)
 
 
 def netlist_part(netlist: Netlist, notes: tuple[str, ...] = (), calibration: str = "") -> NetlistPart:

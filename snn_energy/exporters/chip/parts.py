@@ -32,7 +32,7 @@ class ChipEnergyPart(Part):
     label: str
     synaptic_events: float
     spikes: float
-    pj_by_population: Mapping[str, float]
+    pj_by_population: dict[str, float]
     unpriced: tuple[str, ...] = ()
 
 
@@ -95,10 +95,11 @@ class ChipAnswer:
 
 @dataclass(frozen=True)
 class MappingPart(Part):
-    """The answer of every chip that was asked."""
+    """The answer of every chip that was asked, and the page in the folder that shows every core."""
 
     key: ClassVar[str] = "mapping"
     answers: tuple[ChipAnswer, ...]
+    page: str = ""
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,12 @@ class ReaderBase:
         self.plan.sources[name] = Source(kind, shape, largest, made_of, unit)
         return View(name, whole(self.t, shape))
 
-    def gather(self, name: str, source: str, shape: Shape, sources: Array, targets: Array) -> str:
-        """A term of weight-1 synapses; returns its name."""
-        weight = np.ones(1)
+    def gather(
+        self, name: str, source: str, shape: Shape, sources: Array, targets: Array, weight: float = 1.0
+    ) -> str:
+        """A term of synapses of one weight; returns its name."""
         self.plan.terms[name] = Synapse(
-            "gather", source, shape, weight, sources=sources.ravel(), targets=targets.ravel()
+            "gather", source, shape, np.full(1, weight), sources=sources.ravel(), targets=targets.ravel()
         )
         return name
 

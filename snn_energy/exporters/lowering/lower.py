@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from snn_energy.exporters.lowering.plan import Attention, Plan, Pool, Synapse
+from snn_energy.exporters.lowering.products import norms_behind_products
 from snn_energy.exporters.lowering.quantize import TIE, Calibration, Registers, quantize
 from snn_energy.exporters.lowering.read import read
 from snn_energy.exporters.lowering.staa import StaaParameters, plain_lifs
@@ -57,7 +58,7 @@ def lower(
     Processes (default: if nothing else needs an own Process).  `staa`: parameters of STAA neurons by name.
     Raises `UnsupportedOp` by node and operation.
     """
-    folded = plain_lifs(fold_norms(graph), staa or {})
+    folded = norms_behind_products(plain_lifs(fold_norms(graph), staa or {}))
     plan = read(folded, staa)
     registers = quantize(plan, calibration, bits=bits)
     nodes, edges = Emitter(plan, registers).run()
@@ -119,9 +120,12 @@ class Emitter:
             case "sum":
                 self.gates(name, 1)
                 self.nodes[name] = nl.Relay(source.shape, int(source.largest).bit_length() + 1)
+            case "product":
+                self.terms(source.made_of, name)
+                self.nodes[name] = nl.Relay(source.shape)
             case kind:
                 self.gates(name, OR_WEIGHT)
-                threshold = 1 if kind == "or" else AND_THRESHOLD
+                threshold = AND_THRESHOLD if kind == "and" else 1
                 self.nodes[name] = nl.Population(source.shape, threshold, voltage_decay=DECAY_MAX)
 
     def neuron(self, name: str) -> None:

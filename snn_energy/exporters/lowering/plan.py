@@ -20,8 +20,9 @@ from snn_energy.exporters.netlist.record import Array, Shape
 class Source:
     """Something that emits spikes: the input, a neuron, an OR, an AND, or a sum of spikes.
 
-    `kind`: input | lif | staa | or | and | sum.  `largest`: of its messages (1 for binary).  `made_of`: names
-    of the terms that feed it (for or, and, sum: gathers of weight 1).  `unit`: what a message of 1 is worth.
+    `kind`: input | lif | staa | or | and | and not | sum | product.  `largest`: of its messages (1 for
+    binary).  `made_of`: names of the terms that feed it (of a product the attention, else gathers of weight 1
+    or -1).  `unit`: what a message of 1 is worth.
     """
 
     kind: str
@@ -189,13 +190,20 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Inverse:
+    """1 - spikes."""
+
+    view: View
+
+
+@dataclass(frozen=True)
 class Logits:
     """Mean over steps of a stream: the end."""
 
     stream: Stream
 
 
-Value = View | Averaged | TimeMean | Stream | Faded | Product | Logits
+Value = View | Averaged | TimeMean | Stream | Faded | Product | Inverse | Logits
 
 
 def whole(time_steps: int, shape: Shape) -> Array:

@@ -128,8 +128,11 @@ def quantize(plan: Plan, calibration: Calibration, *, bits: int = 8) -> Register
         name: staa_registers(name, s.parameters, s.shape, scales[s.terms[0]], _summed(biases, s.terms))
         for name, s in plan.staa.items()
     }
+    relayed = {name for s in plan.sources.values() if s.kind == "product" for name in s.made_of}
     gains = {
-        name: attention_gain(plan.time_steps) for name, t in plan.terms.items() if isinstance(t, Attention)
+        name: 1 if name in relayed else attention_gain(plan.time_steps)
+        for name, t in plan.terms.items()
+        if isinstance(t, Attention)
     }
     return Registers(scale, scales, weights, biases, neurons, staa, gains)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from snn_energy.exporters.lowering.base import as_chw, pair
 from snn_energy.exporters.lowering.plan import (
-    Attention,
     Averaged,
     Faded,
     Logits,
@@ -25,7 +24,7 @@ from snn_energy.exporters.lowering.plan import (
     View,
     whole,
 )
-from snn_energy.exporters.lowering.pools import PoolReader
+from snn_energy.exporters.lowering.products import ProductReader
 from snn_energy.exporters.lowering.staa import StaaParameters
 from snn_energy.exporters.netlist.record import Array
 from snn_energy.graph import nodes as n
@@ -40,7 +39,7 @@ def read(graph: Graph, staa: Mapping[str, StaaParameters] | None = None) -> Plan
     return Reader(graph, staa or {}).run()
 
 
-class Reader(PoolReader):
+class Reader(ProductReader):
     """Walks the graph once."""
 
     def __init__(self, graph: Graph, staa: Mapping[str, StaaParameters]) -> None:
@@ -56,12 +55,25 @@ class Reader(PoolReader):
             )
         for node in self.graph:
             if type(node) not in HANDLERS:
+                self.refuse_mask(node)
                 self.refuse(node, WAYS_OUT.get(type(node), "replace it or keep it outside the network"))
             handler = getattr(self, HANDLERS[type(node)].__name__)  # a subclass may have its own
             self.held[node.name] = handler(node, *(self.held[i] for i in node.inputs))
         for name in self.graph.outputs:
             self.finish(self.graph[name])
         return self.plan
+
+    def refuse_mask(self, node: n.Node) -> None:
+        """Refuse a mask over an attention's scores by what it is."""
+        if isinstance(node, n.Constant) and any(
+            isinstance(user, n.Mul) and any(isinstance(x, n.MatMul) for x in self.graph.producers(user))
+            for user in self.graph.consumers(node.name)
+        ):
+            self.refuse(
+                node,
+                "a mask over the scores of an attention, between steps: a chip computes a step before it "
+                "has the next (decoupled: temporal=false), or export to onnx",
+            )
 
     def finish(self, node: n.Node) -> None:
         """The answer: a current, or spikes, or the mean over steps of either."""
@@ -109,8 +121,10 @@ class Reader(PoolReader):
     def rearrange(self, node: n.Node, value: Value) -> Value:
         if isinstance(value, Averaged) and isinstance(node, n.Reshape | n.Permute):
             return self.rearrange_average(node, value)
+        if isinstance(value, Product):
+            return self.turned(node, value)
         if not isinstance(value, View | Stream):
-            self.refuse(node, "only spikes and currents are rearranged; the only product is STAtten's Q(KᵀV)")
+            self.refuse(node, "only spikes and currents are rearranged; the only product is Q(KᵀV)")
         assert isinstance(value, View | Stream)
         index = value.index
         match node:
@@ -173,6 +187,8 @@ class Reader(PoolReader):
             base = value.base
         elif isinstance(value, View) and self.is_whole(value):
             base = value.base
+        elif isinstance(value, Stream) and self.is_product(value):
+            base = self.relayed_product(node, value)
         else:
             self.refuse(
                 node, "a convolution must read spikes as their neuron laid them out, or their average pool"
@@ -201,50 +217,6 @@ class Reader(PoolReader):
         self.plan.biases[node.name] = bias
         stream = Stream((node.name,), bias, shape, whole(self.t, shape).reshape(self.t, 1, shape[0]))
         return Logits(stream) if over_time else stream
-
-    def matmul(self, node: n.MatMul, left: Value, right: Value) -> Value:
-        if isinstance(left, View) and isinstance(right, View):
-            return Product(left, right)
-        if isinstance(left, View) and isinstance(right, Product):  # Q (KᵀV)
-            return self.attention(node, left, right.left, right.right, right.scale)
-        if isinstance(left, Product) and isinstance(right, View):  # (Q Kᵀ) V: the same sums
-            return self.attention(node, left.left, left.right, right, left.scale)
-        self.refuse(node, "attention on a chip is Q(KᵀV) of spikes, without softmax")
-        raise AssertionError
-
-    def attention(self, node: n.Node, q: View, k_transposed: View, v: View, scale: float) -> Value:
-        channels, height, width = self.base_shape(q)
-        tokens = height * width
-        if q.index.ndim != 5 or q.index.shape[-2] % tokens or channels % q.index.shape[2]:
-            self.refuse(node, "tokens must be (T/chunk, B, heads, chunk·H·W, head dim)")
-        heads, chunk = q.index.shape[2], q.index.shape[-2] // tokens
-        order = np.arange(self.t * channels * tokens)
-        order = order.reshape(self.t // chunk, chunk, 1, heads, channels // heads, tokens)
-        order = order.transpose(0, 2, 3, 1, 5, 4).reshape(self.t // chunk, 1, heads, chunk * tokens, -1)
-        wanted = (order, order.swapaxes(-1, -2), order)
-        views = (q, k_transposed, v)
-        if any(not np.array_equal(x.index, w) for x, w in zip(views, wanted, strict=True)) or any(
-            self.plan.sources[x.base].largest != 1 for x in views
-        ):
-            self.refuse(node, "q, k and v must be binary spikes split into heads along the channels")
-        shape = (channels, height, width)
-        self.plan.terms[node.name] = Attention(q.base, k_transposed.base, v.base, shape, heads, chunk, scale)
-        self.plan.biases[node.name] = np.zeros(channels)
-        return Stream((node.name,), np.zeros(channels), shape, order)
-
-    def scale(self, node: n.Scale, value: Value) -> Value:
-        if isinstance(value, Product) and node.offset == 0:
-            return Product(value.left, value.right, value.scale * node.factor)
-        if isinstance(value, Stream) and node.offset == 0 and len(value.terms) == 1:
-            term = self.plan.terms[value.terms[0]]
-            if isinstance(term, Attention):
-                scaled = Attention(
-                    term.q, term.k, term.v, term.shape, term.heads, term.chunk, term.scale * node.factor
-                )
-                self.plan.terms[value.terms[0]] = scaled
-                return value
-        self.refuse(node, "fold the factor into the weights or the threshold")
-        raise AssertionError
 
     # --------------------------------------------------------------------------------------------- neurons
 
@@ -308,24 +280,6 @@ class Reader(PoolReader):
         )
         largest = sum(self.plan.sources[view.base].largest for view in (left, right))
         self.add_source(node.name, "sum", shape, largest, names)
-        return View(node.name, left.index)
-
-    def mul(self, node: n.Mul, left: Value, right: Value) -> Value:
-        """An AND of spikes, laid out as the operand that has all positions."""
-        if not isinstance(left, View) or not isinstance(right, View):
-            self.refuse(node, "only spikes can be multiplied (an AND)")
-        assert isinstance(left, View) and isinstance(right, View)
-        if any(self.plan.sources[v.base].largest != 1 for v in (left, right)):
-            self.refuse(node, "only binary spikes can be multiplied (an AND)")
-        if left.index.size < right.index.size:
-            left, right = right, left
-        a, b = self.step_index(node, left), self.step_index(node, right)
-        shape = self.base_shape(left)
-        if a.size != np.prod(shape) or np.unique(a).size != a.size:
-            self.refuse(node, "one operand must hold every spike of its neurons once")
-        first = self.gather(f"{node.name}.left", left.base, shape, a, a)
-        second = self.gather(f"{node.name}.right", right.base, shape, np.broadcast_to(b, a.shape), a)
-        self.add_source(node.name, "and", shape, made_of=(first, second))
         return View(node.name, left.index)
 
 

@@ -80,8 +80,8 @@ class BoardRun:
     """One microcontroller under QEMU.
 
     `flash`, `ram`: bytes of the program, from `size`; `stack`: most that an inference took, painted;
-    `instructions`: of one inference, mean and most over the samples, counted in steps of `step`; `classes`: its
-    answers, `pytorch`: those of the de-quantized network in PyTorch.
+    `instructions`: of one inference, mean and most over the samples, counted in steps of `step`;
+    `classes`: its answers, `pytorch`: those of the de-quantized network in PyTorch.
     """
 
     board: str

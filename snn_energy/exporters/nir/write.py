@@ -186,7 +186,7 @@ class Writer:
                 self.at[name] = self.neuron(name, neuron, heard, shape)
             case "or":
                 self.at[name] = self.spike_pool(name, source)
-            case "and" | "sum":
+            case "and" | "and not" | "sum":
                 self.at[name] = self.gate(name, source)
 
     def neuron(self, name: str, neuron: Neuron, heard: list[str], shape: Shape) -> str:
@@ -258,7 +258,14 @@ class Writer:
             return self.refuse(name, what, "export the part before it", feeds, source.shape)
         (shape,) = shapes
         ones = np.ones(shape, np.float32)
-        node = self.nir.Threshold(ones * 1.5) if source.kind == "and" else self.nir.Scale(ones)
+        levels = {"and": 1.5, "and not": 0.5}
+        level = levels.get(source.kind)
+        node = self.nir.Scale(ones) if level is None else self.nir.Threshold(ones * level)
+        feeds = [
+            self.scaled(f"{name}_taken", feed, float(term.weight.ravel()[0]))
+            for feed, term in zip(feeds, terms, strict=True)
+            if isinstance(term, Synapse)
+        ]
         at = self.put(name, node, shape)
         self.wire(feeds, at)
         return at
