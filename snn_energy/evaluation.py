@@ -100,13 +100,14 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The record with what is derived from it; without the confusion of more than `LARGEST` classes."""
         derived = {
-            "accuracy": self.accuracy, "top1": self.accuracy, "top5": self.top5,
+            "top1": self.accuracy, "top5": self.top5, "accuracy": self.accuracy,
             "accuracy_after": self.accuracy_after,
         }  # fmt: skip
-        record = asdict(self)
+        record = derived | asdict(self)  # what is long comes last
+        last = {key: record.pop(key) for key in ("rates", "class_names", "confusion")}
         if self.classes > LARGEST:
-            del record["confusion"]
-        return record | derived
+            del last["confusion"]
+        return record | last
 
     def __str__(self) -> str:
         top5 = "" if self.top5 is None else f", top-5 {self.top5:.2%}"

@@ -8,6 +8,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("snn-energy train digits-statten --out run6 epochs=20 T=6 chunk_size=3", "the recipe, changed"),
         ("snn-energy train --resume --out run", "go on where it stopped"),
         ("snn-energy train fashion-statten", "from apt's dataset-fashion-mnist"),
+        ("snn-energy train statten-cifar10-512 --data-dir cifar10", "as the STAtten paper did"),
+        ("snn-energy train -c 2_512_200E_t4.yml --data-dir cifar10", "the official file, as it is"),
     ),
     "sweep": (
         ("snn-energy sweep digits-statten lr=0.003,0.01 T=2,4 epochs=3", "all four; accuracy beside energy"),
@@ -29,6 +31,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "evaluate": (
         ("snn-energy evaluate run/best.pth", "accuracy and loss, and accuracy after each step"),
+        ("snn-energy evaluate run/best.pth --rates --confusion mistakes.csv", "layers per step; classes"),
+        ("snn-energy evaluate net.pth.tar --data imagenet:DIR --size 288 --val-crop 1.0", "as papers do"),
         (
             "snn-energy evaluate net.pth --model net.py:build --input x.npz --json",
             "your network, for a program",

@@ -187,7 +187,7 @@ PAIRS = {
     "crop_scale": (1e-6, 1.0),
     "crop_ratio": (1e-3, 1e3),
     "cutmix_minmax": (0.0, 1.0),
-    "opt_betas": (0.0, 1.0),
+    "opt_betas": (0.0, 0.999999),
 }
 
 
@@ -237,7 +237,8 @@ def _check_pair(key: str, value: list[float] | None, low: float, high: float) ->
         return
     ordered = key == "opt_betas" or value[:1] <= value[1:]
     if len(value) != 2 or not all(low <= v <= high for v in value) or not ordered:
-        raise ConfigError(f"{key} = {value}: must be two numbers, [least, most], from {low:g} to {high:g}")
+        names = "" if key == "opt_betas" else ", [least, most],"
+        raise ConfigError(f"{key} = {value}: must be two numbers{names} from {low:g} to {high:g}")
 
 
 KINDS: dict[str, tuple[type, ...]] = {

@@ -79,6 +79,8 @@ def test_a_recipe_takes_the_folder_of_its_data(folder: Path) -> None:
         ("data_dir: ''", "data_dir is missing: say where the data lies (--data-dir DIR)"),
         ("img_size: 48", "img_size = 48: samples of cifar10 are 32×32"),
         ("opt: adagrad", "optimizer = 'adagrad'"),
+        ("lr: null", "lr is empty: leave it out for 0.01, or give a value"),
+        ("cutmix_minmax: 0.3", "cutmix_minmax = 0.3: must be a list of numbers"),
         ("lr: fast", "lr = 'fast': must be float"),
         ("model: sdtt", "knows only 'sdt'"),
         ("- 1", "not YAML"),
