@@ -54,7 +54,7 @@ def harmless(text: str) -> bool:
 
 
 @given(NASTY, NASTY)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_profile_on_terminals_and_in_pipes(name: str, note: str) -> None:
     measured = of(name, note)
     for format in ("text", "markdown", "latex", "json", "csv"):
@@ -65,7 +65,7 @@ def test_a_profile_on_terminals_and_in_pipes(name: str, note: str) -> None:
 
 
 @given(NASTY, NASTY)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_layers_csv_has_no_formula(name: str, note: str) -> None:
     rows = list(csv.reader(io.StringIO(ops_csv(of(name, note)))))
     assert len(rows) == 3 and len({len(row) for row in rows}) == 1
@@ -75,7 +75,7 @@ def test_layers_csv_has_no_formula(name: str, note: str) -> None:
 
 
 @given(NASTY)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_echo_and_json(words: str) -> None:
     with patch.object(sys, "stdout", io.StringIO()) as stream:
         out.echo(words)
