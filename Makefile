@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test test-sse41 test-avx2 check format clean lava-env
+.PHONY: demo test test-sse41 test-avx2 check docs format clean lava-env
 
 # What hangs on training, or compares sums of floats: CI runs these a second time.  ROUNDING=tests is the whole suite.
 ROUNDING ?= tests/training tests/test_trained_statten.py tests/test_cli.py tests/exporters/test_lava_runtime.py \
@@ -48,9 +48,14 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in site/; a warning is an error.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .lava-env $(DEMO) runs
+	rm -rf $(VENV) .lava-env $(DEMO) runs site

@@ -10,6 +10,7 @@ with one thread and wall times with more.
 
   ours                as `snn-energy train` runs it: channels last, kernels in C if a compiler is here
   ours, recomputing   with activation checkpointing
+  ours, bf16          with layers in bfloat16 (recipes: amp=bf16)
   no compiler         ours without the kernels in C
   SpikingJelly        its LIFNode as it comes in place of every neuron, default memory order, T frames
   SpikingJelly eager  the same, its own reference in PyTorch operations that autograd differentiates
@@ -83,12 +84,19 @@ class Case:
     """One network and how it is run."""
 
     def __init__(
-        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, ours: bool = True, c: bool = True
-    ):
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        *,
+        ours: bool = True,
+        c: bool = True,
+        amp: bool = False,
+    ) -> None:
         self.model = channels_last(model.train()) if ours else model.train()
         steps = model.config.T
         self.x = x if ours else x.unsqueeze(1).repeat(1, steps, 1, 1, 1)
-        self.y, self.c = y, c
+        self.y, self.c, self.amp = y, c, amp
 
     def step(self) -> None:
         """Forward, loss and backward."""
@@ -98,7 +106,9 @@ class Case:
         try:
             self.model.zero_grad()
             neurons.reset(self.model)
-            nn.functional.cross_entropy(self.model(self.x), self.y).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.amp):
+                logits = self.model(self.x)
+            nn.functional.cross_entropy(logits.float(), self.y).backward()
         finally:
             native.library = library
 
@@ -118,6 +128,7 @@ def cases(network: str, batch: int, size: int) -> dict[str, Case]:
     recomputing = build()
     recompute_blocks(recomputing)
     found = {"ours": Case(build(), x, y), "ours, recomputing": Case(recomputing, x, y)}
+    found["ours, bf16"] = Case(build(), x, y, amp=True)
     if gates:
         found["plain LIF"] = Case(build(**gates), x, y)
     found["no compiler"] = Case(build(), x, y, c=False)

@@ -14,6 +14,8 @@ def main() -> None:
     """
     from snn_energy.errors import SnnEnergyError
 
+    # threads that wait for work sleep: on a busy machine spinning ones take the time of those that have some
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     try:
         _run()
     except SnnEnergyError as error:
@@ -33,7 +35,7 @@ def _run() -> None:
     try:
         import typer  # noqa: F401
     except ModuleNotFoundError:
-        sys.exit("snn-energy: the command line needs typer: pip install snn-energy")
+        sys.exit("snn-energy: the command line needs typer: pip install typer")
     from snn_energy.cli import app
     from snn_energy.cli.guard import one_line_errors
 

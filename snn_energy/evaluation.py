@@ -100,13 +100,14 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The record with what is derived from it; without the confusion of more than `LARGEST` classes."""
         derived = {
-            "accuracy": self.accuracy, "top1": self.accuracy, "top5": self.top5,
+            "top1": self.accuracy, "top5": self.top5, "accuracy": self.accuracy,
             "accuracy_after": self.accuracy_after,
         }  # fmt: skip
-        record = asdict(self)
+        record = derived | asdict(self)  # what is long comes last
+        last = {key: record.pop(key) for key in ("rates", "class_names", "confusion")}
         if self.classes > LARGEST:
-            del record["confusion"]
-        return record | derived
+            del last["confusion"]
+        return record | last
 
     def __str__(self) -> str:
         top5 = "" if self.top5 is None else f", top-5 {self.top5:.2%}"
@@ -165,8 +166,8 @@ def evaluate(
                 if progress is not None:
                     progress(score.samples)
     return score.result(
-        model=type(model).__name__, data=data, contract=contract.line, notes=contract.remarks,
-        rates=firing.rates, class_names=tuple(class_names),
+        model=type(model).__name__, data=data, contract=contract.line, rates=firing.rates,
+        notes=(*contract.remarks, *firing.notes), class_names=tuple(class_names),
     )  # fmt: skip
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+from html import escape
+from typing import Any
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -53,6 +56,20 @@ def markdown(text: object) -> str:
     escaped = re.sub(_MARKUP, r"\\\1", plain(text))
     escaped = re.sub(r"&(?=#|\w+;)", "&amp;", escaped)  # what would be read as a character reference
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def html(text: object) -> str:
+    """Text between tags or in an attribute of HTML."""
+    return escape(plain(text), quote=True)
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """A value as readable JSON for a terminal or a file; what `plain` writes out is escaped as JSON has it.
+
+    Infinities and NaN are as in `json.dumps`; hand over null for them where a strict reader follows.
+    """
+    raw = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in raw)
 
 
 def csv_cell(value: object) -> object:

@@ -44,8 +44,9 @@ MAY_IMPORT = {
     # graph, exporters: quantize = loihi; profiling: what an epoch's network costs, energy_weight
     "training": {"models", "data", "checkpoints", "safe_load", "graph", "exporters", "profiling"},
     "sweep": {"training", "models", "checkpoints", "data", "profiling", "energy"},
-    "profiling": {"models", "frameworks", "energy"},  # energy: only inside Profile.energy(), at call time
+    "profiling": {"models", "frameworks", "energy", "reports"},  # the last two: only inside Profile's methods
     "evaluation": {"profiling", "models"},
+    "callbacks": {"profiling", "energy"},
     "energy": {"profiling"},
     "graph": {"models", "frameworks"},  # neurons whose equation a framework knows
     "exporters": {"graph", "models", "profiling", "energy"},

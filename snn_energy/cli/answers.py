@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from snn_energy.cli.out import echo, echo_json
 from snn_energy.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -62,23 +60,23 @@ def show(
         said = {"verdict": verdict.verdict, "summary": verdict.summary(), "accuracy": verdict.accuracy}
         for part in (verdict.part(CPart), boards):
             said |= {part.key: dataclasses.asdict(part)} if part else {}
-        typer.echo(json.dumps(said | {"folder": str(folder), "chips": chips}, indent=1))
+        echo_json(said | {"folder": str(folder), "chips": chips})
     else:
-        typer.echo(verdict.summary())
+        echo(verdict.summary())
         for who, share in verdict.accuracy.items():
-            typer.echo(f"accuracy ({who}): {share:.2%}")
+            echo(f"accuracy ({who}): {share:.2%}")
         if chip := verdict.part(ChipEnergyPart):
             beside = "".join(f", without {what}" for what in chip.unpriced)
-            typer.echo(f"chip energy ({chip.label}): {chip.total_mj * 1e3:.4g} µJ per inference{beside}")
+            echo(f"chip energy ({chip.label}): {chip.total_mj * 1e3:.4g} µJ per inference{beside}")
         if ran := verdict.part(SanafePart):
             figures = f"{ran.joules_per_inference * 1e6:.4g} µJ and {ran.seconds_per_inference * 1e6:.4g} µs"
-            typer.echo(f"{ran.architecture}: {figures} per inference; {ran.error}")
+            echo(f"{ran.architecture}: {figures} per inference; {ran.error}")
         for line in c_lines(verdict.part(CPart), boards):
-            typer.echo(line)
-        typer.echo(str(folder))
+            echo(line)
+        echo(folder)
         if answers:
-            typer.echo(f"Does it fit the chip?  (page: {folder / MAPPING_PAGE})")
-            typer.echo(table(answers))
+            echo(f"Does it fit the chip?  (page: {folder / MAPPING_PAGE})")
+            echo(table(answers))
     verdict.require()
     if require_fit is not None:
         if boards:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snn_energy.cli.out import echo
 from snn_energy.cli.profile import Costs
 from snn_energy.errors import BoundExceeded, ConfigError, DataError
 from snn_energy.text import plain
@@ -39,10 +40,7 @@ def check(
     convention: Annotated[str, typer.Option("--convention", help="A name or a YAML file.")] = "exact",
     costs: Costs = "45nm-fp32",
 ) -> None:
-    """Hold a saved profile against bounds; exit 1 where one is not kept, 2 where one cannot be checked.
-
-    snn-energy check profile --max-energy 20uJ --max-rate .2 --min-accuracy .9 --no-uncounted
-    """
+    """Hold a saved profile against bounds; exit 1 where one is not kept, 2 where one cannot be checked."""
     from snn_energy.cli.report import profile_files
     from snn_energy.profiling.profile import Profile
 
@@ -65,7 +63,7 @@ def check(
     measured = Profile.load(paths[0])
     found = [ask(measured) for ask in asked]
     for kept, words in found:
-        typer.echo(plain(f"{'ok  ' if kept else 'FAIL'}  {words}"))
+        echo(plain(f"{'ok  ' if kept else 'FAIL'}  {words}"))
     failed = [words for kept, words in found if not kept]
     if failed:
         raise BoundExceeded(f"{profile}: {'; '.join(failed)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as to_json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snn_energy.cli.out import echo, echo_json
 from snn_energy.cli.profile import Costs
 from snn_energy.cli.report import profile_files, sides
 from snn_energy.errors import ConfigError
@@ -30,10 +30,7 @@ def diff(
     costs: Costs = "45nm-fp32",
     json: Annotated[bool, typer.Option("--json", help="Print JSON, in pJ.")] = False,
 ) -> None:
-    """Show what changed between two profiles, layer by layer: energy, Δ and ratio.
-
-    snn-energy diff before/profile.json after/profile.json
-    """
+    """Show what changed between two profiles, layer by layer: energy, Δ and ratio."""
     from snn_energy.reports.compare import Side, lines
 
     paths = profile_files([a, b])
@@ -41,7 +38,10 @@ def diff(
         raise ConfigError(f"diff compares two profiles; {a} and {b} hold {len(paths)}: snn-energy report")
     first, last = (Side(*side) for side in sides(paths, convention, costs))
     listed = lines([first, last])
-    typer.echo(_as_json(first, last, listed) if json else "\n".join(_table(first, last, listed)))
+    if json:
+        echo_json(_record(first, last, listed))
+    else:
+        echo("\n".join(_table(first, last, listed)))
 
 
 def _table(first: Side, last: Side, listed: Sequence[Line]) -> list[str]:
@@ -108,7 +108,7 @@ def _beside(first: Side, last: Side) -> list[str]:
     return said
 
 
-def _as_json(first: Side, last: Side, listed: Sequence[Line]) -> str:
+def _record(first: Side, last: Side, listed: Sequence[Line]) -> dict[str, object]:
     from snn_energy.reports.compare import ratio
 
     def side(one: Side) -> dict[str, object]:
@@ -116,7 +116,7 @@ def _as_json(first: Side, last: Side, listed: Sequence[Line]) -> str:
         return {"label": one.label, "pj": one.energy.total_pj, "accuracy": accuracy, "rate": one.rate}
 
     total = (first.energy.total_pj, last.energy.total_pj)
-    record = {
+    return {
         "convention": first.energy.convention.name,
         "costs": first.energy.costs.name,
         "a": side(first),
@@ -135,7 +135,6 @@ def _as_json(first: Side, last: Side, listed: Sequence[Line]) -> str:
             for line in listed
         ],
     }
-    return to_json.dumps(record, indent=1, ensure_ascii=False)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""`snn-energy reproduce`, `snn-energy audit` and `snn-energy list`."""
+"""`snn-energy reproduce` and `snn-energy audit`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from snn_energy.errors import ConfigError, suggest
-
-WHAT = ("models", "trained", "recipes", "data", "conventions", "costs", "targets")
+from snn_energy.cli.out import echo
+from snn_energy.errors import ConfigError
 
 
 def reproduce(
@@ -20,7 +19,7 @@ def reproduce(
     from snn_energy.energy.reproduce import reproduce as recompute
     from snn_energy.reports.tables import render, reproduction_table
 
-    typer.echo(render(reproduction_table(recompute(table)), format).rstrip())
+    echo(render(reproduction_table(recompute(table)), format).rstrip())
 
 
 def audit(
@@ -39,43 +38,4 @@ def audit(
 
     if json and markdown:
         raise ConfigError("--json and --markdown: one output at a time")
-    typer.echo(
-        render_audit(find(table, costs), "json" if json else "markdown" if markdown else "text").rstrip()
-    )
-
-
-def list_names(what: Annotated[str, typer.Argument(help=", ".join(WHAT))]) -> None:
-    """List models, trained networks, recipes, data, conventions, costs or export targets."""
-    if what not in WHAT:
-        raise ConfigError(f"cannot list {what!r}; {suggest(what, WHAT)}")
-    for name, text in _names(what):
-        typer.echo(f"{name:28} {text}".rstrip())
-
-
-def _names(what: str) -> list[tuple[str, str]]:
-    if what == "models":
-        from snn_energy.models.zoo import ZOO
-
-        names = [(name, entry.summary) for name, entry in sorted(ZOO.items())]
-        return names + [(name, f"the official name of {ours}") for name, ours in sorted(ZOO.aliases.items())]
-    if what == "trained":
-        from snn_energy.packaged import packaged
-
-        return [(name, trained.words) for name, trained in packaged().items()]
-    if what == "recipes":
-        from snn_energy.training.recipe import about_recipe, list_recipes
-
-        return [(name, str(about_recipe(name))) for name in list_recipes()]
-    if what == "data":
-        from snn_energy.data import describe_data
-
-        return list(describe_data().items())
-    if what == "targets":
-        from snn_energy.exporters.targets import TARGETS
-
-        return [(name, target.summary) for name, target in TARGETS.items()]
-    from snn_energy.energy import conventions, cost_tables
-
-    if what == "conventions":
-        return [(name, convention.differs) for name, convention in conventions().items()]
-    return [(name, table.words) for name, table in cost_tables().items()]
+    echo(render_audit(find(table, costs), "json" if json else "markdown" if markdown else "text").rstrip())

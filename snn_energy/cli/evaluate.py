@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,8 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.out import echo, echo_json
+from snn_energy.cli.waiting import import_torch
 from snn_energy.errors import ConfigError
 from snn_energy.files import write_text
 from snn_energy.text import plain
@@ -56,6 +57,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
     """Compare what a network answers with the classes of its samples: accuracy, loss, rates, confusion."""
+    import_torch()
     from snn_energy.evaluation import evaluate as measure
     from snn_energy.training.device import choose_device
 
@@ -87,12 +89,12 @@ def evaluate(
         write_text(confusion, found.confusion_table())
     if as_json:
         record = found.to_json() | {"model": loaded.name or found.model, "notes": notes} | loaded.origin
-        typer.echo(json.dumps(record, indent=1))
+        echo_json(record)
         return
     _show(found, rates)
-    typer.echo(found.contract, err=True)
+    echo(found.contract, err=True)
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
 
 
 def resized(name: str | None, input_file: Path | None, size: int | None, crop: float | None) -> str:
@@ -108,19 +110,19 @@ def resized(name: str | None, input_file: Path | None, size: int | None, crop: f
 
 def _show(found: Evaluation, rates: bool) -> None:
     """What a person wants to know first; every layer's rates if asked for."""
-    typer.echo(f"{found} of {found.data}")
+    echo(f"{found} of {found.data}")
     if found.accuracy_after:
         after = ", ".join(f"{t}: {share:.2%}" for t, share in enumerate(found.accuracy_after, 1))
-        typer.echo(f"top-1 after T steps: {after}")
+        echo(f"top-1 after T steps: {after}")
     taken = [f"{true} for {wrong}: {n} of {of}" for true, wrong, n, of in found.confused()]
     if taken:
-        typer.echo(plain(f"most often mistaken: {'; '.join(taken)}"))
+        echo(plain(f"most often mistaken: {'; '.join(taken)}"))
     means = {path: sum(steps) / len(steps) for path, steps in found.rates.items()}
     if rates:
         for path, steps in found.rates.items():
             shares = " ".join(f"{100 * rate:6.2f}" for rate in steps)
-            typer.echo(plain(f"{path:32} {100 * means[path]:6.2f} %  per step: {shares}"))
+            echo(plain(f"{path:32} {100 * means[path]:6.2f} %  per step: {shares}"))
     elif means:
         low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
         ends = f"{means[low]:.2%} ({low}) to {means[high]:.2%} ({high})"
-        typer.echo(plain(f"firing rates of {len(means)} layers: {ends}; --rates prints all, per step"))
+        echo(plain(f"firing rates of {len(means)} layers: {ends}; --rates prints all, per step"))

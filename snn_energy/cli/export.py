@@ -17,6 +17,8 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
+from snn_energy.cli.out import echo
+from snn_energy.cli.waiting import import_torch
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.files import try_folder
 
@@ -97,11 +99,12 @@ def export(
     from snn_energy.samples import choose_samples
 
     check_require_fit(target, require_fit)
+    import_torch()
     folder = out or Path(target)
     try_folder(folder)
     loaded = load_model(checkpoint, overrides)
     for note in loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     axis = Declared(layout=declared.get("layout")).batch_axis
     chosen = choose_samples(
         loaded.recipe,
@@ -164,6 +167,7 @@ def verify(
     from snn_energy.exporters.verification import check_files
     from snn_energy.samples import choose_samples
 
+    import_torch()
     remembered = check_files(folder)["parts"].get("source", {})
     x = y = None
     if data is not None or input_file is not None or samples is not None:
@@ -177,9 +181,9 @@ def verify(
         )
         x, y = chosen.images.batch(slice(None))
     verdict = run(folder, x=x, y=y, **given(runtime=runtime, python=python, engine=engine))
-    typer.echo(verdict.require().summary())
+    echo(verdict.require().summary())
     for line in c_lines(verdict.part(CPart), verdict.part(BoardPart)):
-        typer.echo(line)
+        echo(line)
 
 
 def _declared(target: str, declared: dict[str, Any], loaded: Loaded) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from snn_energy.errors import FileError, Interrupted, SnnEnergyError
+from snn_energy.errors import FileError, Interrupted, MissingDependency, SnnEnergyError
 
 
 @contextlib.contextmanager
@@ -21,6 +21,11 @@ def one_line_errors() -> Iterator[None]:
         raise FileError("standard output was closed before everything was printed") from None
     except OSError as error:
         raise FileError.of(error) from error
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise MissingDependency(package, EXTRAS[package], "this") from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted; files that were being written were left as they were") from None
     except MemoryError:
@@ -31,6 +36,9 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise Interrupted(MEMORY) from None
 
+
+EXTRAS = {"timm": "train", "torchvision": "train"}
+"""Packages that only an extra brings, and that deep places import without a word of their own."""
 
 MEMORY = "not enough memory: try fewer samples at a time (--batch-size 1) or fewer of them (--samples)"
 

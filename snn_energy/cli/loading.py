@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from snn_energy.cli.options import prints_aside
+from snn_energy.cli.out import echo
+from snn_energy.cli.waiting import waiting
 from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.files import sha256
 from snn_energy.models.flags import flag_of
@@ -98,8 +98,8 @@ def _load_ours(
     told = read_yaml(overrides["config"], beside=overrides).notes if "config" in overrides else ()
     model = build(stored, **overrides)
     for note in (*notes_of(stored, model), *told):
-        typer.echo(f"note: {note}", err=True)
-    history = tuple(dict(row) for row in getattr(stored, "history", ()))
+        echo(f"note: {note}", err=True)
+    history = tuple(dict(row) for row in stored.history)
     return Loaded(model, stored.model, stored.recipe, tuple(stored.class_names or ()), history=history)
 
 
@@ -166,9 +166,11 @@ def prepare(
     **samples: Any,
 ) -> tuple[Loaded, dict[str, Any], Samples]:
     """The network, what was declared of it, and its samples (`choose`), for a command that runs it."""
-    loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
+    with waiting("reading the network"):
+        loaded = load_model(checkpoint, overrides, allow_nonfinite=allow_nonfinite)
     contract = contract_of(declared, loaded)
-    return loaded, contract, choose(loaded, contract, allow_nonfinite=allow_nonfinite, **samples)
+    with waiting("reading samples"):
+        return loaded, contract, choose(loaded, contract, allow_nonfinite=allow_nonfinite, **samples)
 
 
 def choose(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snn_energy.cli.options import Command, _with_flags
+from snn_energy.cli.out import echo
 from snn_energy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ FLAGS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "config": (Path, ("-c", "--config"), "An official YAML file, run as it is, in place of RECIPE."),
     "data_dir": (str, ("--data-dir", "-data-dir"), "Where the data lies; also of a RECIPE's data."),
     "attention_mode": (str, ("--attention-mode", "--attention_mode"), "STAtten or SDT; obeyed here."),
+    "model": (str, ("--model",), "sdt, the only one there is."),
     "dataset": (str, ("--dataset", "-d"), "torch/cifar10, imagenet, cifar10-dvs …"),
     "time_steps": (int, ("--time-steps",), "Time steps."),
     "chunk_size": (int, ("--chunk-size",), "Time steps that attend jointly."),
@@ -75,5 +77,5 @@ def official_recipe(
         raise ConfigError(f"-c {file}: is run in place of a recipe; {words[0]!r} is one too many")
     found = read_official(file, flags, words)
     for note in () if quiet else found.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     return found.recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from snn_energy.cli.waiting import quiet_about_progress, shown
 from snn_energy.models.flags import FLAGS
 
 Checkpoint = Annotated[
@@ -38,6 +40,12 @@ InputKind = Annotated[
     Literal["events", "tokens"] | None,
     typer.Option(
         "--input-kind", help="events: event counts of any size; tokens: whole numbers that stay integers."
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print nothing but errors, and JSON or another --format if asked for."
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
@@ -141,6 +149,29 @@ def with_contract_flags(command: Command) -> Command:
     return _with_flags(command, "declared", extra)
 
 
+def with_quiet(command: Command) -> Command:
+    """Add `--quiet`: nothing on standard error but errors, on standard output only what a program reads."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> Any:
+        if not given.pop("quiet"):
+            return command(**given)
+        read = given.get("json") or given.get("as_json") or given.get("format", "text") != "text"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(quiet_about_progress())
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            if not read:
+                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            return command(**given)
+
+    signature = inspect.signature(command, eval_str=True)
+    quiet = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+    wrapped.__signature__ = inspect.Signature([*own, quiet])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in (*own, quiet)}
+    return wrapped
+
+
 @contextlib.contextmanager
 def prints_aside() -> Iterator[None]:
     """What a user's network prints goes to standard error, so that tables on standard output stay clean."""
@@ -151,11 +182,13 @@ def prints_aside() -> Iterator[None]:
 @contextlib.contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error while the block runs a network; what it yields takes the number done."""
+    if not shown():
+        with prints_aside():
+            yield lambda done: None
+        return
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    with prints_aside(), bar as progress:
+    with prints_aside(), Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -23,15 +23,18 @@ from snn_energy.cli.options import (
     with_contract_flags,
     with_model_flags,
 )
-from snn_energy.cli.origin import origin
-from snn_energy.errors import ConfigError
+from snn_energy.cli.origin import Fingerprint, origin
+from snn_energy.cli.out import echo, echo_json
+from snn_energy.cli.tables import print_profile, profile_record
+from snn_energy.cli.waiting import import_torch, waiting
+from snn_energy.errors import ConfigError, DataError
 from snn_energy.files import try_folder, write_text
-from snn_energy.text import csv_cell, plain
 
 if TYPE_CHECKING:
     from snn_energy.energy import Energy
     from snn_energy.profiling import Profile
     from snn_energy.profiling.maps import SampleMaps
+    from snn_energy.reports.render import Table
     from snn_energy.samples import Samples
 
 Conventions = Annotated[
@@ -47,6 +50,23 @@ Format = Annotated[
     Literal["text", "csv", "json", "markdown", "latex"], typer.Option("--format", help="How to print.")
 ]
 By = Annotated[Literal["layer", "block", "step"], typer.Option("--by", help="Rows of the printed table.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON record: model, samples, totals, prices, layers.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the profile of another network.")]
+All = Annotated[
+    bool, typer.Option("--all", help="Print every row, and every column where no terminal is too narrow.")
+]
+Top = Annotated[
+    int | None, typer.Option("--top", min=1, help="Print the first N rows and the sum of the rest.")
+]
+Depth = Annotated[
+    int | None, typer.Option("--depth", min=1, help="Sum over all below N parts of a module's path.")
+]
+Sort = Annotated[
+    Literal["energy", "ac", "mac", "rate", "name", "network"],
+    typer.Option("--sort", help="Order of the rows; network: as they run."),
+]
 Maps = Annotated[
     int, typer.Option("--maps", min=0, help="Show spike maps and Grad-CAM of the first N samples.")
 ]
@@ -68,6 +88,12 @@ def profile(
     costs: Costs = "45nm-fp32",
     format: Format = "text",
     by: By = "layer",
+    show_all: All = False,
+    top: Top = None,
+    depth: Depth = None,
+    sort: Sort = "energy",
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any operation is not counted.")] = False,
     allow_nonfinite: AllowNonfinite = False,
     input_kind: InputKind = None,
@@ -78,9 +104,12 @@ def profile(
     from snn_energy.energy import load_costs
 
     load_costs(costs)
+    check_choice_of_rows(by, format, as_json, show_all=show_all, top=top, depth=depth)
     folder = out or Path("profile")
     try_folder(folder)
+    import_torch()
     from snn_energy.profiling import profile as measure
+    from snn_energy.profiling.tables import ops_csv
     from snn_energy.reports import report as write_report
     from snn_energy.training.device import choose_device
 
@@ -94,10 +123,12 @@ def profile(
         allow_nonfinite=allow_nonfinite,
         input_kind=input_kind,
     )
+    replaced = () if overwrite else replacing(folder, loaded)
+    passed = Fingerprint(chosen.axis)
     with running(loaded), progress_bar("profiling", len(chosen.images)) as advance:
         measured = measure(
             loaded.model,
-            chosen.batches(batch_size),
+            passed.passing(chosen.batches(batch_size)),
             strict=strict,
             allow_nonfinite=allow_nonfinite,
             input_kind="events" if input_kind == "events" else "",
@@ -107,7 +138,7 @@ def profile(
             data=chosen.name,
             class_names=chosen.class_names or loaded.class_names,
         )
-    with running(loaded), prints_aside():
+    with running(loaded), prints_aside(), waiting("comparing with fvcore"):
         measured = crosschecked(loaded.model, chosen, measured, contract)
     measured = dataclasses.replace(
         measured,
@@ -116,17 +147,95 @@ def profile(
         environment={
             **measured.environment,
             **loaded.origin,
-            **origin(choose_device(device), input_file, loaded.recipe),
+            **origin(choose_device(device), passed, input_file, loaded.recipe),
         },
         history=loaded.history,
     )
     energies = [measured.energy(name, costs) for name in names]
-    measured.save(folder / "profile.json")
-    write_text(folder / "layers.csv", measured.ops.map(csv_cell).to_csv(index=False))
+    files = [folder / name for name in WRITTEN]
     shown = maps_of(loaded, chosen, contract, min(maps, len(chosen.images)))
-    write_report(measured, folder / "report.html", energies=energies, maps=shown)
-    print_tables(measured, energies, by, format)
-    typer.echo(str(folder / "report.html"), err=format != "text")
+    with waiting("writing the report"):
+        measured.save(files[0])
+        write_text(files[1], ops_csv(measured))
+        write_report(measured, files[2], energies=energies, maps=shown)
+    table = rows_of(
+        measured, energies, by, format=format, show_all=show_all or as_json, top=top, depth=depth, sort=sort
+    )
+    if as_json:
+        echo_json(profile_record(measured, energies, table, files))
+        return
+    print_profile(measured, energies, table, format=format, whole=show_all)
+    for note in replaced:
+        echo(f"note: {note}", err=True)
+    echo(files[2], err=format != "text")
+
+
+WRITTEN = ("profile.json", "layers.csv", "report.html")
+
+
+def check_choice_of_rows(by: str, format: str, as_json: bool, **rows: Any) -> None:
+    """Refuse options that do not go together.  Raises `ConfigError`."""
+    told = [f"--{name.removeprefix('show_')}" for name, value in rows.items() if value]
+    if by != "layer" and told:
+        raise ConfigError(f"{told[0]} chooses layers; with --by {by} every row is printed")
+    if rows["show_all"] and rows["top"]:
+        raise ConfigError("--all and --top: one of them")
+    if as_json and format not in ("text", "json"):
+        raise ConfigError(f"--json and --format {format}: one output at a time")
+
+
+def rows_of(
+    measured: Profile,
+    energies: list[Energy],
+    by: str,
+    *,
+    format: str,
+    show_all: bool,
+    top: int | None,
+    depth: int | None,
+    sort: str,
+) -> Table:
+    """The table that was asked for; machine formats have every layer in the network's order unless told."""
+    from snn_energy.reports import tables, terminal
+
+    if by == "block":
+        return tables.block_table(energies)
+    if by == "step":
+        return tables.step_table(measured, energies)
+    if format != "text" and top is None and depth is None and sort == "energy":
+        return tables.layer_table(measured, energies)
+    whole = show_all or format != "text"
+    return terminal.layers(
+        measured, energies, top=top or (None if whole else terminal.TOP), depth=depth, sort=sort
+    )
+
+
+def replacing(folder: Path, loaded: Loaded) -> tuple[str, ...]:
+    """A note on a profile of the same network that will be replaced.
+
+    Raises `ConfigError` where what would be written would replace a profile of another, or no profile.
+    """
+    from snn_energy.profiling.profile import Profile
+
+    there = [folder / name for name in WRITTEN if (folder / name).exists()]
+    way_out = "--out FOLDER writes elsewhere, --overwrite replaces it"
+    if not there:
+        return ()
+    if there[0].name != WRITTEN[0]:
+        raise ConfigError(f"{there[0]} is there already, without a {WRITTEN[0]}: {way_out}")
+    try:
+        old = Profile.load(there[0])
+    except DataError as error:
+        raise ConfigError(f"{error}: {way_out}") from None
+    new = {"model": loaded.name} if loaded.name else {}
+    new |= {key: loaded.origin.get(key, "") for key in ("checkpoint_sha256", "code", "settings")}
+    for key, value in new.items():
+        if value != (old.model if key == "model" else old.environment.get(key, "")):
+            whose = old.environment.get("checkpoint") or old.environment.get("code") or "random weights"
+            raise ConfigError(
+                f"{folder} holds the profile of another network ({old.model}, {whose}): {way_out}"
+            )
+    return (f"the profile of {old.samples} samples of {old.data} that was in {folder} is replaced",)
 
 
 def maps_of(loaded: Loaded, chosen: Samples, contract: dict[str, Any], count: int) -> tuple[SampleMaps, ...]:
@@ -168,56 +277,3 @@ def convention_names(text: str) -> list[str]:
     for name in names:
         load_convention(name)
     return names
-
-
-def print_tables(measured: Profile, energies: list[Energy], by: str, format: str) -> None:
-    """The chosen table on standard output; as text, headline and spread too."""
-    from snn_energy.reports import tables
-
-    table = {
-        "layer": lambda: tables.layer_table(measured, energies),
-        "block": lambda: tables.block_table(energies),
-        "step": lambda: tables.step_table(measured, energies),
-    }[by]()
-    if measured.contract:  # the first line says how the network was run, and whether neurons were found
-        typer.echo(f"{measured.contract}\n", err=format != "text")
-    typer.echo(tables.render(table, format).rstrip())
-    if format != "text":
-        for note in measured.notes:
-            typer.echo(f"note: {plain(note)}", err=True)
-        return
-    if len(energies) > 1:
-        typer.echo("\n" + tables.render(tables.convention_table(energies)).rstrip())
-    first = energies[0]
-    accuracy = "no labels" if measured.accuracy is None else f"{measured.accuracy:.2%}"
-    typer.echo(
-        f"\n{measured.samples} samples of {plain(measured.data)}, T = {measured.time_steps}: "
-        f"accuracy {accuracy}, "
-        f"{first.mj:.6g} mJ per inference ({first.convention.name}, {first.costs.name})"
-    )
-    typer.echo(_against_twins(measured, first))
-    for row in measured.uncounted:
-        typer.echo(plain(f"not counted: {row.name or '(model)'}: {row.note}, {row.calls} calls"))
-    for note in measured.notes:
-        typer.echo(f"note: {plain(note)}")
-
-
-def _against_twins(measured: Profile, energy: Energy) -> str:
-    """The headline's ratios: to the dense ANN, and to the quantised one with data movement."""
-    from snn_energy.energy.analysis import TwinComparison, times
-    from snn_energy.energy.estimate import estimate
-    from snn_energy.energy.quantised import compare_with_quantised
-    from snn_energy.energy.twin import dense_twin
-
-    compared = TwinComparison(energy, estimate(dense_twin(measured), "exact", energy.costs))
-    quantised = compare_with_quantised(measured)
-    if quantised is None:
-        return compared.words
-    even = ""
-    if quantised.break_even is not None:
-        below = quantised.break_even <= 0  # it costs more even if nothing fires
-        even = ", even at no rate" if below else f", even at a rate of {quantised.break_even:.2%}"
-    return (
-        f"{compared.words}; {times(quantised.ratio)} the {quantised.bits}-bit ANN with data movement"
-        f" ({quantised.prices.node}; rate {quantised.rate:.2%}{even})"
-    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snn_energy.cli.out import echo
 from snn_energy.cli.profile import Conventions, Costs, convention_names
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.files import try_file, try_folder
@@ -43,19 +44,14 @@ def report(
         Path | None, typer.Option("--tables", help="Also write the tables there, as LaTeX and Markdown.")
     ] = None,
 ) -> None:
-    """Write the HTML report of a saved profile, or compare several; needs neither the model nor torch.
-
-    snn-energy report profile
-    snn-energy report dense/profile.json pruned/profile.json --out compare.html
-    snn-energy report profile --figures figures --tables tables
-    """
+    """Write the HTML report of a saved profile, or compare several; needs neither the model nor torch."""
     names = convention_names(convention)
     paths = profile_files(profiles)
     if len(paths) > 1:
         for given, flag in ((exports, "--exports"), (figures, "--figures"), (tables, "--tables")):
             if given:
                 raise ConfigError(f"{flag} is for the report of one profile; {len(paths)} were given")
-        typer.echo(str(_compared(paths, names[0], costs, out or Path("compare.html"))))
+        echo(str(_compared(paths, names[0], costs, out or Path("compare.html"))))
         return
     target = out or paths[0].parent / "report.html"
     try_file(target)
@@ -82,7 +78,7 @@ def _one(
     energies = [measured.energy(name, costs) for name in names]
     shown = exports or exports_beside(path.parent, measured.environment.get("checkpoint_sha256"))
     write(measured, target, energies=energies, verifications=tuple(shown))
-    typer.echo(str(target))
+    echo(target)
     write_alone(measured, energies, figures, tables)
 
 
@@ -94,12 +90,12 @@ def write_alone(
         from snn_energy.reports.figures import write_figures
 
         for path in write_figures(measured, energies, figures):
-            typer.echo(str(path))
+            echo(path)
     if tables is not None:
         from snn_energy.reports.tables import write_tables
 
         for path in write_tables(measured, energies, tables):
-            typer.echo(str(path))
+            echo(path)
 
 
 def _compared(paths: Sequence[Path], convention: str, costs: str, out: Path) -> Path:

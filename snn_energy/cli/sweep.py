@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snn_energy.cli.options import Device
+from snn_energy.cli.out import echo
 from snn_energy.files import try_folder
 
 if TYPE_CHECKING:
@@ -72,11 +73,9 @@ def sweep(
     def told(outcome: Outcome) -> None:
         words = " ".join(f"{key}={value}" for key, value in outcome.settings.items())
         if outcome.accuracy is None or outcome.nanojoules is None:
-            typer.echo(f"trial {outcome.number}: {words}: {outcome.state}: {outcome.note}", err=True)
+            echo(f"trial {outcome.number}: {words}: {outcome.state}: {outcome.note}", err=True)
         else:
-            typer.echo(
-                f"trial {outcome.number}: {words}: {outcome.accuracy:.2%}, {outcome.nanojoules:.1f} nJ"
-            )
+            echo(f"trial {outcome.number}: {words}: {outcome.accuracy:.2%}, {outcome.nanojoules:.1f} nJ")
         write(this.outcomes(), folder, f"{recipe}: accuracy against energy")
 
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -93,7 +92,5 @@ def sweep(
     Console().print(as_table(outcomes))
     left = sum(outcome.state in ("running", "waiting") for outcome in outcomes)
     if left:
-        typer.echo(
-            f"note: {left} more run elsewhere; the same command shows them when they are done", err=True
-        )
-    typer.echo(f"{table}\n{figure}")
+        echo(f"note: {left} more run elsewhere; the same command shows them when they are done", err=True)
+    echo(f"{table}\n{figure}")

@@ -11,6 +11,8 @@ import typer
 
 from snn_energy.cli.official import official_recipe, with_official_flags
 from snn_energy.cli.options import Device
+from snn_energy.cli.out import echo
+from snn_energy.cli.waiting import import_torch
 from snn_energy.errors import ConfigError, Interrupted, SnnEnergyError
 from snn_energy.files import try_folder
 
@@ -58,6 +60,7 @@ def train(
     Ctrl-C saves the run; --resume goes on with it, also after a crash, and it ends with the same weights.
     Several processes: torchrun --nproc-per-node 2 -m snn_energy train RECIPE.
     """
+    import_torch()
     from snn_energy.training import train as run
     from snn_energy.training.processes import joined
 
@@ -184,15 +187,13 @@ def _line(row: Mapping[str, float], epochs: int) -> str:
 def _tell(result: Result) -> None:
     """What came out."""
     for note in result.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if result.chosen_by == "test":
-        typer.echo(
-            f"best test accuracy {result.accuracy:.2%} in epoch {result.epoch}; {result.seconds:.0f} s"
-        )
-        typer.echo(
+        echo(f"best test accuracy {result.accuracy:.2%} in epoch {result.epoch}; {result.seconds:.0f} s")
+        echo(
             "note: the epoch was chosen on the test part, as papers do; val_fraction=0.1 would not", err=True
         )
     else:
         best = f"best {result.chosen_by} accuracy {result.chosen_accuracy:.2%} in epoch {result.epoch}"
-        typer.echo(f"{best}, test accuracy {result.accuracy:.2%}; {result.seconds:.0f} s")
-    typer.echo(f"{result.best}")
+        echo(f"{best}, test accuracy {result.accuracy:.2%}; {result.seconds:.0f} s")
+    echo(f"{result.best}")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from snn_energy import reading
 from snn_energy.errors import DataError
 
 
@@ -99,17 +101,22 @@ def read_pickle(path: Path) -> Any:
     Raises `DataError`, in one line, for a file that is missing or damaged, and for one that asks to import
     anything: it is named, and neither imported nor run.
     """
+    raw = reading.read_bytes(path, "pickle of arrays", "arrays")
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    try:
+        _check_memory(raw)
         return _plain(_Reader(io.BytesIO(raw), encoding="latin1").load())
     except Refused as error:
         raise DataError(f"{path}: not a file of arrays: {error}") from None
     except Exception as error:  # a damaged pickle can raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not a pickle that can be read ({reason})") from None
+
+
+def _check_memory(raw: bytes) -> None:
+    """Raise `Refused` for places of the memo so far behind that the unpickler would take gigabytes for it."""
+    for opcode, argument, _ in pickletools.genops(raw):
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(raw):
+            raise Refused(f"place {argument:,} of its memo, in {len(raw):,} bytes")
 
 
 def _plain(value: Any, seen: dict[int, Any] | None = None) -> Any:

@@ -14,6 +14,7 @@ from snn_energy.energy.costs import CostTable, load_costs
 from snn_energy.energy.rates import Rates
 from snn_energy.errors import DataError
 from snn_energy.profiling.profile import OpRow, Profile
+from snn_energy.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ class Charge:
         return self.arithmetic_pj + self.memory_pj + self.chip_pj
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Energy:
     """The energy of one inference (mean over samples) under one convention and cost table.
 
@@ -117,6 +118,19 @@ class Energy:
         """The same in mJ."""
         error = self.standard_error_pj
         return None if error is None else error / PJ_PER_MJ
+
+    def __repr__(self) -> str:
+        return f"<Energy: {self}>"
+
+    def __str__(self) -> str:
+        error = self.standard_error_mj
+        spread = "" if error is None else f" ± {error:.2g}"
+        missing = (*self.unpriced, *(f"{name or '(model)'} (not counted)" for name in self.uncounted))
+        without = f"; not in it: {', '.join(missing)}" if missing else ""
+        return (
+            f"{self.mj:.6g}{spread} mJ per inference, {self.ac:,.6g} AC and {self.mac:,.6g} MAC "
+            f"({self.convention.name}, {self.costs.name}{plain(without)})"
+        )
 
     def by_block(self) -> dict[str, float]:
         """pJ by block, in the order of the Profile."""

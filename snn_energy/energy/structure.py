@@ -55,7 +55,8 @@ def order(first: OpRow, second: OpRow) -> str | None:
     `scores`: Q Kᵀ, then A V.  `state`: Kᵀ V, then Q (Kᵀ V).  None: they are no such pair, or nothing in the
     first is a spike.  Where as many tokens as channels fit both, the real operand of the second decides.
     """
-    if min(len(first.input_shape), len(second.input_shape), len(second.output_shape)) < 2:
+    shapes = (row.input_shape for row in (first, second)), (row.output_shape for row in (first, second))
+    if min(len(shape) for pair in shapes for shape in pair) < 2:
         return None
     if first.input_kind == "real" and first.right_kind == "real":
         return None

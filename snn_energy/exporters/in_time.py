@@ -18,13 +18,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from snn_energy.errors import DataError, SnnEnergyError
+from snn_energy.errors import ConfigError, DataError, SnnEnergyError
 from snn_energy.exporters.verification import TimePart
 from snn_energy.models.walk import modules
 from snn_energy.profiling.batches import Batch, Turns
 from snn_energy.profiling.contract import LAYOUTS, Contract, Declared
 from snn_energy.profiling.neurons import facts_of, resting
 from snn_energy.profiling.settle import settle
+from snn_energy.profiling.spikes import record_spikes
 
 LOOK = 3  # samples
 NAMES = {axes: name for name, axes in LAYOUTS.items()}
@@ -103,11 +104,22 @@ def _contract(model: nn.Module, x: Any, layout: str | None, time_steps: int | No
     part = torch.as_tensor(few).float()
     try:
         with resting(model, {}) as rest:
-            return settle(rest, Batch(part), declared)
+            contract = settle(rest, Batch(part), declared)
+        if time_steps is not None and contract.calls == 1:
+            _check_ran(model, part, layout, time_steps)
+        return contract
     except SnnEnergyError:
         raise
     except Exception:  # it may run otherwise; what then stops it says so better
         return None
+
+
+def _check_ran(model: nn.Module, part: torch.Tensor, layout: str | None, time_steps: int) -> None:
+    """Raise `ConfigError` where a neuron of the network ran for another number of steps than declared."""
+    for name, spikes in record_spikes(model, part, layout=layout).items():
+        if len(spikes) != time_steps:
+            did = f"its spiking layer {name!r} ran {len(spikes)} steps"
+            raise ConfigError(f"time_steps = {time_steps} contradicts the network: {did}")
 
 
 def _stepped(contract: Contract) -> Any:

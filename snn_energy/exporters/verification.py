@@ -113,7 +113,7 @@ class TimePart(Part):
 P = TypeVar("P", bound=Part)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """What was compared and what came out; `verification.json` is this record.
 
@@ -138,6 +138,12 @@ class Verification:
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Verification of {self.target} ({self.form}): {self.verdict}, {self.samples} samples>"
+
+    def __str__(self) -> str:
+        return f"{self.target} ({self.form}) against {self.reference}: {self.summary()}"
 
     @property
     def mismatches(self) -> int:

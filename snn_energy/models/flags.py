@@ -23,7 +23,7 @@ FLAGS = (
     Flag("dvs_mode", "--dvs-mode/--static-mode", bool, "Event-camera branch of the attention."),
     Flag("num_heads", "--num-heads", int, "Attention heads."),
     Flag("embed_dims", "--dim", int, "Embedding width."),
-    Flag("depths", "--depth", int, "Blocks."),
+    Flag("depths", "--depths", int, "Blocks."),
     Flag("mlp_ratios", "--mlp-ratio", float, "Hidden width of the MLP over the embedding's."),
     Flag("cnf", "--cnf", str, "How a SEW-ResNet joins spikes and shortcut: ADD, AND or IAND."),
     Flag("in_channels", "--in-channels", int, "Channels of the input."),

@@ -28,8 +28,9 @@ class LIF(neuron.LIFNode):
     V[t] = H[t]·(1 - S[t]); the reset is detached and the surrogate gradient is that of
     sigmoid(4·x), as in the official STAtten and Spike-driven Transformer releases.
 
-    SpikingJelly's kernels run it, except while training on a CPU from a fresh membrane: there
-    `LIFSequence` takes the same steps with the same result in one pass (`benchmarks/lif_step.py`).
+    SpikingJelly's kernels run it, except on a CPU from a fresh membrane: while training `LIFSequence` takes
+    the same steps there with the same result in one pass (`benchmarks/lif_step.py`), and without gradients
+    `from_rest` does, because the first call of SpikingJelly's kernels imports torch's compilers.
     """
 
     def __init__(self, v_threshold: float = 1.0, tau: float = 2.0) -> None:
@@ -50,7 +51,21 @@ class LIF(neuron.LIFNode):
             whole = x_seq.float() if x_seq.dtype in (torch.bfloat16, torch.float16) else x_seq
             spikes, self.v = LIFSequence.apply(whole, self.tau, self.v_threshold)
             return spikes.to(x_seq.dtype)
+        plain = type(x_seq) is torch.Tensor and x_seq.device.type == "cpu" and x_seq.dtype == torch.float32
+        if fresh and plain and not torch.is_grad_enabled() and not self.store_v_seq:  # no capture's tensor
+            spikes, self.v = from_rest(x_seq, self.tau, self.v_threshold)
+            return spikes
         return super().multi_step_forward(x_seq)
+
+
+def from_rest(x_seq: torch.Tensor, tau: float, v_threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The equations of `LIF` from V = 0: (T, B, ...) currents -> spikes (T, B, ...), last V (B, ...)."""
+    v, spikes = torch.zeros_like(x_seq[0]), []
+    for x in x_seq:
+        h = torch.sub(x, v).div_(tau).add_(v)
+        spikes.append((h >= v_threshold).to(h.dtype))
+        v = torch.addcmul(h, h, spikes[-1], value=-1)
+    return torch.stack(spikes), v
 
 
 class LIFSequence(torch.autograd.Function):

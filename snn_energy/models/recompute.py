@@ -24,7 +24,7 @@ BLOCKS = (
     "backbones:BasicBlock",
     "decoupled:SpikeAttention",
 )
-"""What is a block, "module:Class" below `snn_energy.models`; in other networks, what a list `blocks` holds."""
+"""What a block is: "module:Class" below `snn_energy.models`; elsewhere, what a list `blocks` holds."""
 
 
 def recompute_blocks(model: nn.Module) -> int:
@@ -35,7 +35,7 @@ def recompute_blocks(model: nn.Module) -> int:
     """
     found = blocks_of(model)
     for block in found:
-        block.__class__ = _recomputing(type(block))
+        block.__class__ = _recomputing(type(block))  # type: ignore[arg-type]
     return len(found)
 
 

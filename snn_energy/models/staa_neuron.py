@@ -176,7 +176,8 @@ class STAALIF(nn.Module):
         if self.pe is not None and x.shape[0] != self.config.T:
             raise DataError(f"{x.shape[0]} time steps: the position encoding has T = {self.config.T}")
         kept = self.draw_kept(x.shape[0])
-        if self.training and staa_fused.covers(self.config) and not torch.is_autocast_enabled(x.device.type):
+        plain = torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling()
+        if self.training and staa_fused.covers(self.config) and not plain:
             return staa_fused.run(self, x, kept)
         if kept is not None:
             kept = kept.to(x.device)

@@ -16,7 +16,6 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import stochastic_depth
 
 from snn_energy.errors import ConfigError, DataError
 from snn_energy.models.neurons import LIF, PLIF, reset
@@ -307,6 +306,8 @@ class SpikingBlock(nn.Module):
         """Stochastic depth in training: drop a sample's branch over all its steps."""
         if not self.training or self.drop_path == 0:
             return out
+        from torchvision.ops import stochastic_depth  # slow to import, and needed in training alone
+
         branch = stochastic_depth((out - x).transpose(0, 1), self.drop_path, "row")
         return x + branch.transpose(0, 1)
 

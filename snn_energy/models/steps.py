@@ -23,7 +23,7 @@ def conv_bn(x: torch.Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> torch.Tenso
 
     In training a still image goes through once.
     """
-    if is_still(x) and bn.training and bare(conv) and bare(bn):
+    if is_still(x) and bn.training and is_plain(bn) and bare(conv) and bare(bn):
         y = norm_of_still(conv(x[0]), bn, len(x))
         return y.expand(len(x), *y.shape)
     return norm(conv(x.flatten(0, 1)), bn).unflatten(0, x.shape[:2])
@@ -32,8 +32,7 @@ def conv_bn(x: torch.Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> torch.Tenso
 def norm(x: torch.Tensor, bn: nn.BatchNorm2d) -> torch.Tensor:
     """`bn(x)`; while training with channels last on a CPU, with a backward of ours (`native`)."""
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    plain = type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None
-    if not (last and plain and bn.training and bare(bn) and native.serves(x, bn.weight)):
+    if not (last and bn.training and is_plain(bn) and bare(bn) and native.serves(x, bn.weight)):
         return bn(x)
     bn.num_batches_tracked.add_(1)  # type: ignore[union-attr]
     return TrainingNorm.apply(x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.momentum, bn.eps)
@@ -72,14 +71,19 @@ def norm_of_still(x: torch.Tensor, bn: nn.BatchNorm2d, time_steps: int) -> torch
 
     Mean and variance are those of one; only the running variance, which divides by n - 1, sees how many.
     """
-    before = None if bn.running_var is None else bn.running_var.clone()
+    variance: Any = bn.running_var
+    before = (1 - bn.momentum) * variance  # type: ignore[operator]
     y = norm(x, bn)
-    if before is not None and bn.running_var is not None and bn.momentum is not None:
-        n = x.numel() // x.shape[1]
-        share = time_steps * (n - 1) / (time_steps * n - 1)
-        before *= 1 - bn.momentum
-        bn.running_var.data.sub_(before).mul_(share).add_(before)  # autograd keeps it, and never reads it
+    n = x.numel() // x.shape[1]
+    share = time_steps * (n - 1) / (time_steps * n - 1)
+    variance.data.sub_(before).mul_(share).add_(before)  # autograd keeps it, and never reads it
     return y
+
+
+def is_plain(bn: nn.Module) -> bool:
+    """Whether this is the batch norm that networks have: weights, and running statistics with a momentum."""
+    plain = type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats
+    return plain and bn.momentum is not None
 
 
 def is_still(x: torch.Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_energy.errors import DataError
+from snn_energy.errors import ConfigError
 from snn_energy.frameworks import Neuron
 from snn_energy.profiling.instrument import spikes_in
 from snn_energy.profiling.layout import Layout
@@ -31,6 +31,7 @@ class FiringRates:
         self.fired: dict[str, torch.Tensor] = {}
         self.could: dict[str, torch.Tensor] = {}
         self.steps: int | None = None
+        self.untold: dict[str, str] = {}  # neurons whose rates cannot be told, and why
         self.handles: list[Any] = []
 
     def __enter__(self) -> FiringRates:
@@ -47,7 +48,11 @@ class FiringRates:
         facts = self.facts[path]
 
         def hook(module: nn.Module, args: Any, out: Any) -> None:
-            spikes = spikes_in(out, facts, module, path).detach() != 0
+            try:
+                spikes = spikes_in(out, facts, module, path).detach() != 0
+            except ConfigError as error:
+                self.untold.setdefault(path, str(error))
+                return
             self.calls.setdefault(path, []).append(_condensed(spikes, facts, self.steps))
 
         return hook
@@ -58,7 +63,7 @@ class FiringRates:
         self.calls = {}
 
     def take(self, grid: Layout) -> None:
-        """The batch is done.  Raises `DataError` where a neuron made another number of steps than before."""
+        """The batch is done."""
         for path, calls in self.calls.items():
             counts, elements = [count for count, _ in calls], calls[0][1]
             for name, found in stacked(path, counts, grid, self.facts[path], path in self.sample_first):
@@ -69,7 +74,9 @@ class FiringRates:
         if name not in self.fired:
             self.fired[name], self.could[name] = fired, could
         elif len(self.fired[name]) != len(fired):
-            raise DataError(f"{name} made {len(fired)} steps, in other batches {len(self.fired[name])}")
+            self.untold.setdefault(
+                name, f"{len(fired)} steps in one batch, {len(self.fired[name])} in others"
+            )
         else:
             self.fired[name] += fired
             self.could[name] += could
@@ -77,7 +84,16 @@ class FiringRates:
     @property
     def rates(self) -> Mapping[str, tuple[float, ...]]:
         """Module path -> share of its neurons that fired, per step; in order of execution."""
-        return {name: tuple((fired / self.could[name]).tolist()) for name, fired in self.fired.items()}
+        told = {name: fired for name, fired in self.fired.items() if name not in self.untold}
+        return {name: tuple((fired / self.could[name]).tolist()) for name, fired in told.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should be told of neurons without rates."""
+        if not self.untold:
+            return ()
+        name, why = next(iter(self.untold.items()))
+        return (f"firing rates of {len(self.untold)} neurons cannot be told: {name} ({why})",)
 
 
 def _condensed(spikes: torch.Tensor, facts: Neuron, steps: int | None) -> tuple[torch.Tensor, int]:

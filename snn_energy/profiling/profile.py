@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ from snn_energy.profiling.kinds import KINDS
 from snn_energy.profiling.resolve import SYNAPTIC, Count
 from snn_energy.reading import read_json
 from snn_energy.records import record_from
+from snn_energy.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from snn_energy.reports.render import Table
 
 SCHEMA = 2
 SIGNED = {"input_values": -math.inf, "right_values": -math.inf}  # the other numbers are counts
@@ -144,9 +147,9 @@ class OpRow:
         return self.output_nonzero / self.output_elements if self.output_elements else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
-    """Everything measured on one model and one set of samples."""
+    """Everything measured on one model and one set of samples; `print` sums it up, `table` lists layers."""
 
     rows: tuple[OpRow, ...]
     samples: int
@@ -176,6 +179,43 @@ class Profile:
         from snn_energy.profiling.tables import ops_table
 
         return ops_table(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Profile of {plain(self.model) or 'a network'}: {len(self.rows)} operations, "
+            f"{self.samples} samples of {plain(self.data) or 'data without a name'}, T = {self.time_steps}>"
+        )
+
+    def __str__(self) -> str:
+        from snn_energy.reports.summary import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from snn_energy.reports.summary import summary_html
+
+        return summary_html(self)
+
+    def table(
+        self,
+        convention: str | Sequence[str] = "exact",
+        costs: str = "45nm-fp32",
+        *,
+        top: int | None = 15,
+        depth: int | None = None,
+        sort: str = "energy",
+    ) -> Table:
+        """The layers with rates, operations and energy: a table to print, or to show in a notebook.
+
+        The `top` rows in the order of `sort` (energy, ac, mac, rate, name, network) and the sum of the rest
+        (None: all); `depth` sums over all below that many parts of a module's path.  Several conventions
+        stand side by side.  Raises `ConfigError` for what is not known.
+        """
+        from snn_energy.reports.terminal import layers
+
+        names = [convention] if isinstance(convention, str) else list(convention)
+        energies = [self.energy(name, costs) for name in names]
+        return layers(self, energies, top=top, depth=depth, sort=sort)
 
     @property
     def uncounted(self) -> tuple[OpRow, ...]:

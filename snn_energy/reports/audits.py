@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from snn_energy.energy.yaml_records import check_choice
 from snn_energy.reports.render import Column, Table, render
+from snn_energy.text import json_text
 
 if TYPE_CHECKING:
     from snn_energy.energy.auditing import Audit, Finding
@@ -20,7 +20,7 @@ def render_audit(audit: Audit, format: str = "text") -> str:
     """The audit as `text`, `json` or `markdown`.  Raises `ConfigError` for another format."""
     check_choice(format, AUDIT_FORMATS, "format")
     if format == "json":
-        return json.dumps(audit.to_dict(), indent=1, ensure_ascii=False)
+        return json_text(audit.to_dict())
     lines = list(summary(audit))
     if format == "markdown":
         lines = [f"- {line.strip()}" for line in lines]

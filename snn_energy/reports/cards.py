@@ -7,22 +7,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snn_energy.errors import DataError, SnnEnergyError
+from snn_energy.exporters.chip.cards import chip_cards
+from snn_energy.exporters.chip.mapping import CoreUse
+from snn_energy.exporters.chip.parts import ChipAnswer, ChipEnergyPart
 from snn_energy.exporters.mcu.parts import BoardRun, Fit
 from snn_energy.exporters.verification import read_verification
+from snn_energy.reading import read_json
 from snn_energy.records import record_from
 from snn_energy.reports.words import many, percent, picojoules
 
 RECORD = "verification.json"
+RESOURCES = (
+    ("neurons", "neurons", "neurons_per_core"),
+    ("weights", "weight_bits", "synapse_bits_per_core"),
+    ("axons in", "in_axons", "in_axons_per_core"),
+    ("axons out", "out_axons", "out_axons_per_core"),
+)
+
+
+@dataclass(frozen=True)
+class Core:
+    """A core's use: what lies on it, and the share of each resource that is taken."""
+
+    name: str
+    populations: str
+    shares: Mapping[str, float]
+
+    @property
+    def fullest(self) -> float:
+        """The share of the resource that is nearest to its limit."""
+        return max(self.shares.values(), default=0.0)
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip's answer; `obstacles` as (node, what is asked, way out)."""
+    """One chip's answer; `obstacles` as (node, what is asked, way out); `cores` where a map was written."""
 
     title: str
     fits: bool
     size: str
     obstacles: tuple[tuple[str, str, str], ...] = ()
+    cores: tuple[Core, ...] = ()
 
     @property
     def short(self) -> str:
@@ -67,8 +93,6 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def _made_from(folder: Path) -> str | None:
     """The hash of the checkpoint that an export says it was made from; None where it cannot be read."""
-    from snn_energy.errors import SnnEnergyError
-
     try:
         source = read_verification(folder / RECORD)["parts"].get("source", {})
     except SnnEnergyError:
@@ -78,8 +102,17 @@ def _made_from(folder: Path) -> str | None:
 
 
 def _card(folder: Path) -> Card:
-    verdict = read_verification(folder / RECORD if folder.is_dir() else folder)
-    parts = verdict["parts"]
+    path = folder / RECORD if folder.is_dir() else folder
+    verdict = read_verification(path)
+    try:
+        return _told(verdict, folder)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: damaged: its parts are not what an export writes ({what})") from None
+
+
+def _told(verdict: Mapping[str, Any], folder: Path) -> Card:
+    parts, chips = verdict["parts"], chip_cards(folder)
     told = {
         key: value for key, value in _scalars(verdict).items() if key not in ("schema", "verdict", "summary")
     }
@@ -93,8 +126,8 @@ def _card(folder: Path) -> Card:
         summary=verdict["summary"],
         ok=verdict["verdict"].startswith("identical"),
         accuracy={who: percent(share) for who, share in verdict.get("accuracy", {}).items()},
-        facts=told | _ran(parts),
-        chips=tuple(_chip(answer) for answer in parts.get("mapping", {}).get("answers", ())),
+        facts=told | _ran(parts) | _energy(chips.energy),
+        chips=tuple(_chip(answer, folder) for answer in chips.answers),
     )
 
 
@@ -111,11 +144,15 @@ def _ran(parts: Mapping[str, Any]) -> dict[str, str]:
         said[f"latency {where}"] = f"{ran['seconds_per_inference'] * 1e6:.4g} µs"
         said["how far SANA-FE is from the chip"] = ran["error"]
     said |= _in_c(parts)
-    if "chip_energy" in parts:
-        chip = parts["chip_energy"]
-        beside = "".join(f", without {what}" for what in chip["unpriced"])
-        said[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9) + beside
     return said
+
+
+def _energy(chip: ChipEnergyPart | None) -> dict[str, str]:
+    """The netlist's energy at a chip's published figures, and what has none."""
+    if chip is None:
+        return {}
+    beside = "".join(f", without {what}" for what in chip.unpriced)
+    return {f"energy of the netlist ({chip.label})": picojoules(chip.total_mj * 1e9) + beside}
 
 
 def _in_c(parts: Mapping[str, Any]) -> dict[str, str]:
@@ -131,10 +168,41 @@ def _in_c(parts: Mapping[str, Any]) -> dict[str, str]:
     return said | {f"memory of {found.title}": str(found) for found in fits}
 
 
-def _chip(answer: Mapping[str, Any]) -> Chip:
-    size = f"{many(answer['cores'], 'core')} on {many(answer['chips'], 'chip')}"
-    stand = tuple((o["node"], o["what"], o["way_out"]) for o in answer["obstacles"])
-    return Chip(answer["title"], answer["fits"], size, stand)
+def _chip(answer: ChipAnswer, folder: Path) -> Chip:
+    size = f"{many(answer.cores, 'core')} on {many(answer.chips, 'chip')}"
+    stand = tuple((o.node, o.what, o.way_out) for o in answer.obstacles)
+    named = answer.chip.replace("-", "").isalnum()  # part of a file's name
+    cores = _cores(folder / f"mapping-{answer.chip}.json") if folder.is_dir() and named else ()
+    return Chip(answer.title, answer.fits, size, stand, cores)
+
+
+def _cores(path: Path) -> tuple[Core, ...]:
+    """The use of every core, from the map that an export writes; none where it wrote none.
+
+    Raises `DataError` for a file that is no such map.
+    """
+    if not path.is_file():
+        return ()
+    record = read_json(path, "core map")
+    where = f"{path}: not a core map"
+    chip, listed = record.get("chip"), record.get("cores")
+    limits = chip.get("limits") if isinstance(chip, dict) else None
+    if not isinstance(limits, dict) or not isinstance(listed, list):
+        raise DataError(f"{where}: it must have the chip's limits and a list of cores")
+    cores = [record_from(CoreUse, core, where) for core in listed]
+    known = {name: (what, limits[limit]) for name, what, limit in RESOURCES if _positive(limits.get(limit))}
+    return tuple(
+        Core(
+            f"{core.chip}.{core.core}",
+            ", ".join(core.populations),
+            {name: getattr(core, what) / most for name, (what, most) in known.items()},
+        )
+        for core in cores
+    )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _scalars(table: Mapping[str, Any]) -> dict[str, Any]:

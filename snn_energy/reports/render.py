@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_energy.energy.yaml_records import check_choice
-from snn_energy.text import csv_cell, latex, latex_comment, markdown, plain
+from snn_energy.text import csv_cell, html, json_text, latex, latex_comment, markdown, plain
 
 FORMATS = ("text", "csv", "json", "markdown", "latex")
 
@@ -38,12 +38,28 @@ class Table:
     rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return render(self).rstrip()
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        right = ("right" if numeric else "left" for numeric in _numeric(self))
+        cell = [f"<td style='text-align:{side}'>{{}}</td>" for side in right]
+        texts = [
+            [column.heading for column in self.columns],
+            *map(list, zip(*(cells(self, c) for c in self.columns), strict=True)),
+        ]
+        rows = ["<tr>" + "".join(map(str.format, cell, map(html, row))) + "</tr>" for row in texts]
+        head = rows[0].replace("<td", "<th").replace("</td>", "</th>")
+        notes = "".join(f"<p>{html(note)}</p>" for note in self.notes)
+        return f"<table><thead>{head}</thead><tbody>{''.join(rows[1:])}</tbody></table>{notes}"
+
 
 def render(table: Table, format: str = "text") -> str:
     """The table as `text`, `csv`, `json`, `markdown` or `latex`.  Raises `ConfigError` for another format."""
     check_choice(format, FORMATS, "format")
     if format == "json":
-        return json.dumps([_finite(row) for row in table.rows], indent=1, ensure_ascii=False)
+        return json_text([finite(row) for row in table.rows])
     if format == "csv":
         return _csv(table)
     cells = [[_cell(row.get(c.key), c) for c in table.columns] for row in table.rows]
@@ -51,12 +67,17 @@ def render(table: Table, format: str = "text") -> str:
     return {"text": _text, "markdown": _markdown, "latex": _latex}[format](headings, cells, table)
 
 
-def _finite(value: Any) -> Any:
+def cells(table: Table, column: Column) -> list[str]:
+    """A column's cells as text, scaled and rounded."""
+    return [_cell(row.get(column.key), column) for row in table.rows]
+
+
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: null stands for both."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

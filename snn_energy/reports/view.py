@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,6 +161,8 @@ def twin_words(twin: TwinComparison) -> str:
     """The ratio to the dense ANN, in the words of the verdict."""
     if twin.ratio is None:
         return f"no ratio to the dense ANN ({missing_prices(twin.missing, twin.dense.costs)})"
+    if math.isinf(twin.ratio):
+        return "charged nothing, so that there is no ratio to its dense twin"
     if twin.ratio >= 1 or not twin.ratio:
         return f"{'at least ' if twin.at_least else ''}{twin.ratio:.2f} × less than its dense twin"
     return f"{'at most ' if twin.at_least else ''}{1 / twin.ratio:.2f} × more than its dense twin"
@@ -204,7 +207,8 @@ def rates_of(profile: Profile) -> tuple[list[LayerRates], int, float]:
 def tile_values(profile: Profile, energy: Energy, twin: TwinComparison) -> list[tuple[str, str, str]]:
     """(key that a switch updates or "", what, value) of each tile."""
     accuracy = "no labels" if profile.accuracy is None else percent(profile.accuracy)
-    ratio = "no ratio" if twin.ratio is None else f"{'≥ ' if twin.at_least else ''}{twin.ratio:.2f} ×"
+    known = twin.ratio is not None and math.isfinite(twin.ratio)
+    ratio = "no ratio" if not known else f"{'≥ ' if twin.at_least else ''}{twin.ratio:.2f} ×"
     return [
         ("pj", "energy per inference", picojoules(energy.total_pj)),
         ("", "accuracy, same samples", accuracy),

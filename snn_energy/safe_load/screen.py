@@ -7,8 +7,10 @@ what is no dictionary, storages of another size than declared).  What `screen` l
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +24,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
 """The first value in a file that `torch.save` wrote before it wrote archives."""
 GROWTH = 2
 """How much larger than the file its records may be.  `torch.save` compresses nothing."""
+_UNPACKING = (zlib.error, lzma.LZMAError, EOFError)  # of a record that a damaged directory calls compressed
 _DIRECTORY = 1 << 20  # bytes of a small file's records that are not asked about
 
 
@@ -42,7 +45,7 @@ def screen(path: Path) -> None:
                 _screen_stream(path, stream)
         except Unreadable as error:
             raise CheckpointError(f"{path}: refused: {error}") from None
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, *_UNPACKING) as error:
             raise CheckpointError(f"{path}: {_ARCHIVE} ({reading.one_line(error)})") from None
 
 
@@ -115,7 +118,7 @@ def _is_whole(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
         with archive.open(record) as stream:
             while stream.read(1 << 20):
                 pass
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, *_UNPACKING):
         return False
     return True
 

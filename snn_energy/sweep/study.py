@@ -29,6 +29,7 @@ DIRECTIONS = ("maximize", "minimize")
 BEAT, DEAD = 20.0, 600.0
 """Seconds between a running trial's signs of life, and without one until others take it for dead."""
 PLANNED = "planned"
+MEASURED = {"accuracy", "test_accuracy", "nanojoules", "accumulates", "epoch", "seconds", "note"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Outcome:
 
     `accuracy` is on the part that chooses the best epoch, `test_accuracy` on the test part in that epoch;
     `nanojoules` and `accumulates` are of one inference of its checkpoint, under the `exact` convention.
-    `pareto`: no finished trial is better in one of accuracy and energy and no worse in the other.
+    `folder`: of its run, in the folder of whoever trained it.  `pareto`: no finished trial is better in one
+    of accuracy and energy and no worse in the other.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Outcome:
     epoch: int | None = None
     seconds: float | None = None
     where: str = ""
+    folder: str = ""
     note: str = ""
     pareto: bool = False
 
@@ -189,10 +192,12 @@ class Sweep:
                 self.study.tell(trial.number, state=TrialState.FAIL)
             except ValueError:  # another process was faster
                 continue
-            self._again(trial.params)
+            self._again(trial)
 
-    def _again(self, settings: dict[str, Any]) -> None:
-        self.study.enqueue_trial(settings, user_attrs={PLANNED: True})
+    def _again(self, trial: FrozenTrial | Trial) -> None:
+        """Plan the same once more; who finds its folder goes on with the run in it."""
+        folder = trial.user_attrs.get("folder", trial.number)
+        self.study.enqueue_trial(dict(trial.params), user_attrs={PLANNED: True, "folder": folder})
 
     def _run(self, trial: Trial, on_step: Callable[[int, Step], None]) -> None:
         from optuna.trial import TrialState
@@ -210,8 +215,7 @@ class Sweep:
             found = self._train(trial, step)
         except (KeyboardInterrupt, Interrupted, FileError):
             self.study.tell(trial, state=TrialState.FAIL)
-            trial_settings = dict(trial.params)
-            self._again(trial_settings)
+            self._again(trial)
             raise
         except SnnEnergyError as error:
             trial.set_user_attr("note", " ".join(str(error).split()))
@@ -223,7 +227,7 @@ class Sweep:
 
     def _train(self, trial: Trial, on_step: Callable[[Step], None]) -> dict[str, float]:
         """Train, profile, price: what an `Outcome` holds."""
-        from snn_energy.checkpoints import load
+        from snn_energy.checkpoints import load, read_checkpoint
         from snn_energy.data import load_data
         from snn_energy.energy.estimate import estimate
         from snn_energy.profiling.session import profile
@@ -231,11 +235,21 @@ class Sweep:
 
         settings = _settings(trial.params, self.space)
         recipe = self.recipe_of(settings)
-        result = train(recipe, self.out / f"trial-{trial.number}", device=self.device, on_step=on_step)
+        folder = self.out / f"trial-{trial.user_attrs.get('folder', trial.number)}"
+        result = train(recipe, folder, device=self.device, on_step=on_step, resume=True)
         model = load(result.best)
         data = load_data(recipe.data, frames=getattr(model.config, "T", None), workers=0)
         batches = data.test.batches(2 * recipe.batch_size)
         measured = profile(model, batches, max_samples=self.samples, device=choose_device(self.device))
+        words = " ".join(f"{key}={value}" for key, value in settings.items())
+        dataclasses.replace(
+            measured,
+            model=recipe.model,
+            data=f"{recipe.data} (test)",
+            class_names=tuple(data.class_names),
+            environment={**measured.environment, "settings": words},
+            history=tuple(read_checkpoint(result.best).history),
+        ).save(folder / "profile.json")
         energy = estimate(measured, "exact")
         return {
             "accuracy": result.chosen_accuracy,
@@ -288,10 +302,11 @@ def marked(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def _outcome(trial: FrozenTrial, space: Space) -> Outcome:
-    told, measured = trial.user_attrs, {f.name for f in dataclasses.fields(Outcome)} & trial.user_attrs.keys()
+    told, measured = trial.user_attrs, MEASURED & trial.user_attrs.keys()
     return Outcome(
         number=trial.number,
         settings=_settings(trial.params or trial.system_attrs.get("fixed_params", {}), space),
+        folder=f"trial-{told.get('folder', trial.number)}",
         state={"COMPLETE": "done", "FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
         where=f"{told['host']}:{told['pid']}" if "host" in told else "",
         **{name: told[name] for name in measured},

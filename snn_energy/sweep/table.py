@@ -36,11 +36,15 @@ def as_csv(outcomes: Sequence[Outcome]) -> str:
     """One line per trial: number, state, its settings as `set.KEY`, what was measured, Pareto or not."""
     keys, buffer = keys_of(outcomes), io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["trial", "state", *(f"set.{key}" for key in keys), *MEASURED, "pareto", "where", "note"])
+    writer.writerow(
+        ["trial", "state", *(f"set.{key}" for key in keys), *MEASURED, "pareto", "where", "folder", "note"]
+    )
     for o in outcomes:
         measured = [_number(getattr(o, name)) for name in MEASURED]
         settings = [o.settings.get(key, "") for key in keys]
-        writer.writerow([o.number, o.state, *settings, *measured, "yes" if o.pareto else "", o.where, o.note])
+        writer.writerow(
+            [o.number, o.state, *settings, *measured, "yes" if o.pareto else "", o.where, o.folder, o.note]
+        )
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from snn_energy.data.stream import seeded
+from snn_energy.errors import ConfigError
 from snn_energy.training.recipe import Recipe
 
 
@@ -56,8 +57,14 @@ def mix(
     if not even:
         return x, shares
     images = (x.flatten(1, 2) if x.dim() == 5 else x).clone()
-    with seeded(seed):
-        mixed, mixed_shares = mixer(images[:even], y[:even])
+    try:
+        with seeded(seed, devices=False):
+            mixed, mixed_shares = mixer(images[:even], y[:even])
+    except ValueError:  # NumPy draws no whole number between equal ones
+        size = "×".join(map(str, x.shape[-2:]))
+        raise ConfigError(
+            f"cutmix_minmax = {recipe.cutmix_minmax}: leaves no size to draw on samples of {size}"
+        ) from None
     images[:even], shares[:even] = mixed, mixed_shares
     return images.reshape(x.shape), shares
 

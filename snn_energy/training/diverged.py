@@ -19,7 +19,7 @@ def nonfinite_weights(model: nn.Module) -> str:
     return ""
 
 
-def first_nonfinite(model: nn.Module, x: torch.Tensor, amp: bool = False) -> str:
+def first_nonfinite(model: nn.Module, x: torch.Tensor, precision: torch.dtype | None = None) -> str:
     """In words, what first is not finite when `model` computes `x` as in training; "" if all is.
 
     The running statistics of norms move: for a run that ends here.
@@ -42,7 +42,7 @@ def first_nonfinite(model: nn.Module, x: torch.Tensor, amp: bool = False) -> str
             handle = module.register_forward_hook(look(path))
             stack.callback(handle.remove)
         stack.callback(reset, model)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=amp):
+        with torch.no_grad(), torch.autocast(x.device.type, dtype=precision, enabled=precision is not None):
             reset(model)
             model(x)
     return f"{found[0]} is the first layer whose output is not finite" if found else ""

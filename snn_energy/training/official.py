@@ -133,6 +133,9 @@ def read_official(
             raise ConfigError(f"{path}: unknown key {short(key)}; {_nearest(str(key))}")
     try:
         arguments = {k: read_number(k, v) for k, v in content.items() if "-" not in k}
+        for key in DEFAULTS:
+            if arguments.get(key, DEFAULTS[key]) is None:
+                raise ConfigError(f"{key} is empty: leave it out for {DEFAULTS[key]!r}, or give a value")
         arguments = DEFAULTS | arguments
         for key, allowed in ONLY.items():
             if key in arguments and arguments[key] not in allowed:
@@ -229,7 +232,7 @@ def _differing(kind: str, arguments: Mapping[str, Any]) -> list[str]:
     found = []
     for key, ours in zip(("mean", "std"), STATISTICS.get(kind, ()), strict=False):
         theirs = arguments.get(key)
-        if theirs is not None and list(theirs) != list(ours):
+        if theirs is not None and (not isinstance(theirs, list) or theirs != list(ours)):
             found.append(f"{key} = {theirs}: not used, {kind} is normalised by {list(ours)} here")
     return found
 

@@ -16,7 +16,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimizer of all parameters of `model`; biases and norms do not decay."""
     from timm.optim import create_optimizer_v2
 
-    plain = recipe.optimizer == "sgd" and not recipe.nesterov
+    plain = recipe.optimizer == "sgd" and not (recipe.nesterov and recipe.momentum)
     told: dict[str, Any] = {}
     if recipe.opt_eps is not None:
         told["eps"] = recipe.opt_eps

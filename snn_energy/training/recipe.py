@@ -160,8 +160,10 @@ def _text_of(source: str) -> tuple[str, str]:
         return read_text(path, "recipe", "yaml", ConfigError), path.stem
     if source in list_recipes():
         return RECIPES.joinpath(f"{source}.yaml").read_text("utf-8"), source
+    close = difflib.get_close_matches(source, list_recipes(), n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
     raise ConfigError(
-        f"unknown recipe {source!r} (a name or a .yaml file); {suggest(source, list_recipes())}"
+        f"unknown recipe {source!r} (a name or a .yaml file); {guess}snn-energy list recipes names all"
     )
 
 

@@ -15,13 +15,15 @@ from torch import nn
 
 from snn_energy.data import Data, Part
 from snn_energy.errors import ConfigError, SnnEnergyError
+from snn_energy.models.recompute import recompute_blocks
 from snn_energy.training.augment import augment
 from snn_energy.training.diverged import first_nonfinite, nonfinite_weights
-from snn_energy.training.losses import Loss, Penalty, make_loss, make_penalties, right_answers
+from snn_energy.training.losses import EnergyPenalty, Loss, Penalty, make_loss, make_penalties, right_answers
 from snn_energy.training.optim import batches_per_epoch, clip_gradients, make_optimizer, make_schedule
 from snn_energy.training.processes import Group
 from snn_energy.training.recipe import Recipe
 from snn_energy.training.scores import evaluate
+from snn_energy.training.speed import precision, training_layout
 from snn_energy.training.state import FORMAT, VERSION, Position, generators, set_generators
 from snn_energy.training.watch import Stopped, Watch
 
@@ -57,18 +59,24 @@ def quantization(recipe: Recipe, model: nn.Module, images: Part) -> Quantization
     return Quantization(model, images.take(CALIBRATION_SAMPLES).batch(slice(None))[0])
 
 
+def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
 class Objective(nn.Module):
     """Network and loss in one: samples and labels -> the loss, and logits (B, K), mean over steps.
 
     One module, so that where several processes train, all that takes part in the loss is seen there.
     """
 
-    def __init__(self, network: nn.Module, loss: Loss, penalties: list[Penalty], amp: bool) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Loss, penalties: list[Penalty], precision: torch.dtype | None
+    ) -> None:
         super().__init__()
-        self.network, self.loss, self.penalties, self.amp = network, loss, penalties, amp
+        self.network, self.loss, self.penalties, self.precision = network, loss, penalties, precision
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(x.device.type, enabled=self.amp):
+        with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None):
             logits = self.network(x)
         logits = logits.float()
         loss = self.loss(logits, y)
@@ -98,6 +106,9 @@ class Run:
             self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.quantization = quantization(recipe, model, data.train)
         self.refreshed = self._weights()
+        self.precision = precision(recipe.amp, device)
+        if recipe.recompute:
+            recompute_blocks(model)
         self.batches = batches_per_epoch(recipe, len(data.train), group.size)
         self.samples = min(len(data.train), self.batches * recipe.batch_size * group.size)  # of an epoch
         self.classes = getattr(model.config, "num_classes", None) or len(data.class_names)
@@ -105,7 +116,11 @@ class Run:
         self.optimizer = make_optimizer(recipe, model)
         self.schedule = make_schedule(recipe, self.optimizer, self.steps)
         self.average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp and device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        self.penalties = make_penalties(recipe, model)
+        self.lookers = [one for one in self.penalties if isinstance(one, EnergyPenalty)]
+        self.initial = _copy(model) if self.lookers else {}
+        self.looked = False
         self.objective = self._objective()
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.varying = self.generator  # what augmentation draws from: each process its own
@@ -118,7 +133,7 @@ class Run:
     def _objective(self) -> nn.Module:
         recipe = self.recipe
         network: Any = torch.compile(self.model) if recipe.compile else self.model
-        whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), recipe.amp)
+        whole = Objective(network, make_loss(recipe), self.penalties, self.precision)
         if self.group.size == 1:
             return whole
         # a network may hold parameters that its configuration leaves unused; where all are used torch warns
@@ -178,7 +193,12 @@ class Run:
             at.order = self.generator.get_state()
             self._refresh()
         self.model.train()
-        batches = self._batches()
+        with training_layout(self.model, self.device, self.group.size):
+            self._look()
+            self._rest_of_epoch(watch, save, on_step)
+
+    def _rest_of_epoch(self, watch: Watch, save: Callable[[], None], on_step: Callable[[Step], None]) -> None:
+        at, batches = self.at, self._batches()
         while at.batch < self.batches:
             x, y = self.group.each(lambda: next(batches))
             stop, due = self.batch(x, y, watch)
@@ -198,11 +218,21 @@ class Run:
             self.quantization.refresh(self.model, *self._averaged())
             self.refreshed = self._weights()
 
+    def _look(self) -> None:
+        """Let penalties see the network as it was when the run began, on the same samples."""
+        if not self.lookers or self.looked:
+            return
+        now = _copy(self.model)
+        self.model.load_state_dict(self.initial)
+        x, _ = self.data.train.take(self.lookers[0].samples).batch(slice(None))
+        for one in self.lookers:
+            one.look(x.to(self.device))
+        self.model.load_state_dict(now)
+        self.looked = True
+
     def _weights(self) -> dict[str, torch.Tensor]:
         """Those for which a quantized network's scales are; nothing for any other."""
-        if self.quantization is None:
-            return {}
-        return {key: value.clone() for key, value in self.model.state_dict().items()}
+        return {} if self.quantization is None else _copy(self.model)
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's share of the epoch's batches that are left, varied."""
@@ -266,7 +296,7 @@ class Run:
         """Raise the error of a loss that is not finite, with the layer where that began."""
         own = ""
         if not math.isfinite(loss):
-            own = first_nonfinite(self.model, x, self.recipe.amp) or "what the network puts out is finite"
+            own = first_nonfinite(self.model, x, self.precision) or "what the network puts out is finite"
         where = next((one for one in self.group.all(own) if one), "")
         raise self._divergence(f"loss became {total}", self.updates, where)
 
@@ -303,6 +333,7 @@ class Run:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "refreshed": self.refreshed,
+            "initial": self.initial,
             "generator": self.generator.get_state(),
             "generators": self.group.all(own),
         }
@@ -313,6 +344,7 @@ class Run:
             self.model.load_state_dict(state["refreshed"])
             self.quantization.refresh(self.model, *self._averaged())
             self.refreshed = dict(state["refreshed"])
+        self.initial = dict(state["initial"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])

@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from snn_energy.errors import ConfigError, suggest
 from snn_energy.records import short
 
+Amp = Literal["off", "bf16", "fp16"]
 LARGEST = {int: 2**63, float: math.inf, bool: 2}  # an int: what PyTorch takes as a seed
 POLICIES = ("imagenet", "cifar10", "svhn")
 """AutoAugment's, by torchvision; names with a hyphen or a number are timm's."""
@@ -27,7 +28,9 @@ class Task:
     rounded as for a Loihi netlist (`snn_energy.training.quantize`).  With `val_fraction` above 0, that much
     of the training part chooses the best epoch instead of the test part.  `workers` processes read and vary
     samples; -1: as many as there are processors.  After each epoch the energy of one inference is measured on
-    `energy_samples` samples.
+    `energy_samples` samples.  `amp` computes layers in bfloat16 or float16 (true: the latter on a GPU, the
+    former elsewhere); `compile` is `torch.compile`; with `recompute` blocks keep their input alone and run
+    again in backward (`snn_energy.models.recompute`).
     """
 
     name: str
@@ -40,8 +43,9 @@ class Task:
     workers: int = -1
     seed: int = 0
     energy_samples: int = 0
-    amp: bool = False
+    amp: bool | Amp = False
     compile: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ CHOICES = {
     "erase_mode": ("const", "rand", "pixel"),
     "event_augment": ("none", "roll-rotate-shear", "trivial"),
     "mix_mode": ("batch", "pair", "elem"),
+    "amp": ("off", "bf16", "fp16", "true", "false"),
 }
 LEAST = {
     "epochs": 1, "batch_size": 1, "val_batch_size": 1, "accumulate": 1, "seed": 0, "workers": -1,
@@ -182,7 +187,7 @@ PAIRS = {
     "crop_scale": (1e-6, 1.0),
     "crop_ratio": (1e-3, 1e3),
     "cutmix_minmax": (0.0, 1.0),
-    "opt_betas": (0.0, 1.0),
+    "opt_betas": (0.0, 0.999999),
 }
 
 
@@ -199,6 +204,10 @@ def check(recipe: Any) -> None:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must not be negative")
     if recipe.clip_grad is not None and recipe.clip_grad <= 0:
         raise ConfigError(f"clip_grad = {recipe.clip_grad}: must be above 0, or null for no clipping")
+    if recipe.energy_target and not recipe.energy_weight:
+        raise ConfigError(f"energy_target = {recipe.energy_target}: needs an energy_weight above 0")
+    if recipe.energy_weight and recipe.compile:
+        raise ConfigError("energy_weight: spikes cannot be counted in a compiled network; compile=false")
     for key in BELOW_ONE:
         if not 0 <= getattr(recipe, key) < 1:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1)")
@@ -211,8 +220,11 @@ def check(recipe: Any) -> None:
             raise ConfigError(f"{key} = {getattr(recipe, key)}: must be in [0, 1]")
     for key, (low, high) in PAIRS.items():
         _check_pair(key, getattr(recipe, key), low, high)
+    if recipe.energy_weight and recipe.recompute:
+        raise ConfigError("energy_weight: spikes cannot be counted in blocks that run again; recompute=false")
     for key, known in CHOICES.items():
-        if getattr(recipe, key) not in known:
+        value = getattr(recipe, key)
+        if (str(value).lower() if isinstance(value, bool) else value) not in known:
             raise ConfigError(f"{key} = {getattr(recipe, key)!r}; {suggest(getattr(recipe, key), known)}")
     policy = recipe.auto_augment
     if policy and policy not in POLICIES and not AUTO_AUGMENT.fullmatch(policy):
@@ -225,7 +237,8 @@ def _check_pair(key: str, value: list[float] | None, low: float, high: float) ->
         return
     ordered = key == "opt_betas" or value[:1] <= value[1:]
     if len(value) != 2 or not all(low <= v <= high for v in value) or not ordered:
-        raise ConfigError(f"{key} = {value}: must be two numbers, [least, most], from {low:g} to {high:g}")
+        names = "" if key == "opt_betas" else ", [least, most],"
+        raise ConfigError(f"{key} = {value}: must be two numbers{names} from {low:g} to {high:g}")
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -233,13 +246,18 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "bool | Amp": (bool, str),
     "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
     "dict[str, Any]": (dict,),
     "list[float]": (list,),
     "list[float] | None": (list, type(None)),
 }
-WORDS = {"dict[str, Any]": "a table", "list[float]": "a list of numbers"}
+WORDS = {
+    "bool | Amp": "true, false, off, bf16 or fp16",
+    "dict[str, Any]": "a table",
+    "list[float]": "a list of numbers",
+}
 
 
 def check_type(spec: dataclasses.Field, value: Any) -> None:

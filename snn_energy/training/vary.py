@@ -20,7 +20,7 @@ import torch
 from snn_energy.data import Data, Images, Part, Stream
 from snn_energy.data.events import Frames
 from snn_energy.data.imagenet import MEAN, STD, Pictures, open_picture
-from snn_energy.data.stream import Reader, default_workers
+from snn_energy.data.stream import Reader, default_workers, seeded
 from snn_energy.errors import ConfigError
 from snn_energy.training.moves import cut_out, vary_events
 from snn_energy.training.recipe import Recipe
@@ -71,8 +71,21 @@ def _varied(part: Part, name: str, recipe: Recipe) -> Stream:
     else:
         raise ConfigError(f"{name}: samples of a {type(part).__name__} cannot be varied one by one")
     if recipe.auto_augment:
-        _pictures(vary, (0.0,) * 3)  # timm refuses a policy that it does not know, before any work
+        _try_policy(vary, part.shape)
     return stream
+
+
+def _try_policy(vary: Vary, shape: tuple[int, ...]) -> None:
+    """Raise `ConfigError` for a policy that timm cannot read or that fails on a picture, before any work."""
+    from PIL import Image
+
+    policy = _pictures(vary, (0.0,) * shape[0])
+    try:
+        with seeded(0, devices=False):
+            policy(Image.new("L" if shape[0] == 1 else "RGB", (shape[2], shape[1])))
+    except Exception as error:  # whatever timm, NumPy or PIL find
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"auto_augment = {vary['auto_augment']!r}: fails ({reason})") from None
 
 
 def _check_images(part: Images, name: str, recipe: Recipe) -> None:
@@ -103,15 +116,14 @@ class Vary:
     size: tuple[int, ...]
 
     def __getitem__(self, key: str) -> Any:
-        return dict(self.fields)[key]
+        return next(value for name, value in self.fields if name == key)
 
     def picture(self, image: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
         """A PIL picture -> normalised (C, H, W)."""
         from torchvision.transforms import functional as F
 
         x = F.pil_to_tensor(_pictures(self, mean)(image)).float() / RANGE
-        x = (x - torch.tensor(mean).reshape(-1, 1, 1)) / torch.tensor(std).reshape(-1, 1, 1)
-        return self.erased(x)
+        return self.erased((x - _channels(mean)) / _channels(std))
 
     def tensor(self, x: torch.Tensor) -> torch.Tensor:
         """A normalised sample (C, H, W), or frames (T, C, H, W), which move together."""
@@ -131,6 +143,11 @@ class Vary:
             )
             x = erase(x.flatten(0, -3).clone()).reshape(x.shape)
         return cut_out(x, self["cutout"]) if self["cutout"] else x
+
+
+@functools.lru_cache(maxsize=8)
+def _channels(values: tuple[float, ...]) -> torch.Tensor:
+    return torch.tensor(values).reshape(-1, 1, 1)
 
 
 @functools.lru_cache(maxsize=8)

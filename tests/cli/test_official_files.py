@@ -27,7 +27,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("flag", ["--attention-mode", "--attention_mode"])
 def test_an_official_file_runs_with_the_flags_of_its_command_line(folder: Path, flag: str) -> None:
-    flags = ("--data-dir", "data", flag, "SDT", "-b", 8, "-vb", 2, "--epochs", 1, "--lr", "2e-3")
+    flags = (
+        "--data-dir",
+        "data",
+        "--model",
+        "sdt",
+        "--spike-mode",
+        "plif",
+        flag,
+        "SDT",
+        "-b",
+        8,
+        "-vb",
+        2,
+        "--epochs",
+        1,
+        "--lr",
+        "2e-3",
+    )
     done = run("train", "-c", "small.yml", *flags, *TINY)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("official keys without effect") == 1
@@ -37,6 +54,7 @@ def test_an_official_file_runs_with_the_flags_of_its_command_line(folder: Path, 
     stored = read_checkpoint(folder / "runs" / "small" / "best.pth")
     assert stored.config is not None and stored.recipe is not None
     assert stored.config["attention_mode"] == "SDT", "what the official trainer ignores is obeyed"
+    assert stored.config["spike_mode"] == "plif"
     kept = {key: stored.recipe[key] for key in ("batch_size", "val_batch_size", "epochs", "lr", "mixup")}
     assert kept == {"batch_size": 8, "val_batch_size": 2, "epochs": 1, "lr": 2e-3, "mixup": 0.5}
     again = run("train", "-c", "small.yml", "--resume", *flags, *TINY)
@@ -61,6 +79,8 @@ def test_a_recipe_takes_the_folder_of_its_data(folder: Path) -> None:
         ("data_dir: ''", "data_dir is missing: say where the data lies (--data-dir DIR)"),
         ("img_size: 48", "img_size = 48: samples of cifar10 are 32×32"),
         ("opt: adagrad", "optimizer = 'adagrad'"),
+        ("lr: null", "lr is empty: leave it out for 0.01, or give a value"),
+        ("cutmix_minmax: 0.3", "cutmix_minmax = 0.3: must be a list of numbers"),
         ("lr: fast", "lr = 'fast': must be float"),
         ("model: sdtt", "knows only 'sdt'"),
         ("- 1", "not YAML"),

@@ -195,8 +195,8 @@ def test_export_takes_such_a_network(folder: Path) -> None:
     assert origin["code"] == "net.py:build" and origin["checkpoint"] == "w.pth"
     done = run("verify", "out", "--input", "x.npz")
     assert done.returncode == 0, done.stderr
-    line = refused("export", *COMMAND[1:], "--target", "onnx", "--time-steps", 4, "--out", "other")
-    assert "--time-steps: target onnx reads it off the network itself" in line
+    line = refused("export", *COMMAND[1:], "--target", "onnx", "--time-steps", 3, "--out", "other")
+    assert "time_steps = 3 contradicts the network: its spiking layer 'lif' ran 4 steps" in line
 
 
 @pytest.mark.parametrize("target", ["onnx", "nir", "netlist"])

@@ -83,7 +83,7 @@ def test_what_a_dead_process_left_is_done_again(
     gone.set_user_attr("pid", 2**30)  # of no process
     sweep.run()
     assert [run["lr"] for run in fake] == ["0.2", "0.1"]
-    assert [o.state for o in sweep.outcomes()] == ["done", "done"]
+    assert [(o.state, o.folder) for o in sweep.outcomes()] == [("done", "trial-1"), ("done", "trial-0")]
     silent = Sweep("digits-statten", space, tmp_path, study="elsewhere")
     trial = silent._next()
     assert trial is not None
@@ -137,12 +137,37 @@ def test_a_real_one(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert {row["set.energy_weight"] for row in rows} == {"0", "0.5"}
     row = rows[0]
-    model = snn_energy.load(tmp_path / f"trial-{row['trial']}/best.pth")
+    model = snn_energy.load(tmp_path / row["folder"] / "best.pth")
     x, _ = load_data("digits").test.batch(slice(0, 40))
     energy = snn_energy.estimate(snn_energy.profile(model, [x]), "exact")
     assert float(row["nanojoules"]) == pytest.approx(energy.total_pj / 1e3, rel=1e-5)
     assert float(row["accumulates"]) == pytest.approx(energy.ac, rel=1e-5)
     assert row["where"] == f"{socket.gethostname()}:{os.getpid()}"
+    done = command.run("report", tmp_path, "--out", tmp_path / "compare.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "2 networks compared" in page and "energy_weight=0.5" in page and "epoch" in page
+
+
+def test_a_run_that_was_broken_off_goes_on_in_its_folder(tmp_path: Path) -> None:
+    """Stopped in its second epoch, the trial ends with the run that it began."""
+    words = tuple("epochs=3" if word == "epochs=1" else word for word in TINY)
+    sweep = Sweep("digits-statten", read_space((*words, "energy_weight=0,0.5")), tmp_path, samples=4)
+
+    def stop(number: int, step: Any) -> None:
+        if step.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SnnEnergyError)):
+        sweep.run(on_step=stop)
+    seen: list[int] = []
+    sweep.run(on_step=lambda number, step: seen.append(step.epoch))
+    assert [(o.state, o.folder) for o in sorted(sweep.outcomes(), key=lambda o: o.folder)] == [
+        ("done", "trial-0"), ("done", "trial-1"),
+    ]  # fmt: skip
+    assert seen.count(1) == 3  # of the other trial alone: three steps are an epoch
+    with (tmp_path / "trial-0/log.csv").open() as stream:
+        assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2", "3"]
 
 
 def test_pareto_against_all_pairs() -> None:

@@ -144,6 +144,13 @@ def test_pickles_that_are_no_arrays(tmp_path: Path, raw: bytes) -> None:
     assert "\n" not in str(info.value)
 
 
+def test_a_place_of_the_memo_takes_no_memory(tmp_path: Path) -> None:
+    for put in (b"r\xff\xff\xff\x7f", b"p2147483647\n"):
+        (tmp_path / "batch").write_bytes(b"\x80\x02}" + put + b".")
+        with pytest.raises(DataError, match="place 2,147,483,647 of its memo"):
+            read_pickle(tmp_path / "batch")
+
+
 def test_a_pickle_within_a_pickle_takes_no_time(tmp_path: Path) -> None:
     """Forty lists of ten times the one before: 10^40 entries if each were walked through."""
     nested: list[Any] = [pixels(1)]

@@ -42,6 +42,24 @@ def test_spikes_membrane_and_gradient(steps: int, tau: float, threshold: float, 
     torch.testing.assert_close(grad, expected_grad, rtol=1e-5, atol=2e-6)  # sums of terms near 1 may cancel
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=st.sampled_from([(1, 3), (5, 2, 3, 4, 7), (3, 1, 11)]),
+    tau=st.sampled_from([1.5, 2.0, 3.7]),
+    threshold=st.sampled_from([0.5, 1.0]),
+    seed=st.integers(0, 2**16),
+)
+def test_without_gradients_it_is_spikingjellys(
+    shape: tuple[int, ...], tau: float, threshold: float, seed: int
+) -> None:
+    x = 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    ours, plain = LIF(threshold, tau).eval(), theirs(tau, threshold).eval()
+    with torch.no_grad():
+        for _ in range(2):  # the second call goes on from the first one's membrane
+            assert torch.equal(ours(x), plain(x))
+            assert torch.equal(ours.v, plain.v)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_state_continues_and_resets(training: bool) -> None:
     ours, plain = LIF(0.5).train(training), theirs(2.0, 0.5)

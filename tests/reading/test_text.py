@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import io
+import json
 import re
 import unicodedata
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -93,10 +96,8 @@ def test_plain(words: str, shown: str) -> None:
     assert text.plain(words) == shown
 
 
-@pytest.mark.parametrize("name", [r"$\frac$", "$x", r"a\$b$", "$^$_{", "%$%"])
-def test_dollars_are_drawn_as_they_are(name: str) -> None:
-    import dataclasses
-
+@pytest.mark.parametrize("name", [r"$\frac$ a\$b$ %$%", "$^$_{"])
+def test_dollars_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     from snn_energy.profiling.profile import OpRow, Profile
     from snn_energy.reports import figures
 
@@ -108,6 +109,41 @@ def test_dollars_are_drawn_as_they_are(name: str) -> None:
     measured = Profile((row, fires), 1, 2)
     energy = measured.energy()
     energy = dataclasses.replace(energy, convention=dataclasses.replace(energy.convention, name=name))
-    for drawn in (figures.energy_by_layer(energy), figures.conventions([energy])):
-        assert html.escape(name, quote=False) in drawn
-    assert html.escape(name + "n", quote=False) in figures.firing_rates(measured)
+    figures.write_figures(measured, [energy], tmp_path)
+    drawn = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.svg")}
+    for figure, shown in (("energy_by_layer", name), ("conventions", name), ("firing_rates", f"{name}n")):
+        assert html.escape(shown, quote=False) in drawn[figure], figure
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES)
+@settings(max_examples=200, deadline=None)
+def test_json_is_the_value_and_steers_nothing(value: object) -> None:
+    printed = text.json_text(value)
+    assert json.loads(printed) == value
+    assert all(c == "\n" or c.isprintable() for c in printed)
+
+
+@given(ANY)
+@settings(max_examples=200, deadline=None)
+def test_html_is_text_between_tags_and_in_attributes(words: str) -> None:
+    seen: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag == "i" and [name for name, _ in attrs] == ["title"]
+            seen.append(attrs[0][1] or "")
+
+        def handle_data(self, data: str) -> None:
+            seen.append(data)
+
+    reader = Reader()
+    reader.feed(f'<i title="{text.html(words)}">{text.html(words)}</i>')
+    reader.close()
+    assert seen[0] == "".join(seen[1:]) == text.plain(words)

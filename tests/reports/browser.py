@@ -70,8 +70,8 @@ class Browser:
                 name, value,
             )  # fmt: skip
 
-    def axe(self) -> list[str]:
-        """Findings of axe, one line each."""
+    def axe(self, *rules: str) -> list[str]:
+        """Findings of axe (of some `rules` only), one line each."""
         source = axe_file()
         if source is None:
             pytest.skip("no axe: pip install axe-core-python")
@@ -79,8 +79,10 @@ class Browser:
         self.driver.set_script_timeout(60)
         results = self.driver.execute_async_script(
             "const done = arguments[arguments.length - 1];"
-            "axe.run(document, {resultTypes: ['violations']})"
-            ".then(done, (e) => done({violations: [{id: String(e), nodes: []}]}))"
+            "const some = arguments[0].length ? {runOnly: {type: 'rule', values: arguments[0]}} : {};"
+            "axe.run(document, {resultTypes: ['violations'], ...some})"
+            ".then(done, (e) => done({violations: [{id: String(e), nodes: []}]}))",
+            rules,
         )
         return [
             f"{v['id']}: {json.dumps([n['html'][:160] for n in v['nodes'][:3]])}"

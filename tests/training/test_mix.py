@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from snn_energy.errors import ConfigError
 from snn_energy.training import losses
 from snn_energy.training.augment import augment
 from snn_energy.training.recipe import Recipe, recipe_from_dict
@@ -74,6 +75,11 @@ def test_probability_and_off_epoch() -> None:
     assert 25 < touched < 75  # 50 of 200 by chance; six deviations are 37
     _, shares_never = mixed(0, 4, (1, 4, 4), cutmix=1.0, mix_prob=0.0)
     assert (shares_never.max(1).values == 1).all()
+
+
+def test_squares_of_no_size_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cutmix_minmax = \[0.5, 0.5\]: leaves no size .* of 4×6"):
+        mixed(0, 4, (1, 4, 6), cutmix_minmax=[0.5, 0.5])
 
 
 def test_the_loss_smooths_as_timms_mixup_does() -> None:

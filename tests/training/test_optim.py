@@ -99,6 +99,7 @@ def test_a_constant_rate_warms_up() -> None:
          {"betas": (0.8, 0.95), "eps": 1e-6}),
         ({"optimizer": "sgd"}, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
         ({"optimizer": "sgd", "nesterov": False, "opt_eps": 1e-3}, torch.optim.SGD, {"nesterov": False}),
+        ({"optimizer": "sgd", "momentum": 0.0}, torch.optim.SGD, {"nesterov": False, "momentum": 0.0}),
         ({"optimizer": "lamb"}, None, {"betas": (0.9, 0.999), "eps": 1e-6}),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from snn_energy.training.loop import initial_model, recipe_data
 from snn_energy.training.official import read_official
 from snn_energy.training.recipe import about_recipe
 from snn_energy.training.run import Run
-from snn_energy.training.watch import Watch
+from snn_energy.training.watch import Stopped, Watch
 
 PAPERS = [name for name in list_recipes() if not name.startswith(("digits", "fashion"))]
 SMALL = ("batch_size=4", "workers=0", "amp=false")
@@ -174,7 +175,8 @@ def test_the_page_has_the_table_of_the_recipes() -> None:
     root = Path(__file__).parents[2]
     script: dict = {"__name__": "script", "__file__": str(root / "scripts" / "write_recipe_table")}
     exec((root / "scripts" / "write_recipe_table").read_text(encoding="utf-8"), script)
-    assert script["table"]() in (root / "docs" / "recipes.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert script["table"]() in page, "run scripts/write_recipe_table"
 
 
 @pytest.mark.parametrize("frames", [False, True])
@@ -193,3 +195,43 @@ def test_a_pair_of_npz_files_trains_varied(frames: bool, tmp_path: Path) -> None
     x, y = next(run._batches())
     run.batch(x, y, Watch("10m"))
     assert run.updates == 1 and np.isfinite(run.at.loss) and x.shape == (4, *shape)
+
+
+def test_a_run_that_varies_and_mixes_goes_on_as_it_would_have(files: Path) -> None:
+    """Stopped within an epoch and restored: the same samples, mixed alike, the same weights to the bit."""
+    recipe = load_recipe("statten-cifar10-256", (*SMALL, *NARROW["statten"], "lr=0.01", "warmup_lr=0.01"))
+    recipe = dataclasses.replace(small(recipe, files), mix_off_epoch=1)
+
+    def begun() -> Run:
+        torch.manual_seed(0)
+        model = initial_model(recipe)
+        return Run(recipe, model, recipe_data(recipe, None), torch.device("cpu"))
+
+    def nothing(*_: object) -> None: ...
+
+    whole = begun()
+    assert whole.batches == 3 and len(whole.data.train) == 15, "the last three samples make no batch"
+    for _ in range(2):
+        whole.epoch(Watch("10m"), nothing, nothing)
+        whole.next_epoch()
+    first, watch = begun(), Watch("10m")
+
+    def stop(step: object) -> None:
+        watch.stop = True
+
+    with pytest.raises(Stopped):
+        first.epoch(watch, nothing, stop)
+    assert 0 < first.at.batch < 3 and first.updates == first.at.batch
+    again = begun()
+    again.restore(plain(first.state()))
+    for _ in range(2):
+        again.epoch(Watch("10m"), nothing, nothing)
+        again.next_epoch()
+    assert again.updates == whole.updates == 6
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+
+
+def plain(state: dict) -> dict:
+    """A state as a file gives it: records as tables, tensors of its own."""
+    return copy.deepcopy({**state, "at": dataclasses.asdict(state["at"])})

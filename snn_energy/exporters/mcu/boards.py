@@ -89,8 +89,8 @@ def run_board(
 ) -> tuple[BoardRun, Activity]:
     """Build the sources in `folder` for a board, run them on messages `x`, and hold them against `wanted`.
 
-    `pytorch`: the classes that PyTorch gives.  Two builds run: one prints every spike, one is measured.  Returns also what it computed.  Raises
-    `DoesNotFit` where the emulated board's memory is too small.
+    `pytorch`: the classes that PyTorch gives.  Two builds run: one prints every spike, one is measured.
+    Returns also what it computed.  Raises `DoesNotFit` where the emulated board's memory is too small.
     """
     found = board(name)
     frames = f"-DFRAMES={frames_of(program, x)}"

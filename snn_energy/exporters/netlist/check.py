@@ -75,6 +75,8 @@ def check(netlist: Netlist) -> Netlist:
 
 def node_problems(node: Node) -> list[str]:
     """Everything about one node that would not fit its registers."""
+    if len(node.shape) != 3:
+        return [f"shape {node.shape}: must be (C, H, W)"]
     match node:
         case Population():
             return _population_problems(node)

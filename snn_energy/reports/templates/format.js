@@ -30,6 +30,7 @@ const pjText = (value) => withUnit(value, [[1e12, " J"], [1e9, " mJ"], [1e6, " Â
 
 /** `digits` after the point, half to even as Python's %f (toFixed rounds half up). */
 function fixed(x, digits) {
+  if (!Number.isFinite(x)) return figures(x);
   const [whole, rest] = Math.abs(x).toFixed(60).split(".");
   const kept = BigInt(whole + rest.slice(0, digits)), left = rest.slice(digits), half = "5" + "0".repeat(left.length - 1);
   const up = left > half || (left === half && kept % 2n === 1n) ? 1n : 0n;

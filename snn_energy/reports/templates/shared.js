@@ -11,6 +11,7 @@ const missingWords = (names, costs) => `${costs.name} has no price for ` +
 
 function twinWords(twin, costs) {
   if (twin.ratio === null) return `no ratio to the dense ANN (${missingWords(twin.missing, costs)})`;
+  if (twin.ratio === Infinity) return "charged nothing, so that there is no ratio to its dense twin";
   if (twin.ratio >= 1 || !twin.ratio)
     return `${twin.atLeast ? "at least " : ""}${fixed(twin.ratio, 2)} × less than its dense twin`;
   return `${twin.atLeast ? "at most " : ""}${fixed(1 / twin.ratio, 2)} × more than its dense twin`;

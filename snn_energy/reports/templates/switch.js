@@ -65,7 +65,7 @@ class Page {
 
   words() {
     const { energy, twin, costs } = this, convention = byName(DATA.conventions, this.convention);
-    const ratio = twin.ratio === null ? "no ratio" : `${twin.atLeast ? "≥ " : ""}${fixed(twin.ratio, 2)} ×`;
+    const ratio = !Number.isFinite(twin.ratio) || twin.ratio === null ? "no ratio" : `${twin.atLeast ? "≥ " : ""}${fixed(twin.ratio, 2)} ×`;
     const totals = { pj: pjText(energy.pj), ac: countText(energy.ac), mac: countText(energy.mac), ratio, twin: pjText(twin.pj) };
     for (const [key, text] of Object.entries(totals)) setText(`[data-total=${key}]`, text);
     const label = costs.label ? `, ${costs.label}` : "";
