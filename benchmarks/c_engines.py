@@ -2,10 +2,10 @@
 
     python benchmarks/c_engines.py
 
-Three projections (a 3×3 convolution of 32 maps of 8×8 to 48, a 1×1 convolution of the same, a dense layer of 512
-to 64) are fed binary messages at rates from 5 to 95 percent.  Printed are, by rate, the time of the dense loops on this
-machine (-O2, one thread) and the instructions under QEMU as multiples of the event-driven ones: above 1,
-events pay.  `BREAK_EVEN` in snn_energy/exporters/c/plan.py is read off here.
+Three projections (a 3×3 convolution of 32 maps of 8×8 to 48, a 1×1 convolution of the same, a dense layer of
+512 to 64) are fed binary messages at rates from 5 to 95 percent.  Printed are, by rate, the time of the dense
+loops on this machine (-O2, one thread) and the instructions under QEMU as multiples of the event-driven ones:
+above 1, events pay.  `BREAK_EVEN` in snn_energy/exporters/c/plan.py is read off here.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def network(name: str, checkpoint: str | None) -> tuple[Any, np.ndarray]:
         return fitted(create_model("statten-cifar10-256"), torch.as_tensor(x)), x
     x = np.asarray(load_data("digits").test.batch(slice(SAMPLES))[0], np.float32)
     if checkpoint:
-        return load(checkpoint).model.eval(), x
+        return load(checkpoint).eval(), x
     return fitted(create_model("statten", **DIGITS), torch.as_tensor(x)), x
 
 

@@ -4,8 +4,9 @@
 
 Each round runs in turns `python -c "import torch"`, `snn-energy --help` and `snn-energy profile` of a small
 checkpoint (4 samples of the embedded digits), each in a Python of its own and on one thread; the first round,
-which fills the file cache, does not count.  Printed are medians of user and system time together, so that
-what else the machine does matters little, what a command takes beyond torch's import, and the ratio.
+which compiles Python files and fills the file cache, does not count.  Printed are medians of user and system
+time together, so that what else the machine does matters little, what a command takes beyond torch's import,
+and the ratio.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ CHECKPOINT = ROOT / "tests" / "checkpoints" / "trained-statten.pth"
 def seconds(*command: str) -> float:
     """Processor time of a process and its children, in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
     subprocess.run(
         [sys.executable, *command],
         check=True,

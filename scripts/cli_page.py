@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import typing
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -74,6 +75,16 @@ def _help(param: Any) -> str:
     default = param.default
     shown = "" if default in (None, False, True, ()) or callable(default) else f" Default: `{default}`."
     return markdown(" ".join((getattr(param, "help", None) or "").split())) + shown
+
+
+def on_config(config: Any) -> Any:
+    """Called by mkdocs: pages that mkdocs.yml does not name stand under "More", so none is out of reach."""
+    listed = set(re.findall(r"[\w./-]+\.md", str(config.nav)))
+    folder = Path(config.docs_dir)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
+    if unlisted := sorted(there - listed):
+        config.nav.append({"More": unlisted})
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:

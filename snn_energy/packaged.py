@@ -51,9 +51,11 @@ def checkpoint_path(given: str | os.PathLike[str]) -> Path:
     Raises `CheckpointError` for a bare name, without folder or ending, that is neither.
     """
     path = Path(given)
-    if path.exists() or path.name != os.fspath(given) or path.suffix:
+    if path.is_file() or path.name != os.fspath(given) or path.suffix:
         return path
     known = packaged()
     if path.name not in known:
+        if path.exists():
+            return path
         raise CheckpointError(f"{path}: no such file, and no packaged network; {suggest(path.name, known)}")
     return known[path.name].path

@@ -67,6 +67,8 @@ def test_a_name_stands_where_a_path_does(tmp_path: Path) -> None:
 
 def test_a_file_of_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("digits-sdt").mkdir()  # a folder is no checkpoint
+    assert checkpoint_path("digits-sdt") == packaged()["digits-sdt"].path
     Path("digits-statten").write_text("mine")
     assert checkpoint_path("digits-statten") == Path("digits-statten")
     with pytest.raises(CheckpointError, match="digits-statten: is not a checkpoint"):

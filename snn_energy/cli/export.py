@@ -153,8 +153,8 @@ def verify(
         str | None,
         typer.Option(
             "--runtime",
-            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse; "
-            "c: c (default), simulator, cortex-m4, cortex-m7, riscv32.",
+            help="lava: simulator (default), lava; nir: nir (default), spikingjelly, snntorch, norse, "
+            "sinabs; c: c (default), simulator, cortex-m4, cortex-m7, riscv32.",
         ),
     ] = None,
     engine: Engine = None,

@@ -31,6 +31,11 @@ def _swaps(node: Node) -> bool:
     return isinstance(node, n.Permute) and node.order == (1, 0, *range(2, len(node.order)))
 
 
+def _drops_both(node: n.Reduce) -> bool:
+    """Does a reduction leave at most one of the first two axes, so that their order is gone?"""
+    return not node.keepdims and min(node.axes) < 2
+
+
 class _Turner:
     """`turned`: of a tensor (B, T, …), the name of its twin (T, B, …)."""
 
@@ -51,7 +56,7 @@ class _Turner:
             elif isinstance(node, n.Permute) and _swaps(node) and node.shape[:2] == ("B", "T"):
                 self.turned[node.name] = node.inputs[0]
                 self.add(node)
-            elif isinstance(node, n.Reduce) and node.inputs[0] in self.turned and not node.keepdims:
+            elif isinstance(node, n.Reduce) and node.inputs[0] in self.turned and _drops_both(node):
                 axes = tuple(sorted({0: 1, 1: 0}.get(axis, axis) for axis in node.axes))
                 self.add(dataclasses.replace(node, inputs=(self.turned[node.inputs[0]],), axes=axes))
             else:
@@ -65,7 +70,8 @@ class _Turner:
 
     def is_free(self, node: Node) -> bool:
         """May it work on the turned tensors?  What it adds to them must have no axis of time or samples."""
-        if not isinstance(node, FREE) or not node.inputs:
+        inside = isinstance(node, n.Reduce) and min(node.axes) > 1
+        if not (isinstance(node, FREE) or inside) or not node.inputs:
             return False
         shapes = [self.graph[name].shape for name in node.inputs]
         timed = [shape[:2] == ("B", "T") for shape in shapes]

@@ -124,6 +124,10 @@ class Accumulates:
         spent = found / self.samples - max(above, followed.constant)
         return (spent.clamp(min=0) / max(1.0, followed.dense)).float()
 
+    def look(self, *args: torch.Tensor) -> None:
+        """Find the places now, instead of at the first training pass: they are those of these weights."""
+        self.followed = self._look(args)
+
     def count(self, *args: torch.Tensor) -> torch.Tensor:
         """The accumulates of one forward pass in the mode that the network is in: a scalar with gradient."""
         self._begin(args)

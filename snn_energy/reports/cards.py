@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from snn_energy.errors import DataError, SnnEnergyError
+from snn_energy.exporters.chip.cards import chip_cards
 from snn_energy.exporters.chip.mapping import CoreUse
-from snn_energy.exporters.chip.parts import ChipAnswer, MappingPart
+from snn_energy.exporters.chip.parts import ChipAnswer, ChipEnergyPart
 from snn_energy.exporters.mcu.parts import BoardRun, Fit
 from snn_energy.exporters.verification import read_verification
 from snn_energy.reading import read_json
@@ -104,14 +105,14 @@ def _card(folder: Path) -> Card:
     path = folder / RECORD if folder.is_dir() else folder
     verdict = read_verification(path)
     try:
-        return _told(verdict, folder, path)
+        return _told(verdict, folder)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: damaged: its parts are not what an export writes ({what})") from None
 
 
-def _told(verdict: Mapping[str, Any], folder: Path, path: Path) -> Card:
-    parts = verdict["parts"]
+def _told(verdict: Mapping[str, Any], folder: Path) -> Card:
+    parts, chips = verdict["parts"], chip_cards(folder)
     told = {
         key: value for key, value in _scalars(verdict).items() if key not in ("schema", "verdict", "summary")
     }
@@ -125,8 +126,8 @@ def _told(verdict: Mapping[str, Any], folder: Path, path: Path) -> Card:
         summary=verdict["summary"],
         ok=verdict["verdict"].startswith("identical"),
         accuracy={who: percent(share) for who, share in verdict.get("accuracy", {}).items()},
-        facts=told | _ran(parts),
-        chips=tuple(_chip(answer, folder) for answer in _answers(parts, path)),
+        facts=told | _ran(parts) | _energy(chips.energy),
+        chips=tuple(_chip(answer, folder) for answer in chips.answers),
     )
 
 
@@ -143,11 +144,15 @@ def _ran(parts: Mapping[str, Any]) -> dict[str, str]:
         said[f"latency {where}"] = f"{ran['seconds_per_inference'] * 1e6:.4g} µs"
         said["how far SANA-FE is from the chip"] = ran["error"]
     said |= _in_c(parts)
-    if "chip_energy" in parts:
-        chip = parts["chip_energy"]
-        beside = "".join(f", without {what}" for what in chip["unpriced"])
-        said[f"energy of the netlist ({chip['label']})"] = picojoules(chip["total_mj"] * 1e9) + beside
     return said
+
+
+def _energy(chip: ChipEnergyPart | None) -> dict[str, str]:
+    """The netlist's energy at a chip's published figures, and what has none."""
+    if chip is None:
+        return {}
+    beside = "".join(f", without {what}" for what in chip.unpriced)
+    return {f"energy of the netlist ({chip.label})": picojoules(chip.total_mj * 1e9) + beside}
 
 
 def _in_c(parts: Mapping[str, Any]) -> dict[str, str]:
@@ -161,12 +166,6 @@ def _in_c(parts: Mapping[str, Any]) -> dict[str, str]:
     fits = [record_from(Fit, found, "microcontrollers") for found in boards.get("fits", ())]
     said |= {f"C on {run.board} in QEMU": f"{run}; {run.answers()}" for run in runs}
     return said | {f"memory of {found.title}": str(found) for found in fits}
-
-
-def _answers(parts: Mapping[str, Any], path: Path) -> tuple[ChipAnswer, ...]:
-    if "mapping" not in parts:
-        return ()
-    return record_from(MappingPart, parts["mapping"], f"{path}: damaged: mapping").answers
 
 
 def _chip(answer: ChipAnswer, folder: Path) -> Chip:

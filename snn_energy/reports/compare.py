@@ -15,6 +15,7 @@ from snn_energy.profiling.profile import Profile
 from snn_energy.reports import embed
 from snn_energy.reports.charts import Point, front, scatter
 from snn_energy.reports.html import render_page
+from snn_energy.reports.training import training
 from snn_energy.reports.view import operation_name, twin_words
 from snn_energy.reports.words import picojoules
 
@@ -141,21 +142,15 @@ def _content(sides: Sequence[Side]) -> dict[str, Any]:
         "twins": [twin_words(compare_with_twin(side.profile, convention, costs)) for side in sides],
         "lines": listed,
         "blocks": blocks,
+        "trainings": [(side.label, found) for side in sides if (found := training(side.profile))],
         "dearest": max((pj for held in blocks.values() for pj in held), default=0.0) or 1.0,
         "front": front(points),
         "pareto": scatter(points, "energy per inference", "accuracy") if len(points) > 1 else "",
         "ratio": ratio,
         "ratio_words": ratio_words,
         "offered": known,
-        "data": embed.script_json(
-            {
-                "profiles": [embed.embedded_profile(side.profile, known[1]) for side in sides],
-                "labels": [side.label for side in sides],
-                "conventions": [embed.embedded_convention(c) for c in known[0]],
-                "costs": [embed.embedded_costs(c) for c in known[1]],
-                "convention": convention.name,
-                "prices": costs.name,
-            }
+        "data": embed.page_data(
+            [side.profile for side in sides], known, energies[0], labels=[side.label for side in sides]
         ),
     }
 
@@ -181,9 +176,11 @@ def _verdict(sides: Sequence[Side]) -> str:
 
 
 def labels(paths: Sequence[Path], profiles: Sequence[Profile]) -> list[str]:
-    """A name for each: the model's where these differ, else the folder's or file's, else the whole path."""
+    """A name for each: the model's where these differ, else its settings' (a sweep's trials), else the
+    folder's or file's, else the whole path."""
     folders = [p.parent.name if p.name == "profile.json" and p.parent.name else p.stem for p in paths]
-    for names in ([p.model for p in profiles], folders):
+    settings = [p.environment.get("settings", "") for p in profiles]
+    for names in ([p.model for p in profiles], settings, folders):
         if len(set(names)) == len(names) and all(names):
             return names
     whole = [str(p) for p in paths]

@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from snn_energy.energy import Convention, CostTable, conventions, cost_tables, estimate
+from snn_energy.energy import Convention, CostTable, Energy, conventions, cost_tables, estimate
 from snn_energy.energy.analysis import follows_spikes, silenced
+from snn_energy.energy.conventions import CHOICES
 from snn_energy.energy.estimate import OPERATIONS
 from snn_energy.energy.structure import attention_rows, order
 from snn_energy.energy.structure import drivers as drivers_of
@@ -37,6 +38,22 @@ COUNTS = (
 )  # fmt: skip
 TEXTS = ("name", "op", "role", "block", "input_kind", "right_kind")
 PRICES = ("ac", "mac", "mul", "cmp", "neuron_update", "neuron_active", "spike")
+
+
+def page_data(
+    profiles: Iterable[Profile], known: tuple[list[Convention], list[CostTable]], shown: Energy, **more: Any
+) -> str:
+    """All that the scripts read: the profiles, the conventions and prices on offer, which are shown first."""
+    rules, prices = known
+    record = {
+        "profiles": [embedded_profile(profile, prices) for profile in profiles],
+        "conventions": [embedded_convention(c) for c in rules],
+        "costs": [embedded_costs(c) for c in prices],
+        "choices": {name: list(words) for name, words in CHOICES.items()},
+        "convention": shown.convention.name,
+        "prices": shown.costs.name,
+    }
+    return script_json(record | more)
 
 
 def embedded_profile(profile: Profile, costs: Iterable[CostTable]) -> dict[str, Any]:

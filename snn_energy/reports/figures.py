@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_energy.energy.estimate import PJ_PER_MJ
 from snn_energy.files import atomic_write
 from snn_energy.profiling.tables import by_step
 from snn_energy.text import plain
@@ -82,12 +81,13 @@ def energy_by_layer(energy: Energy) -> Figure:
         del parts["other"]
     figure, axes = _canvas(len(rows))
     left = [0.0] * len(rows)
+    unit, scale = _unit(max((row.pj for row in rows), default=0.0))
     for (label, values), colour in zip(parts.items(), (AC, MAC, OTHER), strict=False):
-        microjoules = [value / 1e6 for value in values]
-        axes.barh(range(len(rows)), microjoules, left=left, color=colour, label=label, height=0.72)
-        left = [a + b for a, b in zip(left, microjoules, strict=True)]
+        scaled = [value / scale for value in values]
+        axes.barh(range(len(rows)), scaled, left=left, color=colour, label=label, height=0.72)
+        left = [a + b for a, b in zip(left, scaled, strict=True)]
     _label_rows(axes, [_row_name(row.name, row.op, row.site) for row in rows])
-    axes.set_xlabel("µJ per inference")
+    axes.set_xlabel(f"{unit} per inference")
     axes.legend(frameon=False, loc="lower right")
     return figure
 
@@ -115,7 +115,8 @@ def firing_rates(profile: Profile) -> Figure:
 def conventions(energies: Sequence[Energy]) -> Figure:
     """One bar per convention: the same measurement, told by each."""
     figure, axes = _canvas(len(energies))
-    values = [energy.total_pj / PJ_PER_MJ for energy in energies]
+    unit, scale = _unit(max(energy.total_pj for energy in energies))
+    values = [energy.total_pj / scale for energy in energies]
     axes.barh(
         range(len(values)),
         values,
@@ -125,7 +126,7 @@ def conventions(energies: Sequence[Energy]) -> Figure:
     for y, value in enumerate(values):
         axes.text(value, y, f" {value:.4g}", va="center", fontsize=8)
     _label_rows(axes, [energy.convention.name for energy in energies])
-    axes.set_xlabel("mJ per inference")
+    axes.set_xlabel(f"{unit} per inference")
     axes.margins(x=0.15)
     return figure
 
@@ -142,6 +143,12 @@ def break_even_rates(layers: Sequence[BreakEven]) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_xlabel("rate: measured (dot), and where the spiking layer costs less (green)")
     return figure
+
+
+def _unit(most_pj: float) -> tuple[str, float]:
+    """The unit in which the largest of a figure's energies reads best, and how many pJ it is."""
+    units = (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3))
+    return next(((unit, pj) for unit, pj in units if most_pj >= pj), ("pJ", 1.0))
 
 
 def _rates(row: OpRow, steps: int) -> list[float]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from snn_energy.profiling.profile import Profile
 
 __all__ = ["count", "percent", "picojoules", "render_page", "report"]
-SCRIPTS = ("format.js", "evaluate.js", "shared.js", "analysis.js", "switch.js", "table.js")
+SCRIPTS = ("format.js", "evaluate.js", "shared.js", "analysis.js", "switch.js", "table.js", "own.js")
 
 
 def report(
@@ -80,10 +80,7 @@ def page_content(profile: Profile, energies: Sequence[Energy], exports: Sequence
 
     headline = energies[0]
     costs, convention = headline.costs, headline.convention
-    shipped = analysis.spread(profile, costs=costs)
-    named = {energy.convention.name for energy in energies}
-    side_by_side = [*energies[:1], *(e for e in energies[1:] if e.costs == costs),
-                    *(e for e in shipped if e.convention.name not in named)]  # fmt: skip
+    side_by_side = _beside(profile, energies)
     twin = analysis.compare_with_twin(profile, convention, costs)
     precision = analysis.precision(profile, convention=convention, costs=costs)
     known = embed.choices((e.convention for e in energies), (e.costs for e in energies))
@@ -122,18 +119,21 @@ def page_content(profile: Profile, energies: Sequence[Energy], exports: Sequence
         "training": training(profile),
         "offered": known,
         "choices": convention.choices(),
-        "data": embed.script_json(
-            {
-                "profiles": [embed.embedded_profile(profile, known[1])],
-                "conventions": [embed.embedded_convention(c) for c in known[0]],
-                "costs": [embed.embedded_costs(c) for c in known[1]],
-                "convention": convention.name,
-                "prices": costs.name,
-                "small": view.SMALL,
-            }
-        ),
+        "data": embed.page_data([profile], known, headline, small=view.SMALL),
         "download": embed.profile_link(profile),
     }
+
+
+def _beside(profile: Profile, energies: Sequence[Energy]) -> list[Energy]:
+    """Every convention once at the prices of the first: those that were asked for, then all shipped ones."""
+    from snn_energy.energy import analysis
+
+    same = [e for e in energies if e.costs == energies[0].costs]
+    found = {
+        e.convention.name: e for e in (*analysis.spread(profile, costs=energies[0].costs), *reversed(same))
+    }
+    asked = list(dict.fromkeys(e.convention.name for e in same))
+    return [found[name] for name in dict.fromkeys((*asked, *found))]
 
 
 def _path(name: str) -> str:

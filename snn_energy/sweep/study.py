@@ -227,7 +227,7 @@ class Sweep:
 
     def _train(self, trial: Trial, on_step: Callable[[Step], None]) -> dict[str, float]:
         """Train, profile, price: what an `Outcome` holds."""
-        from snn_energy.checkpoints import load
+        from snn_energy.checkpoints import load, read_checkpoint
         from snn_energy.data import load_data
         from snn_energy.energy.estimate import estimate
         from snn_energy.profiling.session import profile
@@ -241,6 +241,15 @@ class Sweep:
         data = load_data(recipe.data, frames=getattr(model.config, "T", None), workers=0)
         batches = data.test.batches(2 * recipe.batch_size)
         measured = profile(model, batches, max_samples=self.samples, device=choose_device(self.device))
+        words = " ".join(f"{key}={value}" for key, value in settings.items())
+        dataclasses.replace(
+            measured,
+            model=recipe.model,
+            data=f"{recipe.data} (test)",
+            class_names=tuple(data.class_names),
+            environment={**measured.environment, "settings": words},
+            history=tuple(read_checkpoint(result.best).history),
+        ).save(folder / "profile.json")
         energy = estimate(measured, "exact")
         return {
             "accuracy": result.chosen_accuracy,

@@ -31,11 +31,25 @@ def make_penalties(recipe: Recipe, model: nn.Module) -> list[Penalty]:
     if recipe.regularization:
         found.append(lambda: recipe.regularization * model.regularization())  # type: ignore[operator]
     if recipe.energy_weight:
-        from snn_energy.profiling.accumulates import Accumulates
-
-        counter = Accumulates(model)
-        found.append(lambda: recipe.energy_weight * counter.share(above=recipe.energy_target))
+        found.append(EnergyPenalty(recipe, model))
     return found
+
+
+class EnergyPenalty:
+    """`energy_weight` times the share of synapses that events reach: `profiling.accumulates`."""
+
+    def __init__(self, recipe: Recipe, model: nn.Module) -> None:
+        from snn_energy.profiling.accumulates import LOOKED_AT, Accumulates
+
+        self.weight, self.target = recipe.energy_weight, recipe.energy_target
+        self.counter, self.samples = Accumulates(model), LOOKED_AT
+
+    def __call__(self) -> torch.Tensor:
+        return self.weight * self.counter.share(above=self.target)
+
+    def look(self, x: torch.Tensor) -> None:
+        """See where events meet synapses while the network computes `x`: once, as the run begins."""
+        self.counter.look(x)
 
 
 def right_answers(logits: torch.Tensor, y: torch.Tensor) -> int:

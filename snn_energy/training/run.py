@@ -18,7 +18,7 @@ from snn_energy.errors import ConfigError, SnnEnergyError
 from snn_energy.models.recompute import recompute_blocks
 from snn_energy.training.augment import augment
 from snn_energy.training.diverged import first_nonfinite, nonfinite_weights
-from snn_energy.training.losses import Loss, Penalty, make_loss, make_penalties, right_answers
+from snn_energy.training.losses import EnergyPenalty, Loss, Penalty, make_loss, make_penalties, right_answers
 from snn_energy.training.optim import batches_per_epoch, clip_gradients, make_optimizer, make_schedule
 from snn_energy.training.processes import Group
 from snn_energy.training.recipe import Recipe
@@ -57,6 +57,10 @@ def quantization(recipe: Recipe, model: nn.Module, images: Part) -> Quantization
     from snn_energy.training.quantize import Quantization
 
     return Quantization(model, images.take(CALIBRATION_SAMPLES).batch(slice(None))[0])
+
+
+def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
 
 
 class Objective(nn.Module):
@@ -113,6 +117,10 @@ class Run:
         self.schedule = make_schedule(recipe, self.optimizer, self.steps)
         self.average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        self.penalties = make_penalties(recipe, model)
+        self.lookers = [one for one in self.penalties if isinstance(one, EnergyPenalty)]
+        self.initial = _copy(model) if self.lookers else {}
+        self.looked = False
         self.objective = self._objective()
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.varying = self.generator  # what augmentation draws from: each process its own
@@ -125,7 +133,7 @@ class Run:
     def _objective(self) -> nn.Module:
         recipe = self.recipe
         network: Any = torch.compile(self.model) if recipe.compile else self.model
-        whole = Objective(network, make_loss(recipe), make_penalties(recipe, self.model), self.precision)
+        whole = Objective(network, make_loss(recipe), self.penalties, self.precision)
         if self.group.size == 1:
             return whole
         # a network may hold parameters that its configuration leaves unused; where all are used torch warns
@@ -186,6 +194,7 @@ class Run:
             self._refresh()
         self.model.train()
         with training_layout(self.model, self.device, self.group.size):
+            self._look()
             self._rest_of_epoch(watch, save, on_step)
 
     def _rest_of_epoch(self, watch: Watch, save: Callable[[], None], on_step: Callable[[Step], None]) -> None:
@@ -209,11 +218,21 @@ class Run:
             self.quantization.refresh(self.model, *self._averaged())
             self.refreshed = self._weights()
 
+    def _look(self) -> None:
+        """Let penalties see the network as it was when the run began, on the same samples."""
+        if not self.lookers or self.looked:
+            return
+        now = _copy(self.model)
+        self.model.load_state_dict(self.initial)
+        x, _ = self.data.train.take(self.lookers[0].samples).batch(slice(None))
+        for one in self.lookers:
+            one.look(x.to(self.device))
+        self.model.load_state_dict(now)
+        self.looked = True
+
     def _weights(self) -> dict[str, torch.Tensor]:
         """Those for which a quantized network's scales are; nothing for any other."""
-        if self.quantization is None:
-            return {}
-        return {key: value.clone() for key, value in self.model.state_dict().items()}
+        return {} if self.quantization is None else _copy(self.model)
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's share of the epoch's batches that are left, varied."""
@@ -314,6 +333,7 @@ class Run:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "refreshed": self.refreshed,
+            "initial": self.initial,
             "generator": self.generator.get_state(),
             "generators": self.group.all(own),
         }
@@ -324,6 +344,7 @@ class Run:
             self.model.load_state_dict(state["refreshed"])
             self.quantization.refresh(self.model, *self._averaged())
             self.refreshed = dict(state["refreshed"])
+        self.initial = dict(state["initial"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])

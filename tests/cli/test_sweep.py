@@ -143,6 +143,10 @@ def test_a_real_one(tmp_path: Path) -> None:
     assert float(row["nanojoules"]) == pytest.approx(energy.total_pj / 1e3, rel=1e-5)
     assert float(row["accumulates"]) == pytest.approx(energy.ac, rel=1e-5)
     assert row["where"] == f"{socket.gethostname()}:{os.getpid()}"
+    done = command.run("report", tmp_path, "--out", tmp_path / "compare.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "2 networks compared" in page and "energy_weight=0.5" in page and "epoch" in page
 
 
 def test_a_run_that_was_broken_off_goes_on_in_its_folder(tmp_path: Path) -> None:

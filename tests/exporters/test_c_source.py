@@ -28,6 +28,7 @@ from snn_energy.exporters.netlist.record import (
     Input,
     Netlist,
     Population,
+    Readout,
     Relay,
     SpikeAttention,
     align,
@@ -130,12 +131,63 @@ def test_the_engine_gives_spikes_logits_and_counts_of_the_simulator() -> None:
         run(x + 100)
 
 
+STREAM = r"""
+#include <stdio.h>
+#include "network.h"
+static network_input frame[NETWORK_INPUTS];
+int main(void)
+{
+    int32_t done = 0;
+    while (fread(frame, sizeof frame[0], NETWORK_INPUTS, stdin) == NETWORK_INPUTS) {
+        done = network_step(frame);
+        printf("%d %d\n", (int)done, done == 1 ? (int)network_class() : -1);
+    }
+    for (int32_t i = 0; i < NETWORK_LAG; i++) {
+        done = network_step(NULL);
+        printf("%d %d\n", (int)done, done == 1 ? (int)network_class() : -1);
+    }
+    return 0;
+}
+"""
+
+
+def deep(rng: np.random.Generator) -> Netlist:
+    """Three attentions over all four steps, one behind the other: a lag of nine steps, beyond a sample."""
+    shape = (4, 1, 3)
+    nodes: dict = {"x": Input(shape), "w": Identity(shape, 2), "lif": Population(shape, 1)}
+    edges, last = [Edge("x", "w"), Edge("w", "lif")], "lif"
+    for i in range(3):
+        nodes |= {f"attn{i}": SpikeAttention(shape, 2, 4), f"w{i}": Identity(shape, 30),
+                  f"lif{i}": Population(shape, 40, voltage_decay=1024)}  # fmt: skip
+        edges += [Edge(last, f"attn{i}", port) for port in "qkv"]
+        edges += [Edge("lif", f"w{i}"), Edge(f"w{i}", f"lif{i}"), Edge(f"attn{i}", f"lif{i}")]
+        last = f"lif{i}"
+    nodes |= {"head": Dense(shape, even(rng, 3, 12)), "logits": Readout((3, 1, 1), np.zeros(3), 0.5)}
+    edges += [Edge(last, "head"), Edge("head", "logits")]
+    return align(Netlist(nodes, tuple(edges), 4))
+
+
+def test_a_stream_of_samples_needs_no_reset(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    netlist = deep(rng)
+    assert plan(netlist).lag == 9
+    x = messages(netlist, rng, 7)
+    assert_equal(netlist, x, tmp_path, None, *SANITIZED)
+    made = written(netlist, tmp_path)
+    (tmp_path / "main.c").write_text(STREAM)
+    binary = build.compile_folder(tmp_path, tmp_path / "stream", flags=("-O1", *SANITIZED))
+    printed = build.call([str(binary)], "the stream", given=build.as_file(made, x)).decode().split()
+    rows = np.array(printed, int).reshape(-1, 2)
+    assert np.flatnonzero(rows[:, 0]).tolist() == [9 + 3 + 4 * sample for sample in range(7)]
+    assert rows[rows[:, 0] == 1, 1].tolist() == simulate(netlist, x).predictions().tolist()
+
+
 def test_engines_follow_measured_rates() -> None:
     rng = np.random.default_rng(5)
     netlist = everything(rng)
     rates = rates_of(netlist, simulate(netlist, messages(netlist, rng, 2)))
     chosen = plan(netlist, rates).engines
-    assert chosen["stem"] == "dense" and rates["x"] > 0.9  # an image
+    assert chosen["stem"] == "dense" and rates["x"] > 0.95  # an image
     assert chosen["proj"] == "events" and 0 < rates["attn_lif"] < 0.4
     assert set(plan(netlist).engines.values()) == {
         "events",
@@ -155,6 +207,11 @@ def test_names_are_module_paths_and_never_clash() -> None:
         names("é", "_w"),
     ]
     assert found == ["a_b", "a_b_2", "a_b_3", "n2", "int_2", "memcpy_2", "node_w"]
+    assert [names(n) for n in ("INT32_MAX", "uint8_t", "scratch_u8")] == [
+        "nINT32_MAX",
+        "nuint8_t",
+        "nscratch_u8",
+    ]
     text = program(everything(np.random.default_rng(0))).files["network.c"]
     assert "/* or_lif: spikes 6x3x5, threshold 1 of current" in text
     assert "q: messages" not in text and "uint8_t *const or_lif = " in text
@@ -218,9 +275,10 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_source_that_does_not_compile_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "a.c").write_text("int main(void) { return twice; }\n")
+    for name in build.SOURCES:
+        (tmp_path / name).write_text("int main(void) { return twice; }\n")
     with pytest.raises(
-        DataError, match=r"the C compiler .* failed with code 1: .*a\.c:1.*error: .twice. undeclared"
+        DataError, match=r"the C compiler .* failed with code 1: .*main\.c:1.*error: .twice. undeclared"
     ):
         build.compile_folder(tmp_path, tmp_path / "a", cc="gcc" if shutil.which("gcc") else None)
 

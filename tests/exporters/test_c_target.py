@@ -14,11 +14,12 @@ from staa_nets import staa_net
 from test_lower import statten
 from trained_statten import TRAINED
 
-from snn_energy.errors import DoesNotFit, VerificationError
+from snn_energy.errors import DataError, DoesNotFit, VerificationError
 from snn_energy.exporters.c.build import call, compile_folder, frames_of, run_program
 from snn_energy.exporters.chip.calibrate import lower_model
 from snn_energy.exporters.mcu.boards import BOARDS, run_board
-from snn_energy.exporters.mcu.export import held
+from snn_energy.exporters.mcu.export import as_written, held
+from snn_energy.exporters.netlist.files import load
 from snn_energy.exporters.netlist.record import SpikeAttention, StaaLif
 from snn_energy.exporters.netlist.simulate import encode, simulate
 from snn_energy.exporters.verification import read_verification
@@ -68,14 +69,20 @@ def test_an_export_is_proven_here_and_on_two_microcontrollers(exported: tuple[Pa
 
 def test_all_sources_compile_together_and_print_classes(exported: tuple[Path, dict], tmp_path: Path) -> None:
     out, _ = exported
-    binary = compile_folder(out, tmp_path / "network")
+    binary = tmp_path / "network"
+    call(["gcc", "-std=c11", "-O1", *map(str, sorted(out.glob("*.c"))), "-o", str(binary)], "gcc")
     printed = call([str(binary), str(out / "samples.bin")], "the program").decode().split()
     samples = np.load(out / "samples.npz")
     correct = np.array(printed, int) == samples["y"]
     accuracy = read_verification(out / "verification.json")["accuracy"]["netlist"]
     assert len(printed) == 12 and correct.mean() == accuracy
     readme = (out / "README.md").read_text()
-    assert "network_infer(x, 1)" in readme and "`block.0.attn.q_conv` | events" in readme
+    constants = exported[1]["c"]["constant_bytes"]
+    assert (
+        f"| constants (flash) | {constants:,} |" in readme
+        and "network_infer(x, 1)" in readme
+        and "`block.0.attn.q_conv` | events" in readme
+    )
 
 
 @pytest.mark.parametrize("runtime", ["c", "simulator", "cortex-m7"])
@@ -91,6 +98,9 @@ def test_a_changed_source_is_refused(exported: tuple[Path, dict], tmp_path: Path
     shutil.copytree(exported[0], out)
     (out / "network.c").write_text((out / "network.c").read_text() + "\n")
     assert "network.c: corrupted or replaced" in refused("verify", out)
+    with pytest.raises(DataError, match=r"network\.c is not what snn-energy .* writes for it: export again"):
+        as_written(out, load(out))  # were the record changed, too: a stranger's C is not run
+    assert as_written(exported[0], load(exported[0])).netlist.time_steps == 4
 
 
 @pytest.mark.parametrize("kind", ["SDT", "STAA"])

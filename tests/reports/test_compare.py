@@ -112,6 +112,8 @@ def test_labels_tell_profiles_apart() -> None:
     paths = [Path("runs/a/profile.json"), Path("runs/b/profile.json"), Path("c.json")]
     assert labels(paths, [one, one, one]) == ["a", "b", "c"]
     assert labels(paths[:2], [one, other()]) == ["pencil", "other"]
+    tried = [dataclasses.replace(one, environment={"settings": f"lr={lr}"}) for lr in (0.1, 0.2)]
+    assert labels(paths[:2], tried) == ["lr=0.1", "lr=0.2"]
     same = [Path("x/a/profile.json"), Path("y/a/profile.json"), Path("x/a/profile.json")]
     assert len(set(labels(same, [one, one, one]))) == 3
 

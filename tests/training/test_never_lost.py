@@ -27,6 +27,7 @@ from snn_energy.safe_load import safe_load
 from snn_energy.safe_load import save as saving
 from snn_energy.training import Recipe, Step, run, train
 from snn_energy.training.folder import BEST, LAST, LOCK, LOG, RECIPE, STATE, claimed, newest
+from snn_energy.training.losses import EnergyPenalty
 from snn_energy.training.recipe import recipe_from_dict
 from snn_energy.training.watch import Watch
 
@@ -142,6 +143,31 @@ def test_the_next_ctrl_c_ends_at_once(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", device="cpu", on_step=twice)
     assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_the_energy_penalty_has_seen_the_network_as_it_began(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is an event is found by a look at the network: a resumed run looks at the same one."""
+    look, seen = EnergyPenalty.look, []
+
+    def looked(self: EnergyPenalty, x: torch.Tensor) -> None:
+        seen.append((x.clone(), self.counter.model.head.weight.detach().clone()))
+        look(self, x)
+
+    monkeypatch.setattr(EnergyPenalty, "look", looked)
+    sparing = replace(recipe, energy_weight=0.1)
+    whole = train(sparing, tmp_path / "whole", device="cpu").out
+
+    def interrupt(now: Step) -> None:
+        if now.done == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(sparing, tmp_path / "cut", device="cpu", on_step=interrupt)
+    train(sparing, tmp_path / "cut", device="cpu", resume=True)
+    assert_same(tmp_path / "cut", whole)
+    assert len(seen) == 3 and same(seen[0], seen[1]) and same(seen[0], seen[2])
 
 
 def test_what_a_run_began_from_may_be_gone(recipe: Recipe, whole: Path, tmp_path: Path) -> None:

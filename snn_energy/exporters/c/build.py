@@ -20,6 +20,7 @@ COMPILER_VARIABLE = "CC"
 STRICT = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 SPIKES = ("-DSPIKES", "-DNETWORK_TRACED")
+SOURCES = ("main.c", "network.c", "weights.c")
 BATCH = 64
 OVERFLOWED = 3  # exit code of main.c
 TIMEOUT = 3600
@@ -35,10 +36,20 @@ def compiler(name: str | None = None) -> str:
 
 
 def compile_folder(folder: Path, out: Path, *, cc: str | None = None, flags: Sequence[str] = STRICT) -> Path:
-    """Every .c of `folder` with one call; `DataError` with the compiler's first complaint."""
-    sources = sorted(str(path) for path in folder.glob("*.c"))
+    """The sources in `folder` with one call; `DataError` with the compiler's first complaint."""
+    sources = [str(folder / name) for name in SOURCES]
     call([compiler(cc), *flags, *sources, "-o", str(out)], "the C compiler")
     return out
+
+
+def can_build(flags: Sequence[str], place: Path) -> bool:
+    """Whether this machine's compiler makes programs with these flags; tried in the folder `place`."""
+    (place / "empty.c").write_text("int main(void) { return 0; }\n", encoding="utf-8")
+    try:
+        call([compiler(), *flags, str(place / "empty.c"), "-o", str(place / "empty")], "the C compiler")
+    except DataError:
+        return False
+    return True
 
 
 def call(command: Sequence[str], who: str, *, given: bytes | None = None, cwd: Path | None = None) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_energy.errors import ConfigError, MissingTool, VerificationError
+from snn_energy.errors import ConfigError, DataError, MissingTool, VerificationError
 from snn_energy.exporters.c.build import call, compiler, frames_of, logits_of
 from snn_energy.exporters.c.layout import numpy_type
 from snn_energy.exporters.c.plan import BYTES
@@ -61,19 +61,18 @@ def simulator(netlist: Netlist, engine: str = "auto", samples: int = 0) -> Itera
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r}: must be one of {', '.join(ENGINES)}")
-    if engine == "numpy" or (engine == "auto" and (samples < WORTH or not _can_build())):
+    if engine == "numpy" or (engine == "auto" and samples < WORTH):
         yield Simulator(netlist).run
         return
-    with Engine(netlist) as fast:
-        yield fast.run
-
-
-def _can_build() -> bool:
     try:
-        compiler()
-    except MissingTool:
-        return False
-    return True
+        built = Engine(netlist)
+    except (MissingTool, DataError, ConfigError):  # no compiler, none that can, or nothing for C
+        if engine == "c":
+            raise
+        yield Simulator(netlist).run
+        return
+    with built as fast:
+        yield fast.run
 
 
 class Engine:
@@ -114,9 +113,12 @@ class Engine:
             if name in texts:
                 (folder / name).write_text(texts[name], encoding="utf-8")
         (folder / "weights.s").write_text(self._weights(folder), encoding="utf-8")
-        sources = [str(folder / name) for name in ("network.c", "engine.c", "weights.s")]
+        (folder / "weights.c").write_text(texts["weights.c"], encoding="utf-8")
         library = folder / "network.so"
-        call([compiler(), *FAST, *sources, "-o", str(library)], "the C compiler")
+        try:
+            _compile(folder, "weights.s", library, FAST)
+        except DataError:  # another assembler, or a CPU that the compiler does not know
+            _compile(folder, "weights.c", library, [flag for flag in FAST if flag != "-march=native"])
         run = ctypes.CDLL(str(library)).engine_run
         run.restype = ctypes.c_int64
         run.argtypes = (
@@ -243,6 +245,11 @@ class Engine:
         q = dict(self.program.plan.sources[name])["q"]
         reads = int(met[q].sum()) * (node.shape[0] // node.heads)
         return (int(counts[self._first[number]]) + reads) * copies(self.netlist, name)
+
+
+def _compile(folder: Path, weights: str, library: Path, flags: Sequence[str]) -> None:
+    sources = [str(folder / name) for name in ("network.c", "engine.c", weights)]
+    call([compiler(), *flags, *sources, "-o", str(library)], "the C compiler")
 
 
 def _refuse(netlist: Netlist, x: Array) -> None:

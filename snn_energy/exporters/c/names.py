@@ -14,6 +14,13 @@ KEYWORDS = frozenset(
 )
 
 
+RESERVED = re.compile(
+    r"(INT|UINT|SIZE|PTRDIFF|SIG|WCHAR|WINT)\w*|\w+_t|linux|unix|i386|arm|typeof|bool|true|false"
+    r"|scratch_\w+|compute(_\d+)?|channel_list"
+)
+"""Macros and types of the headers, what compilers define by themselves, and names that the writer makes."""
+
+
 class Names:
     """Hands out identifiers: a module path with what C forbids made `_`, and a number where it is taken.
 
@@ -26,7 +33,7 @@ class Names:
     def __call__(self, name: str, suffix: str = "") -> str:
         """An identifier for `name`, which no other call has been or will be given."""
         stem = re.sub(r"[^A-Za-z0-9_]", "_", name).strip("_") or "node"
-        if stem[0].isdigit():
+        if stem[0].isdigit() or RESERVED.fullmatch(stem):
             stem = f"n{stem}"
         found, number = stem + suffix, 2
         while found in self._taken:

@@ -40,8 +40,8 @@ C_TYPES = {
 }  # fmt: skip
 BYTES = {"u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "i64": 8}
 INDEX_MAX = (1 << 31) - 1
-BREAK_EVEN = 0.5
-"""Share of messages above which dense loops are chosen; see benchmarks/c_runtime.py."""
+BREAK_EVEN = 0.9
+"""Share of messages above which dense loops are chosen: benchmarks/c_engines.py, on x86-64 and Cortex-M4."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,14 @@ class Plan:
         return sum(self.bounds[edge.source] for edge in self.netlist.inputs_of(name))
 
 
-def plan(netlist: Netlist, rates: Mapping[str, float] | None = None) -> Plan:
+def plan(
+    netlist: Netlist, rates: Mapping[str, float] | None = None, engines: Mapping[str, str] | None = None
+) -> Plan:
     """Decide types, lags and engines of a netlist.
 
     `rates`: node -> share of its messages that are not zero, as measured; a projection whose source is not in
-    it is event-driven.  Raises `ConfigError` for what 32-bit indices or the arithmetic cannot hold.
+    it is event-driven.  `engines`: projection -> "events" or "dense", in place of that.  Raises `ConfigError`
+    for what 32-bit indices or the arithmetic cannot hold.
     """
     check(netlist)
     order = tuple(name for name in netlist.order() if not isinstance(netlist.nodes[name], Delay))
@@ -116,8 +119,10 @@ def plan(netlist: Netlist, rates: Mapping[str, float] | None = None) -> Plan:
         values[name] = Value(name, kind, tuple(map(int, node.shape)), out[name], slots[name])
     found = Plan(netlist, order, values, sources, lags, bounds)
     _refuse(found)
-    engines = {n: _engine(found, n, rates or {}) for n in order if isinstance(netlist.nodes[n], SYNAPSES)}
-    return Plan(netlist, order, values, sources, lags, bounds, engines)
+    chosen = {n: _engine(found, n, rates or {}) for n in order if isinstance(netlist.nodes[n], SYNAPSES)}
+    told = engines or {}
+    chosen = {n: "dense" if told.get(n, engine) == "dense" else "events" for n, engine in chosen.items()}
+    return Plan(netlist, order, values, sources, lags, bounds, chosen)
 
 
 def rates_of(netlist: Netlist, activity: Activity) -> dict[str, float]:

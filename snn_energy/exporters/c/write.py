@@ -65,13 +65,20 @@ class Program:
         return node
 
 
-def program(netlist: Netlist, rates: Mapping[str, float] | None = None, *, frames: int = 1) -> Program:
+def program(
+    netlist: Netlist,
+    rates: Mapping[str, float] | None = None,
+    *,
+    frames: int = 1,
+    engines: Mapping[str, str] | None = None,
+) -> Program:
     """Write `netlist` in C.
 
     `rates`: node -> share of its messages that are not zero, which chooses engines; `frames`: of a sample in
-    a file, 1 where it is held for every step.  Raises `ConfigError` for what C cannot index or hold.
+    a file, 1 where it is held for every step; `engines`: see `plan.plan`.
+    Raises `ConfigError` for what C cannot index or hold.
     """
-    decided = plan(netlist, rates)
+    decided = plan(netlist, rates, engines)
     taken = frozenset().union(*(identifiers(_source(name)) for name in (*TEMPLATES, *MCU)))
     e = Emitter(decided, Names(taken))
     for name in decided.order:
@@ -109,6 +116,7 @@ def _facts(e: Emitter, frames: int, rates: Mapping[str, float]) -> dict[str, Any
     functions = [e.functions[lag] for lag in sorted(e.functions)]
     groups, needed = _groups(e, functions)
     readouts = netlist.named(Readout)
+    logit = _logit(e, readouts[0]) if len(readouts) == 1 else None
     return {
         "title": comment(str(netlist.origin.get("model") or "A spiking network")),
         "summary": f"{len(netlist.populations())} populations, {neurons(netlist):,} neurons, "
@@ -129,12 +137,12 @@ def _facts(e: Emitter, frames: int, rates: Mapping[str, float]) -> dict[str, Any
             (n, engine, f"{rates[e.plan.source(n)]:.1%}" if e.plan.source(n) in rates else "not measured")
             for n, engine in e.plan.engines.items()
         ],
-        "messages": f"{low} to {high}, clip(round(sample * {node.scale!r}))",
+        "messages": f"{low} to {high}, clip(round(sample * {float(node.scale)!r}))",
         "outputs": e.outputs,
         "readouts": len(readouts),
         "readout_lines": [comment(_readout_line(e, n)) for n in readouts],
         "sum_type": C_TYPES[e.sum_type],
-        "logit": _logit(e, readouts[0]) if len(readouts) == 1 else None,
+        "logit": logit,
         "lag": e.plan.lag,
         "ring": e.plan.ring,
         "index_type": "uint16_t" if e.list_size < 1 << 16 else "uint32_t",
@@ -216,7 +224,7 @@ def _readout_line(e: Emitter, name: str) -> str:
     node = e.plan.netlist.nodes[name]
     assert isinstance(node, Readout)
     first, size = e.readouts[name], e.plan.values[name].size
-    logit = f"{node.scale!r} * sum / {e.plan.netlist.time_steps} + bias"
+    logit = f"{float(node.scale)!r} * sum / {e.plan.netlist.time_steps} + bias"
     return f"{name}: [{first}] to [{first + size - 1}]; logit = {logit}"
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from snn_energy.errors import ConfigError, MissingTool
+from snn_energy.errors import ConfigError, DataError, MissingTool
 from snn_energy.exporters.c.build import (
     SANITIZED,
     SPIKES,
     STRICT,
     as_file,
+    can_build,
     compile_folder,
     compiler,
     frames_of,
@@ -31,14 +33,14 @@ from snn_energy.exporters.c.write import Program, constant_bytes, program, stati
 from snn_energy.exporters.chip import export as chip
 from snn_energy.exporters.chip.reference import reference
 from snn_energy.exporters.chip.stream import CHUNK
-from snn_energy.exporters.kept_samples import KEPT
+from snn_energy.exporters.kept_samples import KEPT, SAMPLES_FILE, read_arrays
 from snn_energy.exporters.mcu.boards import board, run_board
 from snn_energy.exporters.mcu.parts import BoardPart, BoardRun, BuildCheck, CPart, EngineChoice, fit
 from snn_energy.exporters.netlist.files import load
-from snn_energy.exporters.netlist.record import Array
+from snn_energy.exporters.netlist.record import Array, Netlist
 from snn_energy.exporters.netlist.simulate import Activity, simulate
 from snn_energy.exporters.network import samples_first
-from snn_energy.exporters.verification import Verification
+from snn_energy.exporters.verification import VERIFICATION_FILE, Verification, read_verification
 from snn_energy.files import atomic_write, write_text
 from snn_energy.graph.graph import Graph
 
@@ -150,17 +152,20 @@ def _builds(written: Program, folder: Path, messages: Array, place: Path) -> dic
     """(compiler, flags) -> the program that it made of the folder."""
     made: dict[tuple[str, str], Path] = {}
     frames = f"-DFRAMES={frames_of(written, messages)}"
-    for number, (cc, extra) in enumerate(_compilers()):
+    for number, (cc, extra) in enumerate(_compilers(place)):
         flags = (*STRICT, *extra)
         binary = compile_folder(folder, place / f"network{number}", cc=cc, flags=(*flags, *SPIKES, frames))
         made[version(cc), " ".join(flags)] = binary
     return made
 
 
-def _compilers() -> list[tuple[str, tuple[str, ...]]]:
-    """Compilers to build with, and the flags that each adds: the usual one twice, and clang."""
+def _compilers(place: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Compilers to build with, and the flags that each adds: the usual one, with sanitizers if it has their
+    libraries, and clang."""
     first = compiler()
-    found: list[tuple[str, tuple[str, ...]]] = [(first, ()), (first, SANITIZED)]
+    found: list[tuple[str, tuple[str, ...]]] = [(first, ())]
+    if can_build(SANITIZED, place):
+        found.append((first, SANITIZED))
     try:
         second = compiler("clang")
     except MissingTool:
@@ -168,11 +173,36 @@ def _compilers() -> list[tuple[str, tuple[str, ...]]]:
     return found if second == first else [*found, (second, ())]
 
 
+def as_written(folder: Path, netlist: Netlist) -> Program:
+    """The program of an exported folder, written anew: nothing is built and run that we did not write.
+
+    Raises `DataError` where a file is not what this release writes for the netlist.
+    """
+    recorded = read_verification(folder / VERIFICATION_FILE)["parts"].get("c", {}).get("engines", [])
+    try:
+        engines = {str(row["projection"]): str(row["engine"]) for row in recorded}
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{folder / VERIFICATION_FILE}: damaged: it does not say which engines") from error
+    kept = read_arrays(folder / SAMPLES_FILE).get("x")
+    frames = 1 if kept is None or kept.ndim == 4 else netlist.time_steps
+    written = program(netlist, frames=frames, engines=engines)
+    for name, text in written.files.items():
+        if name == "README.md":
+            continue
+        try:
+            same = (folder / name).read_bytes() == text.encode()
+        except OSError as error:
+            raise DataError(f"cannot read {folder / name}: {error.strerror}") from error
+        if not same:
+            release = metadata.version("snn-energy")
+            raise DataError(f"{folder / name} is not what snn-energy {release} writes for it: export again")
+    return written
+
+
 def _run(written: Program, folder: Path, messages: Array) -> Activity:
     """The program in `folder`, built by this machine's compiler."""
-    with tempfile.TemporaryDirectory() as scratch:
-        flags = (*STRICT, *SPIKES, f"-DFRAMES={frames_of(written, messages)}")
-        return run_program(compile_folder(folder, Path(scratch, "network"), flags=flags), written, messages)
+    flags = (*STRICT, *SPIKES, f"-DFRAMES={frames_of(written, messages)}")
+    return run_program(compile_folder(folder, folder / "network", flags=flags), written, messages)
 
 
 def held(
@@ -224,13 +254,15 @@ def verify_dir(
     if runtime != "c":
         messages, y = messages[:mcu_samples], None if y is None else y[:mcu_samples]
     wanted = simulate(netlist, messages)
-    written = program(netlist)
+    written = as_written(folder, netlist)
     part: BoardPart | None = None
-    if runtime == "c":
-        got = _run(written, folder, messages)
-    else:
-        pytorch = _classes(Graph.load(folder / chip.GRAPH_FILE), written, x, len(messages))
-        run, got = run_board(runtime, folder, written, messages, wanted, pytorch)
-        part = board_part(written, (run,))
+    with tempfile.TemporaryDirectory() as scratch:
+        write_folder(written, Path(scratch), messages)
+        if runtime == "c":
+            got = _run(written, Path(scratch), messages)
+        else:
+            pytorch = _classes(Graph.load(folder / chip.GRAPH_FILE), written, x, len(messages))
+            run, got = run_board(runtime, Path(scratch), written, messages, wanted, pytorch)
+            part = board_part(written, (run,))
     verdict = held(written, messages, wanted, got, runtime, y)
     return verdict.with_parts(part) if part else verdict

@@ -59,7 +59,10 @@ class CPart(Part):
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a part holds the program: bytes of flash and of RAM (static and stack), had and needed."""
+    """Whether a part holds the program: bytes of flash and of RAM (static and stack), had and needed.
+
+    `whole`: the program was built for its CPU; otherwise the network's constants, state and buffers count.
+    """
 
     part: str
     title: str
@@ -68,11 +71,13 @@ class Fit:
     flash_needed: int
     ram: int
     ram_needed: int
+    whole: bool = True
 
     def __str__(self) -> str:
         flash = f"flash {kilobytes(self.flash_needed)} of {kilobytes(self.flash)}"
         ram = f"RAM {kilobytes(self.ram_needed)} of {kilobytes(self.ram)}"
-        return f"{self.title}: {'fits' if self.fits else 'does not fit'}, {flash}, {ram}"
+        alone = "" if self.whole else " (without code and stack)"
+        return f"{self.title}: {'fits' if self.fits else 'does not fit'}, {flash}, {ram}{alone}"
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class BoardRun:
 
     def answers(self) -> str:
         """Its classes beside PyTorch's."""
+        if len(self.pytorch) != len(self.classes):
+            return f"{self.board} answers {' '.join(map(str, self.classes))}"
         said, wanted = (" ".join(map(str, which)) for which in (self.classes, self.pytorch))
         equal = sum(a == b for a, b in zip(self.classes, self.pytorch, strict=True))
         return f"{self.board} answers {said}; PyTorch {wanted}: {equal} of {len(self.classes)} equal"
@@ -150,7 +157,7 @@ def fit(flash: Mapping[str, int], ram: Mapping[str, int], network: tuple[int, in
         needed = ram.get(entry["cpu"], network[1])
         has, holds = entry["flash"]["value"], entry["ram"]["value"]
         fits = code <= has and needed <= holds
-        found.append(Fit(name, entry["title"], fits, has, code, holds, needed))
+        found.append(Fit(name, entry["title"], fits, has, code, holds, needed, entry["cpu"] in flash))
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from snn_energy.exporters.nir.readers import RUNTIMES, importer, in_steps
+from snn_energy.exporters.nir.readers import ALL_AT_ONCE, RUNTIMES, importer, in_steps
 from snn_energy.exporters.nir.write import DT, nir_package
 from snn_energy.files import write_text
 from snn_energy.models.nir import NirNetwork
@@ -120,17 +120,18 @@ def verdict(name: str, graph: Any, read: Callable[[Any], Any]) -> str:
 def page() -> str:
     """The table of primitives and runtimes, with the versions that were run."""
     readers, versions = {}, [f"nir {metadata.version('nir')}"]
-    for runtime in RUNTIMES:
+    for runtime in (*RUNTIMES, *ALL_AT_ONCE):
         with contextlib.suppress(ImportError):
             readers[runtime] = importer(runtime)
             versions.append(f"{runtime} {metadata.version(runtime)}")
-    missing = sorted(set(RUNTIMES) - set(readers))
+    missing = sorted({*RUNTIMES, *ALL_AT_ONCE} - set(readers))
     rows = [f"| primitive | {' | '.join(readers)} |", f"|---|{'---|' * len(readers)}"]
     for name, graph in graphs().items():
         found = (verdict(name, graph, read).replace("|", "/") for read in readers.values())
         rows.append(f"| {name} | {' | '.join(found)} |")
     absent = f" Not installed, so not run: {', '.join(missing)}." if missing else ""
-    ran = f"{', '.join(versions)}.{absent} sinabs and Rockpool pin nir ≤ 1.0.4 and are not run."
+    pinned = "sinabs and Rockpool ask for nir ≤ 1.0.4, and are run with this one."
+    ran = f"{', '.join(versions)}.{absent} {pinned}"
     return "\n".join((HEAD, ran, "", *rows, ""))
 
 

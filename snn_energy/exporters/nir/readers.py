@@ -10,11 +10,14 @@ from torch import Tensor
 
 from snn_energy.exporters.nir.write import DT
 
-RUNTIMES = ("spikingjelly", "snntorch", "norse")
+RUNTIMES = ("spikingjelly", "snntorch", "norse", "sinabs")
+ALL_AT_ONCE = ("rockpool",)  # whose modules take (B, T, …): read for the page of conformance only
 
 
 def in_steps(module: Any, x: Tensor) -> Tensor:
-    """A module of an importer, called step by step with the state that it returned."""
+    """A module of an importer, called step by step with the state that it returned, or with all steps."""
+    if getattr(module, "all_at_once", False):
+        return tensor_of(module(x.transpose(0, 1))).transpose(0, 1)
     state, outputs = None, []
     for frame in x:
         given = module(frame) if state is None else module(frame, state)
@@ -32,8 +35,19 @@ def importer(runtime: str) -> Callable[[Any], Any]:
     if runtime == "snntorch":
         snntorch: Any = __import__("snntorch.import_nir", fromlist=["import_from_nir"])
         return lambda graph: snntorch.import_from_nir(graph)
+    if runtime == "sinabs":  # one step per call: its layers keep their state
+        sinabs: Any = __import__("sinabs.nir", fromlist=["from_nir"])
+        return lambda graph: sinabs.from_nir(graph, num_timesteps=1)
+    if runtime == "rockpool":
+        rockpool: Any = __import__("rockpool.nn.modules.torch.nir", fromlist=["from_nir"])
+        return lambda graph: _marked(rockpool.from_nir(graph))
     norse = __import__("norse.torch", fromlist=["from_nir"])
     return lambda graph: norse.from_nir(graph, dt=DT, ignore_warnings=True)
+
+
+def _marked(module: Any) -> Any:
+    module.all_at_once = True
+    return module
 
 
 def tensor_of(output: Any) -> Any:

@@ -61,7 +61,7 @@ class Comparison {
   }
 
   chart() {
-    const spots = all(".pareto [data-point]");
+    const spots = all("#front [data-point]");
     if (!spots.length) return;
     const known = DATA.profiles.map((profile, i) => [profile.accuracy, this.energies[i].pj]).filter(([a]) => a !== null);
     const right = Math.max(...known.map(([, pj]) => pj)) * 1.05 || 1;
@@ -74,7 +74,7 @@ class Comparison {
       text.setAttribute("x", (x + (end ? -8 : 8)).toFixed(1));
       text.setAttribute("text-anchor", end ? "end" : "start");
     });
-    document.querySelector(".pareto .most").textContent = pjText(right / 1.05);
+    document.querySelector("#front .most").textContent = pjText(right / 1.05);
     const best = known.map((one, i) => [one, i]).filter(([one]) => !known.some((other) => beats(other, one)));
     const names = DATA.labels.filter((_, i) => DATA.profiles[i].accuracy !== null);
     setText("[data-say=front]", best.map(([, i]) => names[i]).join(", "));
