@@ -22,7 +22,7 @@ from snn_energy.exporters.sanafe.run import run_sanafe
 from snn_energy.exporters.sanafe.wires import bit_planes, obstacle
 from snn_energy.exporters.targets import export
 from snn_energy.models.neurons import LIF, reset
-from snn_energy.reports.html import _verification
+from snn_energy.reports.cards import cards
 
 MISSING = "SANA-FE is not installed: pip install 'snn-energy[sanafe]'"
 
@@ -96,7 +96,7 @@ def test_a_convolutional_network_on_event_frames(tmp_path):
     assert 0 < ran.seconds_per_inference < 1 and ran.neurons > 2 * 9 * 12
     record = json.loads((tmp_path / "out" / "verification.json").read_text())
     assert record["parts"]["sanafe"] == dataclasses.asdict(ran)
-    facts = _verification(tmp_path / "out")["facts"]
+    facts = cards([tmp_path / "out"])[0].facts
     assert facts["energy per inference (SANA-FE's Loihi)"].endswith(("pJ", "nJ", "µJ"))
     assert "12 % for energy" in facts["how far SANA-FE is from the chip"]
     assert facts["latency per inference (SANA-FE's Loihi)"].endswith(" µs")
