@@ -23,13 +23,23 @@ the input was fine, the answer is no).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class SnnEnergyError(Exception):
-    """Base of all errors below."""
+    """Base of all errors below.
+
+    Names in a message may be those of a stranger's file: line ends and other controls are written out
+    (`\\n`, `\\x1b`), so that it stays one line.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), super().__str__())
 
 
 class ConfigError(SnnEnergyError):

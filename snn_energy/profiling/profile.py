@@ -20,7 +20,7 @@ from snn_energy.files import write_text
 from snn_energy.profiling.kinds import KINDS
 from snn_energy.profiling.resolve import SYNAPTIC, Count
 from snn_energy.reading import read_json
-from snn_energy.records import record_from
+from snn_energy.records import record_from, short
 from snn_energy.text import plain
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class Profile:
             raise DataError(f"{path}: not a profile: expected a JSON object with `schema` and `rows`")
         schema = record.pop("schema", None)
         if schema != SCHEMA:
-            raise DataError(f"{path}: profile of schema {schema!r}; this version reads schema {SCHEMA}")
+            raise DataError(f"{path}: profile of schema {short(schema)}; this version reads schema {SCHEMA}")
         found = record_from(cls, record, f"{path}: not a profile of schema {SCHEMA}", bounds=SIGNED)
         found = dataclasses.replace(found, rows=tuple(_with_tuples(row) for row in found.rows))
         return check(found, str(path))
