@@ -33,7 +33,7 @@ lava-env:
 # a test that misses a framework fails then, and is not skipped
 test test-sse41 test-avx2: export FRAMEWORKS_INSTALLED := yes
 test: $(FRAMEWORKS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # With the instruction sets of older processors, under which PyTorch and oneDNN round float sums otherwise.
 test-sse41: export ATEN_CPU_CAPABILITY = default
@@ -41,7 +41,7 @@ test-sse41: export ONEDNN_MAX_CPU_ISA = SSE41
 test-avx2: export ATEN_CPU_CAPABILITY = avx2
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-sse41 test-avx2: $(FRAMEWORKS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ROUNDING)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ROUNDING)
 
 check: $(READY)
 	$(BIN)/ruff check .

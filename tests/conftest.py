@@ -15,6 +15,11 @@ settings.register_profile("any machine", deadline=None)  # a busy processor is n
 settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork go first: once PyTorch's autograd has threads of its own, no fork of it can train."""
+    items.sort(key=lambda item: not {"FORKS", "GROUPS"} & vars(getattr(item, "module", None) or object).keys())
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The reference case made by the official STAtten code (SNN_ENERGY_GOLDEN, or ../shared/golden)."""
