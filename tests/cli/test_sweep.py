@@ -51,7 +51,7 @@ def test_every_combination_once_and_no_more_when_it_is_called_again(fake: list[A
         rows = list(csv.DictReader(stream))
     assert [row["accuracy"] for row in rows] == ["0.4", "0.3", "0.3", "0.2", "", ""]
     assert [(row["set.lr"], row["set.T"]) for row in rows if row["pareto"]] == [("0.2", "2"), ("0.2", "1")]
-    assert {row["note"] for row in rows if row["state"] == "failed"} == {"loss became nan in epoch 1"}
+    assert {row["note"] for row in rows if row["state"] == "failed"} == {r"loss became nan\nin epoch 1"}
     again = command.run("sweep", *words)
     assert again.returncode == 0
     assert len(fake) == 6
