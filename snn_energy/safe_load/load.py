@@ -7,7 +7,6 @@ which the official STAtten trainer stores, is let through, and only while a file
 from __future__ import annotations
 
 import argparse
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ def safe_load(path: Path) -> Any:
     Raises `CheckpointError`, in one line, for anything else: a file that is missing, damaged (checksums are
     compared), of another kind, or that asks to import something, which is named and not imported.
     """
-    start = beginning(path)
+    beginning(path)
     if path.suffix == ".safetensors":
         return _safetensors(path)
     screen(path)
@@ -35,8 +34,10 @@ def safe_load(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything inside the unpickler
-        raise CheckpointError(f"{path}: {_explain(error, start)}") from None
+    except Exception as error:  # what passed may still be what this PyTorch cannot read
+        raise CheckpointError(
+            f"{path}: PyTorch {torch.__version__} cannot read it ({one_line(error)})"
+        ) from None
 
 
 def beginning(path: Path) -> bytes:
@@ -73,26 +74,6 @@ def _safetensors(path: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or set(told) & {WEIGHTS}:
         raise CheckpointError(f"{path}: {HEADER} in its metadata must be a JSON object without {WEIGHTS}")
     return {**told, WEIGHTS: tensors}
-
-
-def _explain(error: Exception, start: bytes) -> str:
-    """One line for an exception of `torch.load`."""
-    message = str(error)
-    refused = re.search(r"(?:GLOBAL|class) ([A-Za-z_][\w.]*\.\w+)", message)
-    if refused:
-        return (
-            f"refused: it asks to import {refused[1]}; only tensors and plain types are read, nothing was run"
-        )
-    newer = re.search(r"Unsupported operand 1(3[89]|4\d|5[01])\b", message)
-    if newer:
-        return (
-            "refused: pickled with protocol 4 or newer; only torch.save's protocol 2 is read, nothing was run"
-        )
-    if "TorchScript" in message:
-        return "is a TorchScript archive, must be a checkpoint of weights"
-    if start.startswith(b"PK"):
-        return "is a damaged or truncated archive, or not one written by torch.save"
-    return "is not a checkpoint (neither a torch.save archive nor a pickle of plain types), or is truncated"
 
 
 def numbers_of(rows: Any) -> list[dict[str, float]]:
