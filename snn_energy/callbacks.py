@@ -98,10 +98,9 @@ class EnergyLogger:
             self.profile = found = profile(network, self.batches, **self.options)
         energy = found.energy(self.convention, self.costs)
         neurons = found.neurons
-        elements = sum(row.output_elements for row in neurons)
         values = {"energy_mj": energy.mj, "ac": energy.ac, "mac": energy.mac}
-        if elements:
-            values["firing_rate"] = sum(row.output_nonzero for row in neurons) / elements
+        if found.mean_rate is not None:
+            values["firing_rate"] = found.mean_rate
         if found.accuracy is not None:
             values["accuracy"] = found.accuracy
         return values | {f"rate/{row.name or 'model'}": row.output_rate for row in neurons}
@@ -121,7 +120,7 @@ class EnergyLogger:
     def _in_lightning(self, trainer: Any, pl_module: Any) -> None:
         values = self(pl_module, trainer.current_epoch)
         if values:
-            pl_module.log_dict({PREFIX + name: value for name, value in values.items()}, rank_zero_only=True)
+            pl_module.log_dict({PREFIX + name: value for name, value in values.items()})
 
 
 def _lightning_callbacks() -> Iterable[type]:

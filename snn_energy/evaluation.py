@@ -159,10 +159,9 @@ def evaluate(
                 firing.begin(grid)
                 outs = list(map(Turns(model), contract.runs(batch)))
                 firing.take(grid)
-                steps = step_scores(outs, grid, output)
-                if score.over in ("", "mean-T"):
-                    steps = last.steps(steps, grid)
-                score.add(steps, batch.labels, batch.number)
+                scores = step_scores(outs, grid, output)
+                per_step = last.steps(scores, grid) if score.over in ("", "mean-T") else scores
+                score.add(scores, batch.labels, batch.number, per_step)
                 if progress is not None:
                     progress(score.samples)
     return score.result(
@@ -173,12 +172,11 @@ def evaluate(
 
 class LastLayer:
     """In its block it keeps what the network's dense layers gave last: the scores per step of a network that
-    puts out their mean."""
+    puts out their mean, which is looked at in every batch."""
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = [m for _, m in named_modules(model) if isinstance(m, nn.Linear)]
         self.out: torch.Tensor | None = None
-        self.time: int | None = None  # its axis there, as the first batch showed; -1: there is none
         self.handles: list[Any] = []
 
     def __enter__(self) -> LastLayer:
@@ -197,17 +195,11 @@ class LastLayer:
         out, self.out = self.out, None
         steps, (_, samples, classes) = grid.steps or 1, scores.shape
         if out is None or len(scores) > 1 or steps == 1 or out.numel() != steps * samples * classes:
-            self.time = -1
-        if out is None or self.time == -1:
             return scores
-        for time in (0, 1) if self.time is None else (self.time,):
-            shape = (samples, steps, classes) if time else (steps, samples, classes)
+        for time, shape in enumerate(((steps, samples, classes), (samples, steps, classes))):
             found = out.reshape(shape).movedim(time, 0)
-            mean = found.double().mean(0)
-            if self.time == time or torch.allclose(mean, scores[0].double(), rtol=1e-4, atol=1e-5):
-                self.time = time
+            if torch.allclose(found.double().mean(0), scores[0].double(), rtol=1e-4, atol=1e-5):
                 return found
-        self.time = -1  # they are something else
         return scores
 
 
@@ -218,18 +210,14 @@ class Score:
         self.over = over
         self.samples = self.correct = self.top = self.classes = 0
         self.loss = 0.0
-        self.after: list[int] | None = None
+        self.after: list[int] | None = None  # right answers after each step; empty: not known in all batches
         self.confusion: torch.Tensor | None = None
 
-    def add(self, steps: torch.Tensor, labels: torch.Tensor, number: int) -> None:
-        """`steps` (T, B, K): scores per step, T = 1 where there is but one; `labels` as `read_labels` gives
-        them; `number`: of the batch.  Raises `DataError` for labels that no class has."""
-        upto = steps.double()
-        if self.over != "last-T":
-            upto = upto.cumsum(0)
-        if self.over not in ("last-T", "sum-T"):
-            upto = upto / torch.arange(1, len(steps) + 1, device=steps.device)[:, None, None]
-        scores = upto[-1]
+    def add(self, given: torch.Tensor, labels: torch.Tensor, number: int, per_step: torch.Tensor) -> None:
+        """`given` (T, B, K): the network's scores per step, T = 1 where there is but one; `labels` as
+        `read_labels` gives them; `number`: of the batch; `per_step`: scores of which only the answers after
+        each step are taken, `given` or (T, B, K).  Raises `DataError` for labels that no class has."""
+        scores = self._upto(given)[-1]
         batch, self.classes = scores.shape
         self.correct += count_correct(scores, labels, number)
         classes = labels.argmax(1) if labels.dim() == 2 else labels
@@ -238,14 +226,23 @@ class Score:
         self.top += int((best == classes[:, None]).any(1).sum())
         target = labels.double() if labels.dim() == 2 else labels
         self.loss += float(nn.functional.cross_entropy(scores, target, reduction="sum"))
-        right = (upto.argmax(2) == classes).sum(1).tolist()
+        right = (self._upto(per_step).argmax(2) == classes).sum(1).tolist()
         if self.after is None:
             self.after = right
         elif len(right) == len(self.after):
             self.after = [a + b for a, b in zip(self.after, right, strict=True)]
         else:
-            raise DataError(f"batch {number} has scores of {len(right)} steps, others of {len(self.after)}")
+            self.after = []
         self.samples += batch
+
+    def _upto(self, steps: torch.Tensor) -> torch.Tensor:
+        """Scores (T, B, K) per step -> those of the first 1, 2, … T steps together."""
+        if self.over == "last-T":
+            return steps.double()
+        upto = steps.double().cumsum(0)
+        if self.over == "sum-T":
+            return upto
+        return upto / torch.arange(1, len(steps) + 1, device=steps.device)[:, None, None]
 
     def _confuse(self, classes: torch.Tensor, taken: torch.Tensor) -> None:
         if self.confusion is None:

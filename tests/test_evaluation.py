@@ -17,6 +17,7 @@ from trained_statten import TRAINED
 import snn_energy
 from snn_energy.data import load_data
 from snn_energy.evaluation import evaluate
+from snn_energy.models.neurons import LIF
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,36 @@ def test_rates_and_accuracy_per_step_are_those_of_the_spikes(
     sums = each.double().cumsum(0).argmax(2)
     assert list(found.correct_after) == [int((s == y).sum()) for s in sums]
     assert found.correct_after[-1] == found.correct
+
+
+class Clamped(torch.nn.Module):
+    """Whose output is the mean of its last layer over the steps only where that is not below zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.T = 3
+        self.lif = LIF()
+        self.fc = torch.nn.Linear(4, 2, bias=False)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.tensor([[1.0, 1, -1, -1], [0.5, 0.5, -2, -2]]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.lif(x.expand(self.T, *x.shape))).mean(0).clamp(min=0)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_answers_are_the_networks_own_in_every_batch(order: tuple[int, int]) -> None:
+    """The last layer agrees with the output in one batch and not in the other: it then says nothing."""
+    batches = [(torch.eye(4)[:2] * 4, torch.tensor([0, 0])), (torch.eye(4)[2:] * 4, torch.tensor([0, 0]))]
+    net = Clamped().eval()
+    found = evaluate(net, [batches[i] for i in order])
+    with torch.no_grad():
+        scores = torch.cat([net(x) for x, _ in batches]).double()
+    y = torch.cat([y for _, y in batches])
+    assert found.correct == int((scores.argmax(1) == y).sum()) == 4
+    assert found.loss == pytest.approx(float(torch.nn.functional.cross_entropy(scores, y)), rel=1e-9)
+    assert found.confusion == ((4, 0), (0, 0)) and found.correct_after == ()
+    assert len(evaluate(net, batches[:1]).correct_after) == 3
 
 
 def test_the_confusion_matrix_by_hand(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def check(
     if no_uncounted:
         asked.append(_uncounted)
     if not asked:
-        raise ConfigError("nothing to check: give --max-energy, --max-rate, --min-accuracy or --no-uncounted")
+        raise ConfigError(
+            "nothing to check: give --max-energy, --max-rate, --max-layer-rate, --min-accuracy "
+            "or --no-uncounted"
+        )
     paths = profile_files([profile])
     if len(paths) != 1:
         raise ConfigError(f"{profile} holds {len(paths)} profiles; check one at a time")
@@ -100,7 +103,7 @@ def _number(text: str) -> float | None:
 def _energy(text: str, convention: str, costs: str) -> Callable[[Profile], Found]:
     from snn_energy.energy import load_convention, load_costs
     from snn_energy.energy.analysis import missing_prices
-    from snn_energy.reports.words import picojoules
+    from snn_energy.reports.words import many, picojoules
 
     most = picojoules_in(text, "--max-energy")
     load_convention(convention), load_costs(costs)
@@ -111,7 +114,13 @@ def _energy(text: str, convention: str, costs: str) -> Callable[[Profile], Found
         if missing:
             raise DataError(f"--max-energy: the energy is not whole: {missing_prices(missing, energy.costs)}")
         kept = energy.total_pj <= most
-        words = f"{picojoules(energy.total_pj)} per inference ({energy.convention.name}, {energy.costs.name})"
+        if kept and energy.uncounted:
+            raise DataError(
+                f"--max-energy: the energy is not whole: {many(len(energy.uncounted), 'row')} not counted"
+            )
+        priced = f"{energy.convention.name}, {energy.costs.name}"
+        priced += f"; movement of {', '.join(energy.unmoved)} not counted" if energy.unmoved else ""
+        words = f"{picojoules(energy.total_pj)} per inference ({priced})"
         return kept, f"energy: {words}, {'at most' if kept else 'more than'} {picojoules(most)}"
 
     return ask
@@ -119,9 +128,7 @@ def _energy(text: str, convention: str, costs: str) -> Callable[[Profile], Found
 
 def _rate(most: float) -> Callable[[Profile], Found]:
     def ask(measured: Profile) -> Found:
-        from snn_energy.reports.compare import mean_rate
-
-        rate = mean_rate(measured)
+        rate = measured.mean_rate
         if rate is None:
             raise DataError("--max-rate: no spiking layer was found in this profile")
         return (

@@ -32,6 +32,7 @@ def diff(
 ) -> None:
     """Show what changed between two profiles, layer by layer: energy, Δ and ratio."""
     from snn_energy.reports.compare import Side, lines
+    from snn_energy.reports.render import finite
 
     paths = profile_files([a, b])
     if len(paths) != 2:
@@ -39,7 +40,7 @@ def diff(
     first, last = (Side(*side) for side in sides(paths, convention, costs))
     listed = lines([first, last])
     if json:
-        echo_json(_record(first, last, listed))
+        echo_json(finite(_record(first, last, listed)))
     else:
         echo("\n".join(_table(first, last, listed)))
 
@@ -113,7 +114,8 @@ def _record(first: Side, last: Side, listed: Sequence[Line]) -> dict[str, object
 
     def side(one: Side) -> dict[str, object]:
         accuracy = one.profile.accuracy
-        return {"label": one.label, "pj": one.energy.total_pj, "accuracy": accuracy, "rate": one.rate}
+        gaps = {"unpriced": list(one.energy.unpriced), "uncounted": len(one.energy.uncounted)}
+        return {"label": one.label, "pj": one.energy.total_pj, "accuracy": accuracy, "rate": one.rate} | gaps
 
     total = (first.energy.total_pj, last.energy.total_pj)
     return {
@@ -122,7 +124,7 @@ def _record(first: Side, last: Side, listed: Sequence[Line]) -> dict[str, object
         "a": side(first),
         "b": side(last),
         "difference_pj": total[1] - total[0],
-        "ratio": _finite(ratio(*total)),
+        "ratio": ratio(*total),
         "layers": [
             {
                 "name": line.name,
@@ -130,12 +132,8 @@ def _record(first: Side, last: Side, listed: Sequence[Line]) -> dict[str, object
                 "a_pj": line.pj[0],
                 "b_pj": line.pj[1],
                 "difference_pj": line.difference,
-                "ratio": _finite(line.ratio),
+                "ratio": line.ratio,
             }
             for line in listed
         ],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or value == float("inf") else value

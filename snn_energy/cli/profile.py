@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -161,12 +162,12 @@ def profile(
     table = rows_of(
         measured, energies, by, format=format, show_all=show_all or as_json, top=top, depth=depth, sort=sort
     )
+    for note in replaced:
+        echo(f"note: {note}", err=True)
     if as_json:
         echo_json(profile_record(measured, energies, table, files))
         return
     print_profile(measured, energies, table, format=format, whole=show_all)
-    for note in replaced:
-        echo(f"note: {note}", err=True)
     echo(files[2], err=format != "text")
 
 
@@ -216,6 +217,7 @@ def replacing(folder: Path, loaded: Loaded) -> tuple[str, ...]:
     Raises `ConfigError` where what would be written would replace a profile of another, or no profile.
     """
     from snn_energy.profiling.profile import Profile
+    from snn_energy.profiling.summary import config_of
 
     there = [folder / name for name in WRITTEN if (folder / name).exists()]
     way_out = "--out FOLDER writes elsewhere, --overwrite replaces it"
@@ -227,14 +229,16 @@ def replacing(folder: Path, loaded: Loaded) -> tuple[str, ...]:
         old = Profile.load(there[0])
     except DataError as error:
         raise ConfigError(f"{error}: {way_out}") from None
-    new = {"model": loaded.name} if loaded.name else {}
-    new |= {key: loaded.origin.get(key, "") for key in ("checkpoint_sha256", "code", "settings")}
-    for key, value in new.items():
-        if value != (old.model if key == "model" else old.environment.get(key, "")):
-            whose = old.environment.get("checkpoint") or old.environment.get("code") or "random weights"
-            raise ConfigError(
-                f"{folder} holds the profile of another network ({old.model}, {whose}): {way_out}"
-            )
+    told = ("checkpoint_sha256", "code", "settings")
+    config = json.loads(json.dumps(config_of(loaded.model), default=str))  # as its file has it
+    new = [loaded.name or old.model, config, *(loaded.origin.get(key, "") for key in told)]
+    if new != [
+        old.model,
+        json.loads(json.dumps(old.config)),
+        *(old.environment.get(key, "") for key in told),
+    ]:
+        whose = old.environment.get("checkpoint") or old.environment.get("code") or "random weights"
+        raise ConfigError(f"{folder} holds the profile of another network ({old.model}, {whose}): {way_out}")
     return (f"the profile of {old.samples} samples of {old.data} that was in {folder} is replaced",)
 
 

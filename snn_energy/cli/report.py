@@ -51,6 +51,11 @@ def report(
         for given, flag in ((exports, "--exports"), (figures, "--figures"), (tables, "--tables")):
             if given:
                 raise ConfigError(f"{flag} is for the report of one profile; {len(paths)} were given")
+        if len(names) > 1:
+            given_names = ", ".join(str(name) for name in names)
+            raise ConfigError(
+                f"--convention {given_names}: profiles are compared under one; {len(names)} were given"
+            )
         echo(str(_compared(paths, names[0], costs, out or Path("compare.html"))))
         return
     target = out or paths[0].parent / "report.html"

@@ -164,7 +164,12 @@ def load_convention(spec: str | os.PathLike[str] | Convention) -> Convention:
     if str(spec) in conventions():
         return conventions()[str(spec)]
     if is_file_name(spec):
-        return convention_from(read_mapping(spec, "convention"), str(spec))
+        found = convention_from(read_mapping(spec, "convention"), str(spec))
+        if found != conventions().get(found.name, found):
+            raise ConfigError(
+                f"{spec}: name = {found.name!r} is that of another convention: give yours its own"
+            )
+        return found
     raise ConfigError(
         f"convention {str(spec)!r} is neither known nor a .yaml file; {suggest(str(spec), conventions())}"
     )

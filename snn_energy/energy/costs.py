@@ -101,7 +101,12 @@ def load_costs(spec: str | os.PathLike[str] | CostTable) -> CostTable:
     if str(spec) in cost_tables():
         return cost_tables()[str(spec)]
     if is_file_name(spec):
-        return table_from(read_mapping(spec, "cost table"), str(spec))
+        found = table_from(read_mapping(spec, "cost table"), str(spec))
+        if found != cost_tables().get(found.name, found):
+            raise ConfigError(
+                f"{spec}: name = {found.name!r} is that of another cost table: give yours its own"
+            )
+        return found
     raise ConfigError(
         f"cost table {str(spec)!r} is neither known nor a .yaml file; {suggest(str(spec), cost_tables())}"
     )

@@ -70,7 +70,11 @@ def sample_maps(
     declared = Declared(layout, batch_dim, checked_steps(time_steps), output, neurons or {}, check)
     place = device_of(model)
     inputs = (x,) if isinstance(x, (tuple, list)) else x
-    batch = next(read_batches([inputs], model)).mapped(lambda x: x.detach().to(place))
+    given = next(read_batches([inputs if y is None else (x, y)], model))
+    labels = (
+        None if given.labels is None else given.labels.argmax(1) if given.labels.dim() == 2 else given.labels
+    )
+    batch = given.mapped(lambda x: x.detach().to(place))
     with resting(model, declared.neurons) as rest:
         contract = settle(rest, batch, declared)
         found = named_neurons(model)
@@ -95,7 +99,7 @@ def sample_maps(
                         maps[b].append(_layer(name, fired[:, b], slope[:, b]))
     shown = _images(batch.x, contract.batch_axis)
     return tuple(
-        SampleMaps(shown[b], int(best[b]), None if y is None else int(y[b]), tuple(maps[b]))
+        SampleMaps(shown[b], int(best[b]), None if labels is None else int(labels[b]), tuple(maps[b]))
         for b in range(grid.batch)
     )
 

@@ -174,6 +174,12 @@ class Profile:
         return None if self.correct is None else self.correct / self.samples
 
     @property
+    def mean_rate(self) -> float | None:
+        """Spikes per neuron and step over all spiking layers, or None without neurons."""
+        elements = sum(row.output_elements for row in self.neurons)
+        return sum(row.output_nonzero for row in self.neurons) / elements if elements else None
+
+    @property
     def ops(self) -> pd.DataFrame:
         """The table: one row per (name, op, site), counts per sample, exact totals beside them."""
         from snn_energy.profiling.tables import ops_table

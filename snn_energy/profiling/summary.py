@@ -25,7 +25,7 @@ def summary(
         rows=_rows(recorder, steps, model),
         time_steps=steps,
         model=type(model).__name__,
-        config=_config(model),
+        config=config_of(model),
         parameters=sum(p.numel() for p in parameters(model)),
         uncalled=_uncalled(model, recorder),
         aliases=_aliases(model),
@@ -99,7 +99,8 @@ def _aliases(model: nn.Module) -> dict[str, str]:
     return aliases
 
 
-def _config(model: nn.Module) -> dict[str, Any]:
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """The fields of `model.config`, a dataclass or a dict; nothing for a network without one."""
     config = getattr(model, "config", None)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return dataclasses.asdict(config)

@@ -34,13 +34,7 @@ class Side:
     @property
     def rate(self) -> float | None:
         """Mean firing rate over all neurons and steps; None without neurons."""
-        return mean_rate(self.profile)
-
-
-def mean_rate(profile: Profile) -> float | None:
-    """Spikes per neuron and step over all spiking layers; None without neurons."""
-    elements = sum(row.output_elements for row in profile.neurons)
-    return sum(row.output_nonzero for row in profile.neurons) / elements if elements else None
+        return self.profile.mean_rate
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def ratio(first: float | None, last: float | None) -> float | None:
 
 
 def ratio_words(value: float | None) -> str:
-    """`1.234`, `new` for infinity, nothing for None."""
+    """`1.234`, `∞`, nothing for None."""
     return "" if value is None else "∞" if math.isinf(value) else f"{value:.3f}"
 
 

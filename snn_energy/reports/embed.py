@@ -27,6 +27,7 @@ from snn_energy.energy.structure import drivers as drivers_of
 from snn_energy.energy.twin import dense_twin
 from snn_energy.profiling.profile import SCHEMA, OpRow, Profile
 from snn_energy.profiling.resolve import SYNAPTIC, WEIGHTED
+from snn_energy.reports.render import finite
 
 COUNTS = (
     "site", "dense_macs", "valid_macs", "ac", "ac_events", "ac_executed", "mac", "mac_executed",
@@ -219,7 +220,7 @@ def embedded_costs(costs: CostTable) -> dict[str, Any]:
 def choices(
     first: Iterable[Convention], prices: Iterable[CostTable]
 ) -> tuple[list[Convention], list[CostTable]]:
-    """What the page offers: the user's own first, then everything shipped, each name once."""
+    """What the page offers: everything shipped, then the user's own."""
     named = {c.name: c for c in conventions().values()} | {c.name: c for c in first}
     tables = {c.name: c for c in cost_tables().values()} | {c.name: c for c in prices}
     return list(named.values()), list(tables.values())
@@ -227,18 +228,10 @@ def choices(
 
 def script_json(value: Any) -> str:
     """JSON that can stand in a <script> element: nothing in it ends the element or begins another."""
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def profile_link(profile: Profile) -> str:

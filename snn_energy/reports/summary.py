@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snn_energy.reports.terminal import WIDTH, layers
+from snn_energy.reports.words import many
 from snn_energy.text import html, plain
 
 if TYPE_CHECKING:
@@ -49,13 +50,12 @@ def _head(profile: Profile, energy: Energy) -> list[str]:
         f"{energy.mj * 1e3:.4g}{spread} µJ per inference "
         f"({energy.convention.name}, {energy.costs.name}{priced})",
         f"{energy.ac / 1e6:,.4g} M AC, {energy.mac / 1e6:,.4g} M MAC of {dense / 1e6:,.4g} M dense; "
-        f"firing rate {_rate(profile)} in {_many(len(profile.neurons), 'spiking layer')}",
+        f"firing rate {_rate(profile)} in {many(len(profile.neurons), 'spiking layer')}",
     ]
 
 
 def _rate(profile: Profile) -> str:
-    elements = sum(row.output_elements for row in profile.neurons)
-    return f"{sum(row.output_nonzero for row in profile.neurons) / elements:.2%}" if elements else "unknown"
+    return "unknown" if profile.mean_rate is None else f"{profile.mean_rate:.2%}"
 
 
 def _remarks(profile: Profile) -> list[str]:
@@ -65,12 +65,8 @@ def _remarks(profile: Profile) -> list[str]:
         ("Not counted", [row.name or "(model)" for row in profile.uncounted]),
     )
     found = [f"{words}: {_some(names)}" for words, names in told if names]
-    return [*found, *([f"{_many(len(profile.notes), 'note')} in .notes"] if profile.notes else [])]
+    return [*found, *([f"{many(len(profile.notes), 'note')} in .notes"] if profile.notes else [])]
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

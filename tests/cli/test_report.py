@@ -61,6 +61,7 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path) -> None:
     assert "is a file" in refused("report", folder, "--figures", folder / "file")
     assert not (folder / "report.html").exists()
     assert "did you mean 'exact'" in refused("report", folder, "--convention", "exat")
+    assert "compared under one" in refused("report", folder, folder, "--convention", "exact,sdt")
 
 
 def test_a_profile_says_how_it_was_made(tmp_path: Path) -> None:

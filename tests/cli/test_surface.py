@@ -122,6 +122,8 @@ def test_another_networks_profile_is_not_overwritten(checkpoint: Path, tmp_path:
     assert run("profile", checkpoint, *out).returncode == 0
     again = run("profile", checkpoint, *out)
     assert again.returncode == 0 and "note: the profile of 2 samples of digits" in again.stderr
+    assert "note: the profile" in run("profile", checkpoint, *out, "--json").stderr
+    assert "another network" in refused("profile", checkpoint, *out, "--time-steps", 4)
     other = checkpoint.with_name("other.pth")
     stored = torch.load(checkpoint, weights_only=True)
     stored["state_dict"]["head.bias"] += 1

@@ -176,6 +176,7 @@ def test_a_few_lines_declare_a_convention(tmp_path: Path) -> None:
         ("- a\n- b\n", ["is a mapping", "not list"]),
         ("name: [unclosed\n", ["not YAML"]),
         ("name: x\nneuron: [full]\n", ["neuron", "['full']"]),
+        ("name: sdt\nbase: exact\n", ["name = 'sdt'", "give yours its own"]),
     ],
 )
 def test_errors_are_one_line_and_name_the_fault(tmp_path: Path, text: str, words: list[str]) -> None:

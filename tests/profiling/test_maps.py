@@ -64,6 +64,11 @@ def test_maps_are_what_they_are_by_definition() -> None:
         assert sample.image is not None and sample.image.shape == (HEIGHT, WIDTH, 3)
 
 
+def test_labels_may_be_soft() -> None:
+    net, x = net_and_input()
+    assert [s.label for s in sample_maps(net, x, torch.eye(CLASSES)[[2, 1]])] == [2, 1]
+
+
 def fired(x: torch.Tensor) -> torch.Tensor:
     """(T, C, H, W) spikes of a neuron with τ = 2 and threshold 1, by its equation."""
     v, found = torch.zeros_like(x), []

@@ -13,7 +13,7 @@ from energy_builders import profile as pencil
 from snn_energy.energy import estimate
 from snn_energy.profiling.profile import OpRow, Profile
 from snn_energy.reports.charts import Point, front
-from snn_energy.reports.compare import Side, labels, lines, mean_rate
+from snn_energy.reports.compare import Side, labels, lines
 from snn_energy.reports.words import picojoules
 
 
@@ -139,6 +139,15 @@ def test_bounds_that_are_kept(saved: tuple[Path, Path]) -> None:
     assert [line[:4] for line in done.stdout.splitlines()] == ["ok  "] * 5
 
 
+def test_an_energy_that_is_not_whole_keeps_no_bound(tmp_path: Path) -> None:
+    """But one that is above it already is more than the bound, whatever is missing."""
+    rows = (*pencil().rows, OpRow("odd", "uncounted", note="erfinv", calls=1))
+    dataclasses.replace(pencil(), rows=rows).save(tmp_path / "p.json")
+    line = refused("check", tmp_path / "p.json", "--max-energy", "1J")
+    assert "the energy is not whole: 1 row not counted" in line
+    assert run("check", tmp_path / "p.json", "--max-energy", "5nJ").returncode == 1
+
+
 @pytest.mark.parametrize(
     ("bound", "words"),
     [
@@ -150,9 +159,9 @@ def test_bounds_that_are_kept(saved: tuple[Path, Path]) -> None:
     ],
 )
 def test_the_bound_that_fails_is_named(bound: tuple[str, ...], words: str, tmp_path: Path) -> None:
-    rows = (*pencil().rows, OpRow("odd", "uncounted", note="erfinv", calls=1))
-    dataclasses.replace(pencil(), rows=rows, correct=1).save(tmp_path / "p.json")
-    done = run("check", tmp_path / "p.json", "--max-energy", "1J", *bound)
+    odd = (OpRow("odd", "uncounted", note="erfinv", calls=1),) if bound == ("--no-uncounted",) else ()
+    dataclasses.replace(pencil(), rows=(*pencil().rows, *odd), correct=1).save(tmp_path / "p.json")
+    done = run("check", tmp_path / "p.json", "--max-layer-rate", "1", *bound)
     assert done.returncode == 1
     assert f"FAIL  {words}" in done.stdout and done.stderr.strip() == f"error: {tmp_path / 'p.json'}: {words}"
 
@@ -177,4 +186,4 @@ def test_what_cannot_be_checked_is_an_error(bound: tuple[str, ...], words: str, 
 
 def test_mean_rate_weighs_layers_by_their_neurons() -> None:
     spikes, neurons = 24 + 35 + 21 + 14, 120 + 3 * 70
-    assert mean_rate(pencil()) == pytest.approx(spikes / neurons)
+    assert pencil().mean_rate == pytest.approx(spikes / neurons)
